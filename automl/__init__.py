@@ -1,0 +1,1 @@
+"""Who decides and who is asked: studies, searchers, fidelity, engines, tracking, command lines."""

@@ -1,0 +1,1 @@
+"""What can be said about a run: specs, schemas, skills, search spaces.  Never imports torch."""

@@ -1,0 +1,1 @@
+"""How one run happens: data, training, metrics, evaluation and inference of one spec."""
