@@ -1,0 +1,41 @@
+"""Settings every test needs before torch, ray or mlflow is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# libgomp's spinning barriers make small operators tens of times slower when two processes share two cores
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.update(
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_AUTH_MODE="disabled",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+    AWS_EC2_METADATA_DISABLED="true",
+    HF_HUB_OFFLINE="1",
+    NO_COLOR="1",
+)
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+
+def shared_folder(name: str) -> Path:
+    """`../shared/<name>`, or a skip that says so: a user's clone has no such folder."""
+    path = (SHARED / name).resolve()
+    if not path.is_dir():
+        pytest.skip(f"{name}: the folder ../shared/{name} is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def parity_folder() -> Path:
+    return shared_folder("parity")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    return shared_folder("data/real")
