@@ -1,0 +1,76 @@
+# `make run` shows a real search on generated scenes; `make test` is what CI runs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# the newest Python >= 3.11 on the PATH; override with `make PYTHON=...`
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+RESULTS ?= results
+PARITY ?= ../shared/parity
+
+# libgomp's spinning barriers cost 10-80x when two processes share two cores; no library may report home
+export OMP_WAIT_POLICY := PASSIVE
+export RAY_USAGE_STATS_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run test lint format schemas bench parity dashboard clean check
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): setup.cfg pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found"; echo; echo "hint: install one, or name it: make PYTHON=/path/to/python3.12"; exit 2; }
+	@echo "Installing into .venv ($$($(PYTHON) --version); 1-3 minutes, about 2.5 GB) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "error: python -m venv failed"; echo; echo "hint: on Debian/Ubuntu: apt-get install python3-venv"; exit 2; }
+	@# the resolver of pip 23 needs five minutes for this set, the current one half a minute
+	@$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	@$(BIN)/python -m pip install --quiet --no-compile -e '.[dev]'
+	@$(BIN)/python -m pip check
+	@touch $@
+
+setup: $(READY)  ## make .venv and install everything
+
+run: $(READY)  ## a real search on generated stereo scenes, ending in a promoted ONNX model
+	@if [ -e $(RESULTS)/demo/study.yaml ]; then \
+		$(BIN)/automl resume $(RESULTS)/demo; \
+	else \
+		$(BIN)/depth_net sample --out $(RESULTS)/sample --scenes 24 --seed 7 && \
+		$(BIN)/automl run --skill depth_net_stereo -e $(RESULTS)/sample/stereo.yaml --results $(RESULTS)/demo --trials 6 --epochs 9 --yes; \
+	fi
+
+lint: $(READY)  ## ruff, mypy --strict, layer contracts, duplicate code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 --ignore-imports=y search_spaces models trials deploy automl
+	@$(BIN)/python -m search_spaces.schema --check
+
+test: lint  ## lint, types, layers and all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+check: test  ## the same as test
+
+format: $(READY)  ## rewrite the code in the one format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+schemas: $(READY)  ## regenerate the skills' schemas from the typed spec
+	@$(BIN)/python -m search_spaces.schema
+
+bench: $(READY)  ## benchmarks with small settings; figures in docs/benchmarks.md
+	@for script in parts stereo_step controller_share; do echo "== bench/$$script.py"; $(BIN)/python bench/$$script.py; done
+
+parity: $(READY)  ## networks against oracles: make parity PARITY=folder
+	@$(BIN)/python -m models.parity $(PARITY)
+
+dashboard: $(READY)  ## MLflow on 127.0.0.1 for the studies in results/
+	@$(BIN)/automl dashboard $(RESULTS)/demo
+
+clean:  ## remove .venv and caches; results/ is yours and stays
+	@rm -rf .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './results/*' -exec rm -rf {} +
