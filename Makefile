@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# the newest Python >= 3.11 on the PATH; override with `make PYTHON=...`
-PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+# the first Python from 3.11 to 3.13 on the PATH; override with `make PYTHON=...`
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
