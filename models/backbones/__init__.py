@@ -1,0 +1,1 @@
+"""Image encoders that more than one network uses."""
