@@ -124,7 +124,7 @@ class DinoV2(nn.Module):
             if number in self.encoder.taken:
                 normed = self.norm(tokens)
                 # a view: the head's convolutions then run channels-last without a copy
-                patches_BCHW = normed[:, 1:].transpose(1, 2).unflatten(2, (rows, columns))
+                patches_BCHW = normed[:, 1:].transpose(1, 2).reshape(-1, self.encoder.dim, rows, columns)
                 levels.append(TokenMap(patches_BCHW=patches_BCHW, token_BC=normed[:, 0]))
         return levels
 
@@ -133,7 +133,7 @@ class DinoV2(nn.Module):
         if rows == columns == STORED_GRID:
             return self.pos_embed.float()
         stored = self.pos_embed.float()
-        grid = stored[:, 1:].transpose(1, 2).unflatten(2, (STORED_GRID, STORED_GRID))
+        grid = stored[:, 1:].transpose(1, 2).reshape(1, -1, STORED_GRID, STORED_GRID)
         factor = ((rows + GRID_OFFSET) / STORED_GRID, (columns + GRID_OFFSET) / STORED_GRID)
         resized = F.interpolate(grid, scale_factor=factor, mode="bicubic", align_corners=False, antialias=False)
         return torch.cat((stored[:, :1], resized.flatten(2).transpose(1, 2)), dim=1)

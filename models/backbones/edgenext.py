@@ -57,7 +57,8 @@ class ConvBlock(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Same shape as given."""
         mixed = self.gamma * self.mlp(self.norm(self.conv_dw(x_BCHW).permute(0, 2, 3, 1)))
-        return x_BCHW + mixed.permute(0, 3, 1, 2)
+        out: Tensor = x_BCHW + mixed.permute(0, 3, 1, 2)
+        return out
 
 
 class CrossCovariance(nn.Module):
@@ -125,7 +126,7 @@ class SplitAttentionBlock(nn.Module):
         rows, columns = (int(side) for side in x_BCHW.shape[-2:])
         chunks = x_BCHW.chunk(len(self.convs) + 1, dim=1)
         parts = [self.convs[0](chunks[0])]
-        for conv, chunk in zip(list(self.convs)[1:], chunks[1:], strict=False):
+        for conv, chunk in zip(list(self.convs)[1:], chunks[1:-1], strict=True):
             parts.append(conv(parts[-1] + chunk))
         mixed = torch.cat((*parts, chunks[-1]), dim=1)
         if self.pos_embd is not None:
@@ -133,7 +134,8 @@ class SplitAttentionBlock(nn.Module):
         tokens = mixed.flatten(2).transpose(1, 2)
         tokens = tokens + self.gamma_xca * self.xca(self.norm_xca(tokens))
         tokens = self.gamma * self.mlp(self.norm(tokens))
-        return x_BCHW + tokens.transpose(1, 2).unflatten(2, (rows, columns))
+        out: Tensor = x_BCHW + tokens.transpose(1, 2).reshape(x_BCHW.shape)
+        return out
 
 
 class Stage(nn.Module):

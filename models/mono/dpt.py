@@ -71,8 +71,12 @@ class Scratch(nn.Module):
         for level in range(1, 5):
             self.add_module(f"refinenet{level}", Fusion(features, use_bn))
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
+        depth = nn.Conv2d(32, 1, 1)
+        if relative:
+            # ours: an untrained map starts near 1; around 0 the last ReLU could be shut everywhere and nothing would learn
+            nn.init.ones_(depth.bias)  # type: ignore[arg-type]
         last: nn.Module = nn.ReLU() if relative else nn.Sigmoid()
-        self.output_conv2 = nn.Sequential(nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 1), last)
+        self.output_conv2 = nn.Sequential(nn.Conv2d(features // 2, 32, 3, padding=1), nn.ReLU(), depth, last)
 
     def reduce(self, level: int, x: Tensor) -> Tensor:
         """Level 1..4 brought to F channels."""
