@@ -1,0 +1,163 @@
+"""What a study was asked to do, resolved once and kept in `study.yaml` beside its results.
+
+Nothing in it changes during the search; `automl resume` reads it back instead of asking again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search_spaces.errors import StudyError, nearest
+from search_spaces.space import Condition, Parameter, SearchSpace
+
+CONFIG_FILE = "study.yaml"
+ENGINES = ("ray", "inline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """The resolved settings of one search.
+
+    `spec` is the complete resolved spec as plain data (`trial 0` runs it as it stands); `space` is the reviewed search space.
+    `epochs` is the full budget R of a trial, `trials` the number of configurations that are sampled (trial 0 counts).
+    `objective` is a metric's full name and `direction` its sense, "minimize" or "maximize".
+    `working_folder` is the folder that relative paths of the spec start from.
+    `notes` belong to the command line (tracking address, promotion size, ...): JSON-able, kept, never read by the search.
+    """
+
+    name: str
+    skill: str
+    spec: Mapping[str, Any]
+    space: SearchSpace
+    objective: str
+    direction: str
+    trials: int
+    epochs: int
+    seed: int = 0
+    searcher: str = "tpe"
+    fidelity: str = "asha"
+    reduction_factor: int = 3
+    min_epochs: int = 1
+    parallel: int = 1
+    gpus_per_trial: int = 0
+    engine: str = "ray"
+    finalists: int = 2
+    finalist_seeds: int = 1
+    working_folder: Path = field(default_factory=Path.cwd)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lowest = {
+            "trials": 1,
+            "epochs": 1,
+            "seed": 0,
+            "reduction_factor": 2,
+            "min_epochs": 1,
+            "parallel": 1,
+            "gpus_per_trial": 0,
+            "finalists": 0,
+            "finalist_seeds": 1,
+        }
+        for name, low in lowest.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise StudyError(f"{name} must be a whole number >= {low}, but got {value!r}", hint=f"give {name} = {low} or more")
+        if self.min_epochs > self.epochs:
+            raise StudyError(f"min_epochs <= epochs must hold, but got min_epochs={self.min_epochs}, epochs={self.epochs}")
+        if self.direction not in {"minimize", "maximize"}:
+            raise StudyError(f"direction must be minimize or maximize, but got {self.direction!r}")
+        if self.engine not in ENGINES:
+            near = nearest(self.engine, ENGINES)
+            raise StudyError(
+                f"unknown engine {self.engine!r}; known are {', '.join(ENGINES)}", hint=f"did you mean {near}?" if near else None
+            )
+
+
+def config_to_data(config: StudyConfig) -> dict[str, Any]:
+    """Plain data for `config`, ready for YAML or JSON."""
+    data = {item.name: getattr(config, item.name) for item in fields(config)}
+    data["spec"] = dict(config.spec)
+    data["space"] = space_to_data(config.space)
+    data["working_folder"] = str(config.working_folder)
+    data["notes"] = dict(config.notes)
+    return data
+
+
+def config_from_data(data: Mapping[str, Any]) -> StudyConfig:
+    """The config that `config_to_data` wrote; StudyError names a key that is unknown or missing."""
+    known = {item.name for item in fields(StudyConfig)}
+    for key in data:
+        if key not in known:
+            near = nearest(key, known)
+            raise StudyError(f"unknown key {key!r} in {CONFIG_FILE}", hint=f"did you mean {near}?" if near else None)
+    arguments = dict(data)
+    try:
+        arguments["space"] = space_from_data(data["space"])
+        arguments["working_folder"] = Path(data["working_folder"])
+        return StudyConfig(**arguments)
+    except (KeyError, TypeError) as error:
+        raise StudyError(f"{CONFIG_FILE} is incomplete: {error}", hint="restore the file, or start a new study") from error
+
+
+def space_to_data(space: SearchSpace) -> dict[str, Any]:
+    """Plain data for a search space: every field of every parameter."""
+    parameters = [asdict(parameter) for parameter in space.parameters]
+    return {"skill": space.skill, "parameters": [_plain(parameter) for parameter in parameters], "fingerprint": space.fingerprint}
+
+
+def space_from_data(data: Mapping[str, Any]) -> SearchSpace:
+    """The search space that `space_to_data` wrote."""
+    return SearchSpace(skill=data["skill"], parameters=tuple(_parameter(item) for item in data["parameters"]))
+
+
+def save_config(config: StudyConfig, folder: Path) -> Path:
+    """Write `study.yaml` in one step (it is there whole or not at all) and give its path."""
+    path = folder / CONFIG_FILE
+    draft = path.with_suffix(".yaml.part")
+    text = yaml.safe_dump(config_to_data(config), sort_keys=False, allow_unicode=True, width=120)
+    with draft.open("w", encoding="utf-8") as stream:
+        stream.write("# What this study was asked to do. Written once; `automl resume` reads it.\n")
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    return path
+
+
+def load_config(folder: Path) -> StudyConfig:
+    """The config of the study in `folder`; StudyError when there is none or it cannot be read."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise StudyError(f"no study in {folder}: {CONFIG_FILE} is not there", hint="name the folder that `automl run` printed")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise StudyError(f"{path} holds no settings")
+    return config_from_data(data)
+
+
+def _plain(value: Any) -> Any:
+    """`value` with tuples as lists, as YAML and JSON write them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _parameter(data: Mapping[str, Any]) -> Parameter:
+    arguments = dict(data)
+    if arguments.get("choices") is not None:
+        arguments["choices"] = tuple(arguments["choices"])
+    condition = arguments.get("condition")
+    if condition is not None:
+        arguments["condition"] = Condition(key=condition["key"], values=tuple(condition["values"]))
+    return Parameter(**arguments)

@@ -1,0 +1,122 @@
+"""What a study looks like at one moment: plain, frozen data that consoles, reports and `automl status` read.
+
+A snapshot is a copy; nothing in it changes while the search goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from automl.config import StudyConfig
+from trials.contract import Failure
+
+Value = float | int | str | bool
+
+
+class TrialStatus(Enum):
+    """Where a trial stands, in the words that users see."""
+
+    RUNNING = "running"
+    PAUSED = "paused"  # waits at a rung; a promotion continues it
+    WAITING = "waiting"  # cut short by Ctrl-C, a stop request or a dead process; continues before anything new starts
+    COMPLETE = "complete"  # trained for the full budget
+    STOPPED = "stopped"  # ended early: by the rule, by the user, or never promoted
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """True when no further segment of this trial can run."""
+        return self in {TrialStatus.COMPLETE, TrialStatus.STOPPED, TrialStatus.FAILED}
+
+
+class EndReason(Enum):
+    """Why a search came to its end."""
+
+    EXHAUSTED = "exhausted"  # every trial asked for was run
+    STOPPED = "stopped"  # `automl stop`; can be resumed
+    INTERRUPTED = "interrupted"  # Ctrl-C; can be resumed
+    FAILED = "failed"  # the first trials all failed for one cause, or none produced a metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyEnd:
+    """The reason in one word and in one sentence for people."""
+
+    reason: EndReason
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSummary:
+    """One trial.
+
+    `epoch` is the number of epochs done, `rung` the number of epochs it may run to before the study decides again.
+    `metrics` belong to `best_epoch`; `value` is the objective there; `last_metrics` are those of the newest report.
+    `curve` holds the objective after each validated epoch.  `started_at` and `ended_at` are seconds since 1970.
+    `parent` is the number of the search trial that a finalist repeats.
+    """
+
+    number: int
+    status: TrialStatus
+    values: Mapping[str, Value]
+    seed: int
+    folder: Path
+    rung: int
+    epoch: int = 0
+    value: float | None = None
+    best_epoch: int | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    last_metrics: Mapping[str, float | None] = field(default_factory=dict)
+    curve: tuple[tuple[int, float], ...] = ()
+    checkpoint: Path | None = None
+    error: Failure | None = None
+    stopped_by: str | None = None
+    segments: int = 0
+    retries: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    elapsed_s: float = 0.0
+    peak_memory_mib: float | None = None
+    parent: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySnapshot:
+    """A whole study.  `best` is the best trial among those that trained longest, never a lucky low rung.
+
+    `active` is True while a driver holds the study; `end` is None until the search came to its end.
+    """
+
+    folder: Path
+    config: StudyConfig
+    trials: tuple[TrialSummary, ...]
+    best: TrialSummary | None
+    active: bool
+    end: StudyEnd | None
+    taken_at: float
+
+    def trial(self, number: int) -> TrialSummary:
+        """The trial `number`; KeyError when there is none."""
+        for trial in self.trials:
+            if trial.number == number:
+                return trial
+        raise KeyError(number)
+
+
+def ranking(trials: tuple[TrialSummary, ...], direction: str) -> tuple[TrialSummary, ...]:
+    """Trials that may be called good, best first.
+
+    Those of the full budget come first; then those that trained longer before those that trained less; equal lengths are
+    ordered by the objective, equal values by their number.  Failed trials and trials without a value are left out.
+    """
+    sign = 1.0 if direction == "minimize" else -1.0
+    usable = [trial for trial in trials if trial.value is not None and trial.status is not TrialStatus.FAILED]
+
+    def key(trial: TrialSummary) -> tuple[bool, int, float, int]:
+        value = 0.0 if trial.value is None else sign * trial.value
+        return (trial.status is not TrialStatus.COMPLETE, -trial.epoch, value, trial.number)
+
+    return tuple(sorted(usable, key=key))
