@@ -1,0 +1,194 @@
+"""`automl`: search, train, watch and continue.  Only options and their help stand here; the work is in launch, look and dashboard.
+
+Nothing heavy is imported before a command runs, so `automl --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl.entry import run_app
+
+app = typer.Typer(
+    name="automl",
+    help="Search the hyperparameters of depth networks, track every trial and promote the winner.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class EngineName(str, Enum):
+    """Where trials run."""
+
+    RAY = "ray"
+    INLINE = "inline"
+
+
+class PolicyName(str, Enum):
+    """Whether a train request is a search."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+Skill = Annotated[str | None, typer.Option("--skill", help="Skill name or folder; `automl skills` lists them.", metavar="NAME")]
+SpecFile = Annotated[Path | None, typer.Option("-e", "--spec", help="spec.yaml; without it the skill's template is used.", metavar="FILE")]
+Results = Annotated[Path | None, typer.Option("--results", help="Study folder.", metavar="DIR", show_default="results/SKILL")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Full budget of one trial; the same as train.num_epochs.")]
+Gpus = Annotated[int | None, typer.Option("--gpus-per-trial", min=0, help="Devices of one trial; the same as train.num_gpus.", show_default="what the spec says")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Fixes everything; the same as train.seed.")]
+Metric = Annotated[str | None, typer.Option("--metric", help="What is optimised, val/epe for instance.", metavar="NAME", show_default="val/loss")]
+ValFraction = Annotated[float | None, typer.Option("--val-fraction", min=0.01, max=0.9, help="Share of the training list set aside for validation.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Spec values, model.encoder=vits for instance; they win over the file.", metavar="[KEY=VALUE]...")]
+StudyDir = Annotated[Path, typer.Argument(help="A study folder.", metavar="DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.command()
+def run(
+    overrides: Overrides = None,
+    *,
+    skill: Skill = None,
+    spec: SpecFile = None,
+    results: Results = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Configurations to try; trial 0 is the spec's own values.")] = 10,
+    epochs: Epochs = None,
+    searcher: Annotated[str, typer.Option("--searcher", help="Who proposes configurations.", metavar="NAME")] = "tpe",
+    fidelity: Annotated[str, typer.Option("--fidelity", help="Who stops poor trials early.", metavar="NAME")] = "asha",
+    parallel: Annotated[int | None, typer.Option("--parallel", min=1, help="Trials at once.", show_default="what the machine holds")] = None,
+    gpus_per_trial: Gpus = None,
+    seed: Seed = None,
+    metric: Metric = None,
+    engine: Annotated[EngineName, typer.Option("--engine", help="Ray Tune, or this process alone.")] = EngineName.RAY,
+    policy: Annotated[PolicyName, typer.Option("--policy", help="auto: search if the skill enables it; off: plain training.")] = PolicyName.AUTO,
+    val_fraction: ValFraction = None,
+    yes: Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the review; start and write nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Search: propose configurations, train them, stop the poor ones, promote the winner."""
+    from automl.launch import RunRequest, run_request
+
+    request = RunRequest(
+        skill=skill,
+        spec_file=spec,
+        overrides=tuple(overrides or ()),
+        results=results,
+        trials=trials,
+        epochs=epochs,
+        searcher=searcher,
+        fidelity=fidelity,
+        parallel=parallel,
+        gpus_per_trial=gpus_per_trial,
+        seed=seed,
+        metric=metric,
+        engine=engine.value,
+        policy=policy.value,
+        val_fraction=val_fraction,
+    )
+    return run_request(request, yes=yes, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def off(
+    overrides: Overrides = None,
+    *,
+    skill: Skill = None,
+    spec: SpecFile = None,
+    from_study: Annotated[Path | None, typer.Option("--from", help="Train the winner's spec of this study again.", metavar="STUDY")] = None,
+    results: Results = None,
+    epochs: Epochs = None,
+    gpus_per_trial: Gpus = None,
+    seed: Seed = None,
+    metric: Metric = None,
+    val_fraction: ValFraction = None,
+    yes: Yes = False,
+) -> int:
+    """Plain training of one spec: the same trial code and tracking, no search."""
+    from automl.launch import RunRequest
+    from automl.plain import run_plain
+
+    request = RunRequest(
+        skill=skill,
+        spec_file=spec,
+        overrides=tuple(overrides or ()),
+        results=results,
+        epochs=epochs,
+        gpus_per_trial=gpus_per_trial,
+        seed=seed,
+        metric=metric,
+        val_fraction=val_fraction,
+        policy="off",
+    )
+    return run_plain(request, from_study=from_study, yes=yes)
+
+
+@app.command()
+def status(study: StudyDir, as_json: Json = False) -> int:
+    """Show a study from its folder alone, while it runs or after."""
+    from automl.look import show_status
+
+    return show_status(study, as_json=as_json)
+
+
+@app.command()
+def resume(study: StudyDir, yes: Yes = False) -> int:
+    """Continue an interrupted study: finished trials are kept, running ones go on from their last checkpoint."""
+    from automl.launch import resume_study
+
+    return resume_study(study, yes=yes)
+
+
+@app.command()
+def stop(
+    study: StudyDir, trial: Annotated[int | None, typer.Option("--trial", min=0, help="End this trial only.", metavar="N")] = None
+) -> int:
+    """Ask a running study, or one trial of it, to end; works from any shell."""
+    from automl.look import request_stop
+
+    return request_stop(study, trial)
+
+
+@app.command()
+def logs(
+    study: StudyDir,
+    number: Annotated[int, typer.Argument(help="Trial number.", metavar="N", min=0)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the trial ends.")] = False,
+) -> int:
+    """Print what a trial reported, epoch by epoch."""
+    from automl.look import show_logs
+
+    return show_logs(study, number, follow=follow)
+
+
+@app.command()
+def dashboard(
+    folder: Annotated[Path, typer.Argument(help="A study folder, or the folder that holds studies.", metavar="[DIR]")] = Path("results"),
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Port of the UI.", show_default="a free one")] = None,
+) -> int:
+    """Serve the MLflow UI on 127.0.0.1, opened at the study's trials."""
+    from automl.dashboard import serve
+
+    return serve(folder, port)
+
+
+@app.command()
+def skills(as_json: Json = False) -> int:
+    """List the skills and whether each can be searched."""
+    from automl.look import show_skills
+
+    return show_skills(as_json=as_json)
+
+
+def main() -> None:
+    """Console script `automl`."""
+    sys.exit(run_app(app, "automl"))

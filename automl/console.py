@@ -1,0 +1,110 @@
+"""How things look in a terminal: numbers, durations, tables of metrics.  Results go to stdout; errors are `entry.say_error`.
+
+Made with rich (https://github.com/Textualize/rich, MIT).  A console is made per command, never at import, so that
+redirection and tests see the stream that is current.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from search_spaces.errors import SpecError
+from search_spaces.objective import metric_info
+
+# a log file has no width: wide enough for a trial table, narrow enough for a CI page
+PLAIN_WIDTH = 140
+MARKS: Mapping[str, tuple[str, str]] = {
+    "waiting": ("dim", "waiting"),
+    "running": ("cyan", "running"),
+    "paused": ("yellow", "paused"),
+    "complete": ("green", "complete"),
+    "stopped": ("magenta", "stopped"),
+    "failed": ("red", "FAILED"),
+    "interrupted": ("yellow", "interrupted"),
+}
+
+
+def screen() -> Console:
+    """The console on stdout; without a terminal it is wide and without colour."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
+
+
+def number_text(value: float | int | bool | str | None) -> str:
+    """A value as people read it: four significant digits, exact integers, `-` for a missing one."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        if value and not 1e-3 <= abs(value) < 1e5:
+            mantissa, exponent = f"{value:.2e}".split("e")
+            return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+        return f"{value:.4g}"
+    return str(value)
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration as people say it: `8 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def percent_text(value: float, reference: float, *, minimise: bool) -> str:
+    """How much better `value` is than `reference`: `12.3 % better`; direction is taken into account."""
+    if reference == 0:
+        return "no percentage: the reference is 0"
+    gain = (reference - value if minimise else value - reference) / abs(reference) * 100
+    return f"{abs(gain):.1f} % {'better' if gain > 0 else 'worse' if gain < 0 else 'different'}"
+
+
+def values_text(values: Mapping[str, object], *, limit: int | None = None) -> str:
+    """Sampled values on one line, each by the last part of its name."""
+    parts = [f"{key.rsplit('.', 1)[-1]}={number_text(value if isinstance(value, (int, float, str)) else str(value))}" for key, value in values.items()]
+    if limit is not None and len(parts) > limit:
+        parts = [*parts[:limit], f"+{len(parts) - limit}"]
+    return " ".join(parts)
+
+
+def state_text(state: str) -> str:
+    """A trial state in its colour, as rich markup."""
+    colour, word = MARKS.get(state, ("", state))
+    return f"[{colour}]{word}[/]" if colour else word
+
+
+def metrics_table(title: str, metrics: Mapping[str, float | None], family: str) -> Table:
+    """One row a metric: name, value, unit, which way is better, definition."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    table.add_column("better")
+    table.add_column("what it is", style="dim")
+    for name, value in metrics.items():
+        try:
+            info = metric_info(family, name)
+        except SpecError:
+            table.add_row(escape(name), number_text(value), "", "", "")
+            continue
+        better = "lower" if info.direction == "minimize" else "higher"
+        table.add_row(escape(name), number_text(value), escape(info.unit), better, escape(info.definition))
+    return table

@@ -1,0 +1,88 @@
+"""`depth_net <action> -e spec.yaml key=value ...`: one action on one network, with TAO's grammar.
+
+Only the grammar stands here; `automl.actions` does the work.  `depth_net train` is the same `run_trial` as a trial of a search.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl.entry import run_app
+from search_spaces.errors import UnsupportedError
+
+app = typer.Typer(
+    name="depth_net",
+    help="Train, evaluate, run and export one depth network (stereo FoundationStereo, mono Depth Anything V2).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpecFile = Annotated[Path, typer.Option("-e", "--experiment_spec_file", help="The spec; any file name.", metavar="FILE")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Spec values; they win over the file.", metavar="[KEY=VALUE]...")]
+
+
+@app.command()
+def train(spec: SpecFile, overrides: Overrides = None) -> int:
+    """Train; writes <results_dir>/train."""
+    from automl.actions import train_action
+
+    return train_action(spec, tuple(overrides or ()))
+
+
+@app.command()
+def evaluate(spec: SpecFile, overrides: Overrides = None) -> int:
+    """Metrics of evaluate.checkpoint (a checkpoint or an ONNX file) on dataset.test_dataset."""
+    from automl.actions import evaluate_action
+
+    return evaluate_action(spec, tuple(overrides or ()))
+
+
+@app.command()
+def inference(spec: SpecFile, overrides: Overrides = None) -> int:
+    """Pictures (and PFM files) from inference.checkpoint for dataset.infer_dataset."""
+    from automl.actions import inference_action
+
+    return inference_action(spec, tuple(overrides or ()))
+
+
+@app.command()
+def export(spec: SpecFile, overrides: Overrides = None) -> int:
+    """Write export.checkpoint as ONNX to export.onnx_file."""
+    from automl.actions import export_action
+
+    return export_action(spec, tuple(overrides or ()))
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.", metavar="DIR")],
+    scenes: Annotated[int, typer.Option("--scenes", min=4, help="Scenes in all; a quarter each for validation and test.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same scenes.")] = 0,
+) -> int:
+    """Write synthetic scenes with exact ground truth, their annotation files and ready-to-run specs."""
+    from automl.sample_specs import sample_action
+
+    return sample_action(out, scenes, seed)
+
+
+def _not_built(context: typer.Context) -> None:
+    """Stands for TAO's actions that this release does not have."""
+    raise UnsupportedError(
+        f"depth_net {context.info_name} is not in this release",
+        hint="this release has train, evaluate, inference, export and sample; `depth_net --help` shows them",
+    )
+
+
+for _name in ("convert", "quantize", "gen_trt_engine"):
+    app.command(_name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, help="Not in this release.")(_not_built)
+
+
+def main() -> None:
+    """Console script `depth_net`."""
+    sys.exit(run_app(app, "depth_net"))

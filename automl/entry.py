@@ -1,0 +1,80 @@
+"""The way in and out of both console scripts: process settings, one place for errors, exit codes.
+
+Exit codes: 0 done, 1 failed, 2 misused (anything the user can put right), 130 ended by Ctrl-C.
+The form of an error follows uv's style guide: `error:` line, blank line, `hint:` line, on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import typer
+
+from search_spaces.errors import UserError
+
+DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+
+# What torch, ray and mlflow read when they are imported.  A user's own setting wins, except where it would call home.
+DEFAULTS: Mapping[str, str] = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # libgomp's spinning barriers make small operators tens of times slower beside a busy process
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "MPLBACKEND": "Agg",
+    "RAY_DEDUP_LOGS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+SILENT: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "DO_NOT_TRACK": "true",
+}
+
+
+def set_environment() -> None:
+    """Sets what the heavy packages read at import; called once, before any of them is imported."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(SILENT)
+
+
+def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
+    """The exit code of `name arguments...`; every mistake of the user is told here and nowhere else."""
+    set_environment()
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+    except UserError as error:
+        say_error(error.message, error.hint)
+        return MISUSED
+    except typer.TyperException as error:
+        say_error(*_usage(error, name))
+        return MISUSED
+    except PermissionError as error:
+        say_error(f"no permission for {error.filename}: {error.strerror}", "choose another folder, or change its owner or mode")
+        return MISUSED
+    except (KeyboardInterrupt, typer.Abort):
+        say_error("interrupted", None)
+        return INTERRUPTED
+    return code if isinstance(code, int) else DONE
+
+
+def say_error(message: str, hint: str | None) -> None:
+    """Writes the two lines of an error to stderr; plain text, so that brackets in paths survive."""
+    lines = [f"error: {message}"]
+    if hint:
+        lines += ["", f"hint: {hint}"]
+    sys.stdout.flush()
+    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201  the error stream of a console script
+
+
+def _usage(error: typer.TyperException, name: str) -> tuple[str, str | None]:
+    """Message and hint of a command line that cannot be parsed; near options become the hint."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else name
+    near = getattr(error, "possibilities", None)
+    if near:
+        return error.message, f"did you mean {' or '.join(sorted(near))}? `{command} --help` lists the options"
+    message, _, rest = error.format_message().partition(" Did you mean ")
+    suggestion = f"did you mean {rest} " if rest else ""
+    return message.rstrip("."), f"{suggestion}`{command} --help` shows how it is used"
