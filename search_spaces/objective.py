@@ -1,0 +1,113 @@
+"""Metric names, units, definitions and directions: one explicit table for each family.
+
+Nobody infers a direction from a name: `d1` is an outlier share in stereo (lower is better) and an accuracy in mono
+(higher is better).  Definitions follow the KITTI and Middlebury benchmarks (stereo) and Eigen et al. 2014 (mono).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from search_spaces.errors import SpecError, nearest
+from search_spaces.spec.tree import Family
+
+Direction = Literal["minimize", "maximize"]
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """One metric of one family; `name` is without the split."""
+
+    name: str
+    unit: str
+    direction: Direction
+    definition: str
+    family: Family
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a search improves: `metric` with its split (`val/loss`) and the direction."""
+
+    metric: str
+    direction: Direction
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether `value` beats `other`."""
+        return value < other if self.direction == "minimize" else value > other
+
+
+_STEREO: tuple[tuple[str, str, Direction, str], ...] = (
+    ("loss", "px", "minimize", "smooth L1 of the final disparity on the split (in training: the sequence loss)"),
+    ("epe", "px", "minimize", "mean absolute disparity error, averaged over images"),
+    ("bp1", "share", "minimize", "share of pixels with an error above 1 px, averaged over images"),
+    ("bp2", "share", "minimize", "share of pixels with an error above 2 px, averaged over images"),
+    ("bp3", "share", "minimize", "share of pixels with an error above 3 px, averaged over images"),
+    ("d1", "share", "minimize", "share of outliers: error above 3 px and above 5 % of the true disparity, averaged over images"),
+    ("rmse", "px", "minimize", "root of the mean squared disparity error, averaged over images"),
+)
+_RELATIVE: tuple[tuple[str, str, Direction, str], ...] = (
+    ("loss", "", "minimize", "loss of the split: scale-and-shift-invariant for relative, scale-invariant log for metric models"),
+    ("d1", "share", "maximize", "accuracy: share of pixels with max(p/t, t/p) < 1.25"),
+    ("d2", "share", "maximize", "accuracy: share of pixels with max(p/t, t/p) < 1.25 squared"),
+    ("d3", "share", "maximize", "accuracy: share of pixels with max(p/t, t/p) < 1.25 cubed"),
+    ("abs_rel", "share", "minimize", "mean of |p - t| / t"),
+)
+_METRIC: tuple[tuple[str, str, Direction, str], ...] = (
+    *_RELATIVE,
+    ("rmse", "m", "minimize", "root of the mean squared depth error"),
+    ("rmse_log", "", "minimize", "root of the mean squared error of the logarithm"),
+    ("log10", "", "minimize", "mean of |log10 p - log10 t|"),
+    ("silog", "", "minimize", "scale-invariant logarithmic error: sqrt(mean g^2 - 0.5 mean(g)^2), g = ln p - ln t"),
+    ("sq_rel", "m", "minimize", "mean of (p - t)^2 / t"),
+)
+
+
+def metrics_of(family: Family, *, relative: bool = False) -> tuple[MetricInfo, ...]:
+    """The metrics of a family; with `relative`, those of relative mono networks alone."""
+    rows = _STEREO if family == "stereo" else _RELATIVE if relative else _METRIC
+    return tuple(MetricInfo(name=name, unit=unit, direction=way, definition=text, family=family) for name, unit, way, text in rows)
+
+
+def metric_info(family: Family, name: str) -> MetricInfo:
+    """The metric that `val/epe`, `val_epe` or `epe` names in this family; SpecError with the nearest name otherwise."""
+    _, bare = _split_and_name(name)
+    for info in metrics_of(family):
+        if info.name == bare:
+            return info
+    raise _unknown_metric(family, name)
+
+
+def objective_for(family: Family, metric: str, *, relative: bool = False) -> Objective:
+    """The objective for a metric name in any spelling; no split means `val`.
+
+    `relative` refuses metrics that need metres.  Only `loss` exists for the train split.
+    """
+    split, bare = _split_and_name(metric)
+    known = {info.name: info for info in metrics_of(family, relative=relative)}
+    if bare not in known:
+        raise _unknown_metric(family, metric, relative=relative)
+    if split == "train" and bare != "loss":
+        raise SpecError(f"the only metric of training itself is train/loss, but {metric} was asked for", hint=f"use val/{bare}")
+    return Objective(metric=f"{split}/{bare}", direction=known[bare].direction)
+
+
+def _split_and_name(metric: str) -> tuple[str, str]:
+    """(`val`, `epe`) for `val/epe`, `val_epe` and `epe`."""
+    for split in SPLITS:
+        for mark in ("/", "_"):
+            if metric.startswith(f"{split}{mark}"):
+                return split, metric[len(split) + 1 :]
+    return "val", metric
+
+
+def _unknown_metric(family: Family, metric: str, *, relative: bool = False) -> SpecError:
+    names = [f"val/{info.name}" for info in metrics_of(family, relative=relative)]
+    split, bare = _split_and_name(metric)
+    del split
+    guess = nearest(f"val/{bare}", names)
+    kind = "relative mono" if relative else family
+    hint = f"did you mean {guess}?" if guess else f"known are {', '.join(names)} and train/loss"
+    return SpecError(f"{kind} networks have no metric {metric}", hint=hint)

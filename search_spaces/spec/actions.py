@@ -1,0 +1,125 @@
+"""Sections of the other actions: evaluate, inference, export, gen_trt_engine, quantize, and W&B (names follow TAO's spec)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from search_spaces.spec.keys import Acts, key
+
+RUNNING, INERT = Acts.RUNNING, Acts.INERT
+FROM_SPLIT = "the batch size of the split's section is taken"
+FROM_FILE = "the shape is read from the model file"
+NO_WANDB = "runs are tracked in MLflow"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Metrics of a checkpoint, an ONNX file or an engine on the test lists."""
+
+    num_gpus: int = key(1, "GPUs", low=1, acts=RUNNING)
+    gpu_ids: tuple[int, ...] = key((0,), "their numbers", low=0, acts=RUNNING)
+    num_nodes: int = key(1, "machines", low=1, acts=RUNNING)
+    checkpoint: str | None = key(None, "weights or ONNX file to measure", acts=RUNNING)
+    trt_engine: str | None = key(None, "TensorRT engine to measure", acts=RUNNING)
+    results_dir: str | None = key(None, "output folder; default is results_dir/evaluate", acts=RUNNING)
+    batch_size: int = key(-1, "batch size", low=-1, acts=INERT, why=FROM_SPLIT)
+    input_width: int | None = key(None, "width of the network's input", low=1, unit="px", acts=INERT, why=FROM_FILE)
+    input_height: int | None = key(None, "height of the network's input", low=1, unit="px", acts=INERT, why=FROM_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """Pictures (and PFM files) of a checkpoint, an ONNX file or an engine on the infer lists."""
+
+    num_gpus: int = key(1, "GPUs", low=1, acts=RUNNING)
+    gpu_ids: tuple[int, ...] = key((0,), "their numbers", low=0, acts=RUNNING)
+    num_nodes: int = key(1, "machines", low=1, acts=RUNNING)
+    checkpoint: str | None = key(None, "weights or ONNX file to run", acts=RUNNING)
+    trt_engine: str | None = key(None, "TensorRT engine to run", acts=RUNNING)
+    results_dir: str | None = key(None, "output folder; default is results_dir/inference", acts=RUNNING)
+    batch_size: int = key(-1, "batch size", low=-1, acts=INERT, why=FROM_SPLIT)
+    conf_threshold: float = key(0.5, "confidence threshold", low=0.0, high=1.0, acts=INERT, why="these networks give no confidence")
+    input_width: int | None = key(None, "width of the network's input", low=1, unit="px", acts=INERT, why=FROM_FILE)
+    input_height: int | None = key(None, "height of the network's input", low=1, unit="px", acts=INERT, why=FROM_FILE)
+    save_raw_pfm: bool = key(False, "write raw predictions as PFM beside the pictures", acts=RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """ONNX file of a checkpoint at one height and width."""
+
+    results_dir: str | None = key(None, "output folder; default is results_dir/export", acts=RUNNING)
+    gpu_id: int = key(0, "GPU to trace on", low=0, acts=RUNNING)
+    checkpoint: str | None = key(None, "weights to export", acts=RUNNING)
+    onnx_file: str | None = key(None, "file to write; default is the checkpoint's name with .onnx", acts=RUNNING)
+    overwrite: bool = key(False, "replace an existing file", acts=RUNNING)
+    on_cpu: bool = key(False, "trace on the CPU", acts=RUNNING)
+    input_channel: int = key(3, "image channels", options=(1, 3), acts=RUNNING)
+    input_width: int = key(960, "width of the graph's input", low=32, unit="px", acts=RUNNING)
+    input_height: int = key(544, "height of the graph's input", low=32, unit="px", acts=RUNNING)
+    opset_version: int = key(17, "ONNX operator set", low=1, acts=RUNNING)
+    batch_size: int | None = key(-1, "batch size of the graph; -1 or null: any", low=-1, acts=RUNNING)
+    verbose: bool = key(False, "talk while tracing", acts=INERT, why="the export says what it did in its report")
+    format: str = key("onnx", "file format", options=("onnx", "xdl"), acts=INERT, why="ONNX is the one format")
+    valid_iters: int | None = key(22, "refinement steps unrolled into a stereo graph; null: model.valid_iters", low=1, acts=RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorRT:
+    """Engine builder settings."""
+
+    # TAO's default of 1024 is read as GiB by its own builder; 4 is what its deploy templates use
+    workspace_size: int = key(4, "builder memory", low=0, unit="GiB", acts=RUNNING)
+    min_batch_size: int = key(1, "smallest batch of the profile", low=1, acts=RUNNING)
+    opt_batch_size: int = key(1, "usual batch of the profile", low=1, acts=RUNNING)
+    max_batch_size: int = key(1, "largest batch of the profile", low=1, acts=RUNNING)
+    layers_precision: tuple[str, ...] = key((), "layer:precision pairs", acts=RUNNING)
+    data_type: str = key("FP32", "arithmetic of the engine", options=("FP32", "FP16", "BF16"), acts=RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenTrtEngine:
+    """TensorRT engine of an ONNX file."""
+
+    results_dir: str | None = key(None, "output folder; default is results_dir/gen_trt_engine", acts=RUNNING)
+    gpu_id: int = key(0, "GPU to build on", low=0, acts=RUNNING)
+    onnx_file: str | None = key(None, "graph to build from", acts=RUNNING)
+    trt_engine: str | None = key(None, "file to write", acts=RUNNING)
+    timing_cache: str | None = key(None, "file of layer timings", acts=RUNNING)
+    batch_size: int = key(-1, "batch size", low=-1, acts=INERT, why="the batch of the ONNX file and the profile decide")
+    verbose: bool = key(False, "talk while building", acts=RUNNING)
+    tensorrt: TensorRT = field(default_factory=TensorRT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """Post-training quantisation."""
+
+    backend: str = key("torchao", "library", options=("torchao", "modelopt.pytorch", "modelopt.onnx"), acts=RUNNING)
+    mode: str = key("weight_only_ptq", "weights alone, or activations as well", options=("weight_only_ptq", "static_ptq"), acts=RUNNING)
+    algorithm: str = key(
+        "minmax", "how ranges are found", options=("minmax", "max", "entropy", "awq_clip", "awq_lite", "awq_full", "rtn_dq"), acts=RUNNING
+    )
+    layers: tuple[Mapping[str, object], ...] = key((), "rules by module name, later ones win", acts=RUNNING)
+    skip_names: tuple[str, ...] = key((), "module name patterns to leave alone", acts=RUNNING)
+    model_path: str | None = key(None, "weights to quantise", acts=RUNNING)
+    results_dir: str | None = key(None, "output folder; default is results_dir/quantize", acts=RUNNING)
+    backend_kwargs: Mapping[str, object] = key({}, "further arguments of the library", acts=RUNNING)
+    device: str = key("cuda", "where to calibrate: cuda, cuda:N, cpu or trt", acts=RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wandb:
+    """Weights & Biases settings of TAO specs: accepted, not used."""
+
+    enable: bool = key(True, "log to W&B", acts=INERT, why=NO_WANDB)
+    project: str = key("TAO Toolkit", "project", acts=INERT, why=NO_WANDB)
+    entity: str = key("", "entity", acts=INERT, why=NO_WANDB)
+    group: str = key("", "group", acts=INERT, why=NO_WANDB)
+    run_id: str = key("", "run", acts=INERT, why=NO_WANDB)
+    tags: tuple[str, ...] = key(("tao-toolkit",), "tags", acts=INERT, why=NO_WANDB)
+    reinit: bool = key(False, "start anew in one process", acts=INERT, why=NO_WANDB)
+    sync_tensorboard: bool = key(False, "copy TensorBoard", acts=INERT, why=NO_WANDB)
+    save_code: bool = key(False, "upload code", acts=INERT, why=NO_WANDB)
+    name: str = key("TAO Toolkit Training", "run name", acts=INERT, why=NO_WANDB)

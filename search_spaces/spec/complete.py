@@ -1,0 +1,74 @@
+"""Keys that follow others when nobody set them.  Each rule leaves a line saying what was assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, MutableMapping
+from typing import Any
+
+from search_spaces.spec.model import MODEL_TYPES
+from search_spaces.spec.tree import family_of
+
+METRIC_RANGE_M = (0.001, 10.0)  # what TAO's metric datasets assume when both are null
+STEREO_CROP = (320, 736)  # the crop TAO recommends for FoundationStereo; its generic 518 is no multiple of 32
+SPLITS = ("train_dataset", "val_dataset", "test_dataset", "infer_dataset")
+
+Tree = MutableMapping[str, Any]
+
+
+def complete(tree: Tree, given: Collection[str]) -> list[str]:
+    """Fill in, in place, what follows from the rest of the complete plain spec `tree`; `given` are the keys set by someone.
+
+    Gives back one line for each value that was assumed and that a user would want to know.
+    """
+    model_type = next((name for name in MODEL_TYPES if name.lower() == str(tree["model"]["model_type"]).lower()), None)
+    if model_type is None:
+        return []  # the check of the options reports it
+    stereo = family_of(model_type) == "stereo"
+    dataset = tree["dataset"]
+    if "dataset.dataset_name" not in given or dataset["dataset_name"] is None:
+        dataset["dataset_name"] = "StereoDataset" if stereo else "MonoDataset"
+    _pair_gpus(tree["train"], given)
+    if stereo:
+        return _stereo_crops(dataset, given) + _disparities(tree, given)
+    return _metric_range(dataset) if model_type == "MetricDepthAnything" else []
+
+
+def _stereo_crops(dataset: Tree, given: Collection[str]) -> list[str]:
+    absent = [split for split in SPLITS if f"dataset.{split}.augmentation.crop_size" not in given]
+    for split in absent:
+        dataset[split]["augmentation"]["crop_size"] = list(STEREO_CROP)
+    if "train_dataset" not in absent:
+        return []
+    return [f"dataset.train_dataset.augmentation.crop_size is not set; {list(STEREO_CROP)} is assumed"]
+
+
+def _disparities(tree: Tree, given: Collection[str]) -> list[str]:
+    dataset, model = tree["dataset"], tree["model"]
+    set_data, set_model = "dataset.max_disparity" in given, "model.max_disparity" in given
+    if set_model and not set_data and isinstance(model["max_disparity"], int):
+        dataset["max_disparity"] = model["max_disparity"]
+        return [f"dataset.max_disparity follows model.max_disparity: {model['max_disparity']}"]
+    if set_data and not set_model and isinstance(dataset["max_disparity"], int):
+        model["max_disparity"] = max(32, -(-dataset["max_disparity"] // 32) * 32)
+        return [f"model.max_disparity follows dataset.max_disparity: {model['max_disparity']}"]
+    return []
+
+
+def _metric_range(dataset: Tree) -> list[str]:
+    lines = []
+    for name, value in zip(("min_depth", "max_depth"), METRIC_RANGE_M, strict=True):
+        if dataset[name] in (None, "", "???"):
+            dataset[name] = value
+            lines.append(f"dataset.{name} is not set; {value:g} m is assumed for a metric model")
+    return lines
+
+
+def _pair_gpus(train: Tree, given: Collection[str]) -> None:
+    """The longer of num_gpus and gpu_ids wins, as in TAO's launcher; one alone decides the other."""
+    number, ids = train["num_gpus"], train["gpu_ids"]
+    if not isinstance(number, int) or not isinstance(ids, list | tuple) or number == len(ids):
+        return
+    if "train.gpu_ids" in given and ("train.num_gpus" not in given or len(ids) > number):
+        train["num_gpus"] = len(ids)
+    else:
+        train["gpu_ids"] = list(range(number))

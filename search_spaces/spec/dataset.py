@@ -1,0 +1,128 @@
+"""The `dataset` section: lists, loaders, augmentation and the way of evaluation (names follow TAO's depth_net spec)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from search_spaces.spec.keys import Acts, key
+
+STEREO, MONO, TRAINING = Acts.STEREO, Acts.MONO, Acts.TRAINING
+EVALUATION, RUNNING, INERT = Acts.EVALUATION, Acts.RUNNING, Acts.INERT
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """One annotation list.  `data_root` (ours) is where its relative paths start; `depth_scale` (ours) turns PNG values into metres."""
+
+    data_file: str
+    dataset_name: str
+    data_root: str | None = None
+    depth_scale: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Preparation of the images.  Random parts act on the train split alone: validation is never augmented."""
+
+    input_mean: tuple[float, float, float] = key(
+        (0.485, 0.456, 0.406), "mean of red, green, blue after division by 255", outside=EVALUATION
+    )
+    input_std: tuple[float, float, float] = key((0.229, 0.224, 0.225), "standard deviation of red, green, blue", outside=EVALUATION)
+    crop_size: tuple[int, int] = key(
+        (518, 518),
+        "height and width: the training crop; in mono also the size that images are resized to; multiples of 32 (stereo) or 14 (mono)",
+        low=1,
+        unit="px",
+        outside=EVALUATION,
+    )
+    evaluation: str = key(
+        "native",
+        "how val and test images meet the network: native size padded, the middle crop_size, or resized to crop_size",
+        options=("native", "center_crop", "resize"),
+        acts=INERT,
+        outside=EVALUATION,
+        why="training draws crops of crop_size",
+    )
+    # TAO declares 0.2 as the lower bound, which its own default breaks
+    min_scale: float = key(-0.2, "lower bound of the log2 scale of the resampling blur", low=-1.0, high=1.0, acts=STEREO, outside=INERT)
+    max_scale: float = key(0.4, "upper bound of the log2 scale of the resampling blur", low=-0.2, high=1.0, acts=STEREO, outside=INERT)
+    do_flip: bool = key(False, "flip images", acts=INERT, why="h_flip_prob and v_flip_prob say it with a probability")
+    yjitter_prob: float = key(
+        1.0, "probability of moving the right crop by up to 2 rows", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+    )
+    gamma: tuple[int, int, int, int] = key((1, 1, 1, 1), "gamma range", acts=INERT, why="no transform reads it, in TAO neither")
+    color_aug_prob: float = key(
+        0.2, "probability that left and right get different colour jitter", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+    )
+    color_aug_brightness: float = key(0.4, "half range of the brightness factor", low=0, high=1, acts=STEREO, outside=INERT)
+    color_aug_contrast: float = key(0.4, "half range of the contrast factor", low=0, high=1, acts=STEREO, outside=INERT)
+    color_aug_saturation: tuple[float, float] = key((0.0, 1.4), "range of the saturation factor", low=0.0, acts=STEREO, outside=INERT)
+    color_aug_hue_range: tuple[float, float] = key(
+        (-5 / 180, 5 / 180), "range of the hue shift, in turns", low=-0.5, high=0.5, acts=STEREO, outside=INERT
+    )
+    eraser_aug_prob: float = key(
+        0.5, "probability of painting rectangles over the right image", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+    )
+    spatial_aug_prob: float = key(1.0, "probability of the resampling blur", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
+    stretch_prob: float = key(0.8, "probability of different scales in x and y", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
+    max_stretch: float = key(0.2, "half range of the log2 stretch", low=0, high=1, acts=STEREO, outside=INERT)
+    h_flip_prob: float = key(
+        0.5,
+        "probability of a mirror image",
+        low=0,
+        high=1,
+        acts=INERT,
+        automl=True,
+        why="a mirrored stereo pair needs the right view's ground truth, which lists do not carry; mono follows TAO and does not flip",
+    )
+    v_flip_prob: float = key(
+        0.5, "probability of turning upside down", low=0, high=1, acts=INERT, automl=True, why="TAO never passes it to the transform"
+    )
+    hshift_prob: float = key(
+        0.5, "probability of a horizontal shift", low=0, high=1, acts=INERT, automl=True, why="TAO never passes it to the transform"
+    )
+    crop_min_valid_disp_ratio: float = key(
+        0.0, "share of pixels with ground truth that a crop must have", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One split: where its lists are and how they are loaded."""
+
+    data_sources: tuple[DataSource, ...] = key(
+        (), "annotation lists with their dataset class, read one after the other", outside=EVALUATION
+    )
+    batch_size: int = key(1, "samples per GPU and step", low=1, outside=RUNNING, popular=True)
+    workers: int = key(8, "loader processes; 0 loads in the training process", low=0, acts=RUNNING)
+    pin_memory: bool = key(True, "page-locked memory for copies to the GPU", acts=RUNNING)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Images for post-training quantisation."""
+
+    images_dir: str | None = key(None, "folder of calibration images", acts=RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Everything about data.  `dataset_name` and both depths are filled in from the model type when left out."""
+
+    dataset_name: str | None = key(
+        None, "family of the data; follows model.model_type", options=("MonoDataset", "StereoDataset"), acts=RUNNING
+    )
+    normalize_depth: bool = key(False, "scale ground truth to [0, 1] image by image", acts=MONO)
+    max_depth: float | None = key(None, "farthest depth of metric models: mask, network scale, clip", low=1.0, unit="m", acts=MONO)
+    min_depth: float | None = key(None, "nearest depth of metric models: mask, clip", low=0.0, unit="m", acts=MONO)
+    max_disparity: int = key(
+        416, "largest disparity of ground truth that counts; follows model.max_disparity", low=1, high=416, unit="px", acts=STEREO
+    )
+    baseline: float = key(0.193001, "stereo baseline", low=0.0, unit="m", acts=INERT, why="training and metrics stay in disparity")
+    focal_x: float = key(1998.842, "focal length", low=0.0, unit="px", acts=INERT, why="training and metrics stay in disparity")
+    train_dataset: Split = field(default_factory=Split)
+    val_dataset: Split = field(default_factory=Split)
+    test_dataset: Split = field(default_factory=Split)
+    infer_dataset: Split = field(default_factory=Split)
+    quant_calibration_dataset: Calibration = field(default_factory=Calibration)

@@ -1,0 +1,262 @@
+"""From a YAML file and overrides to a checked Spec: default < template < YAML < key=value.
+
+OmegaConf reads YAML, merges and resolves `${...}`; types, ranges and rules are checked here (`values`, `rules`).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import SpecError
+from search_spaces.spec.complete import complete
+from search_spaces.spec.overrides import Override, parse_overrides
+from search_spaces.spec.rules import check_rules, spec_warnings
+from search_spaces.spec.tree import Spec, all_fields, all_sections, unknown_key
+from search_spaces.spec.values import Places, build, place_of, plain
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedSpec:
+    """A checked spec with what a user should know about it: `given` keys, lines on `assumed` values and on idle keys."""
+
+    spec: Spec
+    given: frozenset[str]
+    assumed: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Mapping[str, Any] | None = None) -> LoadedSpec:
+    """The spec of a file and overrides, with the lines a user should see; SpecError says what is wrong and where."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    user, places = _read_yaml(path) if path is not None else ({}, {})
+    for dotted, _ in leaves(user):
+        if not is_known(dotted):
+            raise unknown_key(dotted, place=place_of(dotted, places))
+    given = {dotted for dotted, _ in leaves(user)}
+    layered = OmegaConf.merge(OmegaConf.create(defaults()), OmegaConf.create(dict(template or {})), OmegaConf.create(user))
+    tree: dict[str, Any] = OmegaConf.to_container(layered)  # type: ignore[assignment]
+    places = dict(places)
+    for override in parse_overrides(overrides):
+        touched = apply_override(tree, override)
+        given = given - touched if override.delete else given | touched
+        places.update(dict.fromkeys(touched, COMMAND_LINE))
+    try:
+        tree = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise SpecError(f"an interpolation of the spec cannot be resolved: {str(error).splitlines()[0]}") from error
+    from_template = {dotted for dotted, _ in leaves(template or {})}
+    return _finish(tree, given, places, from_template)
+
+
+def load_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Mapping[str, Any] | None = None) -> Spec:
+    """The checked and completed spec of a file and overrides; `read_spec` also gives the lines a user should see."""
+    return read_spec(path, overrides, template=template).spec
+
+
+def spec_from_dict(data: Mapping[str, Any]) -> Spec:
+    """The checked and completed spec of plain data; keys that are absent keep their defaults."""
+    tree = defaults()
+    given = {dotted for dotted, _ in leaves(data)}
+    merge(tree, data)
+    return _finish(tree, given, {}, frozenset()).spec
+
+
+def spec_to_dict(spec: Spec) -> dict[str, Any]:
+    """Complete JSON-able data of a spec; `spec_from_dict` gives the same spec back."""
+    return plain(spec)
+
+
+def save_spec(spec: Spec, path: Path) -> None:
+    """Write the complete spec as YAML, with a header that says what it is."""
+    import yaml
+
+    header = "# Resolved spec: every key with the value that was used.  Run it again with -e.\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(header + yaml.safe_dump(spec_to_dict(spec), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def with_values(spec: Spec, values: Mapping[str, Any]) -> Spec:
+    """A checked copy of `spec` with the dotted keys of `values` changed; keys that follow them follow."""
+    tree = spec_to_dict(spec)
+    same_disparity = spec.dataset.max_disparity == spec.model.max_disparity
+    for dotted, value in values.items():
+        apply_override(tree, Override(key=dotted, value=value))
+    given = set(all_fields()) if not same_disparity else set(all_fields()) - {"dataset.max_disparity", "model.max_disparity"}
+    if "model.model_type" in values:
+        given.discard("dataset.dataset_name")
+    return _finish(tree, given | set(values), {}, frozenset()).spec
+
+
+def defaults() -> dict[str, Any]:
+    """Plain data of every key's own default, not yet completed for a family."""
+    return plain(Spec())
+
+
+def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested data, down to the keys of the spec (free mappings stay whole)."""
+    for name, value in data.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(value, Mapping) and dotted in all_sections():
+            yield from leaves(value, f"{dotted}.")
+        elif not (value is None and dotted in all_sections()):
+            yield dotted, value
+
+
+def is_known(dotted: str) -> bool:
+    """Whether a dotted name is a key of the spec."""
+    return dotted in all_fields()
+
+
+def merge(tree: dict[str, Any], data: Mapping[str, Any], prefix: str = "") -> None:
+    """Lay `data` over the complete `tree` in place; groups merge, everything else is replaced."""
+    for name, value in data.items():
+        dotted = f"{prefix}{name}"
+        if dotted in all_sections():
+            if isinstance(value, Mapping):
+                merge(tree[name], value, f"{dotted}.")
+            elif value is not None:
+                raise SpecError(f"{dotted} must be a group of keys, but is {value!r}")
+        elif not is_known(dotted):
+            raise unknown_key(dotted)
+        else:
+            tree[name] = copy.deepcopy(value)
+
+
+def apply_override(tree: dict[str, Any], override: Override) -> set[str]:
+    """Carry out one override on the complete plain spec, in place; gives back the keys of the spec that it touched."""
+    parts = override.key.split(".")
+    depth = next((n for n in range(len(parts), 0, -1) if is_known(".".join(parts[:n]))), None)
+    if depth is None:
+        return _override_group(tree, override)
+    dotted = ".".join(parts[:depth])
+    group = tree
+    for part in parts[: depth - 1]:
+        group = group[part]
+    if depth == len(parts):
+        group[parts[-1]] = _default_at(dotted) if override.delete else override.value
+    else:
+        _set_inside(group, parts[depth - 1 :], override)
+    return {dotted}
+
+
+def _override_group(tree: dict[str, Any], override: Override) -> set[str]:
+    """An override of a whole section with a dict, or its deletion."""
+    if override.key not in all_sections():
+        raise unknown_key(override.key, place=COMMAND_LINE)
+    inside = [name for name in all_fields() if name.startswith(f"{override.key}.")]
+    if override.delete:
+        for name in inside:
+            apply_override(tree, Override(key=name, delete=True))
+        return set(inside)
+    if not isinstance(override.value, Mapping):
+        example = inside[0]
+        raise SpecError(
+            f"{override.key} is a group of keys, but is set to {override.value!r}", hint=f"set a key in it, such as {example}=..."
+        )
+    touched: set[str] = set()
+    for name, value in override.value.items():
+        touched |= apply_override(tree, Override(key=f"{override.key}.{name}", value=value))
+    return touched
+
+
+def _set_inside(group: dict[str, Any], parts: Sequence[str], override: Override) -> None:
+    """Set or delete something inside a list or a free mapping, such as data_sources.0.data_file."""
+    holder: Any = group
+    for part, following in itertools.pairwise(parts):
+        if isinstance(holder, list):
+            part_at = _position(holder, part, override.key)
+            holder = holder[part_at]
+            continue
+        if holder.get(part) is None:
+            holder[part] = [] if following.isdigit() else {}
+        elif isinstance(holder[part], tuple):
+            holder[part] = list(holder[part])
+        holder = holder[part]
+        if following.isdigit() and isinstance(holder, list) and int(following) == len(holder):
+            holder.append({})
+    last = parts[-1]
+    if isinstance(holder, list):
+        at = _position(holder, last, override.key)
+        if override.delete:
+            del holder[at]
+        else:
+            holder[at] = override.value
+    elif isinstance(holder, dict):
+        if override.delete:
+            holder.pop(last, None)
+        else:
+            holder[last] = override.value
+    else:
+        raise unknown_key(override.key, place=COMMAND_LINE)
+
+
+def _position(holder: list[Any], part: str, dotted: str) -> int:
+    if not part.isdigit() or int(part) >= len(holder):
+        raise SpecError(f"{dotted} points past the end of a list of {len(holder)}", hint="positions count from 0")
+    return int(part)
+
+
+def _default_at(dotted: str) -> Any:
+    value: Any = defaults()
+    for part in dotted.split("."):
+        value = value[part]
+    return value
+
+
+def _finish(tree: dict[str, Any], given: set[str], places: Places, template: set[str] | frozenset[str]) -> LoadedSpec:
+    """Complete, build and check; `template` keys count as set, except where the user set only one of a pair."""
+    pair = {"dataset.max_disparity", "model.max_disparity"}
+    known = given | (template - pair)
+    assumed = complete(tree, known)
+    spec = build(Spec, tree, places)
+    check_rules(spec, places)
+    return LoadedSpec(spec=spec, given=frozenset(given), assumed=tuple(assumed), warnings=tuple(spec_warnings(spec)))
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Plain data of a YAML file and the place of every key; SpecError when it is not readable YAML."""
+    import yaml
+    from omegaconf import OmegaConf
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = OmegaConf.to_container(OmegaConf.create(text)) if node is not None else {}
+    except OSError as error:
+        raise SpecError(f"the spec {path} cannot be read: {error.strerror}", hint="give an existing YAML file with -e") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"the spec {path} is not a text file in UTF-8", hint="give a YAML file with -e") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        problem = getattr(error, "problem", None) or str(error)
+        raise SpecError(f"{place} is not valid YAML: {problem}", hint="check indentation, colons and quotes there") from error
+    if not isinstance(data, dict):
+        raise SpecError(
+            f"the spec {path} must hold keys with values, but holds {type(data).__name__}", hint="see the templates of `automl skills`"
+        )
+    return {str(name): value for name, value in data.items()}, dict(_places(node, path.name)) if node is not None else {}
+
+
+def _places(node: Any, name: str, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and `file:line` for every key below a YAML node."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            dotted = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
+            yield dotted, f"{name}:{key_node.start_mark.line + 1}"
+            yield from _places(value_node, name, dotted)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            yield f"{prefix}[{i}]", f"{name}:{item.start_mark.line + 1}"
+            yield from _places(item, name, f"{prefix}[{i}]")
