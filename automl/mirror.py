@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ KEY_TAG = "automl.key"
 STUDY_TAG = "automl.study_id"
 # a server that is gone must cost seconds, not MLflow's own half hour of retries
 REMOTE_LIMITS: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# how long a mirror that failed is left alone
+RETRY_AFTER_S = 30.0
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -222,7 +225,8 @@ class Mirror:
         self._queue: queue.SimpleQueue[RunRecord | None] = queue.SimpleQueue()
         self._left: dict[str, RunRecord] = {}
         self._writer: MlflowWriter | None = None
-        self._failed = False
+        self._warned = False
+        self._rest_until = 0.0
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
         self._thread.start()
 
@@ -234,7 +238,7 @@ class Mirror:
         """Waits for the thread, tries once more what could not be written; True when the mirror is complete."""
         self._queue.put(None)
         self._thread.join()
-        if self._left and self._failed:
+        if self._left:
             self._flush()
         return not self._left
 
@@ -253,11 +257,8 @@ class Mirror:
     def _work(self) -> None:
         while (record := self._queue.get()) is not None:
             self._left[record.key] = record
-            # while MLflow is down nothing is tried on each event: `close` and a resume catch up
-            if not self._failed and self._queue.empty():
+            if self._queue.empty() and time.monotonic() >= self._rest_until:
                 self._flush()
-        if not self._failed:
-            self._flush()
 
     def _flush(self) -> None:
         try:
@@ -274,7 +275,8 @@ class Mirror:
         return self._writer
 
     def _say(self, error: Exception) -> None:
-        if not self._failed:
-            self._failed = True
+        self._rest_until = time.monotonic() + RETRY_AFTER_S
+        if not self._warned:
+            self._warned = True
             reason = without_credentials(" ".join(str(error).split()))[:200]
             self._warn(f"MLflow at {self.tracking.shown} cannot be written ({type(error).__name__}: {reason}); the study goes on and the mirror catches up later")

@@ -1,0 +1,106 @@
+"""The state of a search as its events tell it: what the live table draws and the mirror copies, without asking the study.
+
+A board starts from the snapshot in StudyStarted and folds one event after another; it is changed by one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from automl.config import StudyConfig
+from automl.events import StudyEnded, StudyEvent, StudyStarted, TrialEnded, TrialPromoted, TrialReported, TrialStarted
+from automl.snapshot import TrialStatus, TrialSummary, ranking
+from trials.contract import Report
+
+
+class Board:
+    """Trials by number with their newest state, and every report of this session.
+
+    `sampled` counts configurations begun, `ended` those that are over; times are seconds since 1970 by `clock`.
+    """
+
+    def __init__(self, config: StudyConfig, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self.trials: dict[int, TrialSummary] = {}
+        self.reports: dict[int, dict[int, Report]] = {}
+        self.started_at = clock()
+        self._clock = clock
+
+    def apply(self, event: StudyEvent) -> int | None:
+        """Takes note of `event`; the number of the trial that it changed, or None."""
+        match event:
+            case StudyStarted() | StudyEnded():
+                self.trials = {trial.number: trial for trial in event.snapshot.trials}
+                return None
+            case TrialStarted():
+                self._start(event)
+            case TrialReported():
+                self._report(event)
+            case TrialPromoted():
+                self._change(event.number, rung=event.to_epoch)
+            case TrialEnded():
+                self._end(event)
+            case _:
+                return None
+        return event.number
+
+    def ranked(self) -> tuple[TrialSummary, ...]:
+        """Trials that may be called good, best first."""
+        return ranking(tuple(self.trials.values()), self.config.direction)
+
+    def epochs_done(self) -> int:
+        """Epochs trained so far over all trials."""
+        return sum(trial.epoch for trial in self.trials.values())
+
+    def ended(self) -> int:
+        """Trials that are over."""
+        return sum(trial.status.ended for trial in self.trials.values())
+
+    def _start(self, event: TrialStarted) -> None:
+        now = self._clock()
+        known = self.trials.get(event.number)
+        if known is None:
+            known = TrialSummary(
+                number=event.number,
+                status=TrialStatus.RUNNING,
+                values=event.values,
+                seed=event.seed,
+                folder=event.folder,
+                rung=event.until_epoch,
+                started_at=now,
+                parent=event.parent,
+            )
+        started_at = now if known.started_at is None else known.started_at
+        self.trials[event.number] = replace(
+            known, status=TrialStatus.RUNNING, rung=event.until_epoch, segments=event.segment, started_at=started_at
+        )
+
+    def _report(self, event: TrialReported) -> None:
+        report = Report(number=event.number, epoch=event.epoch, step=event.step, metrics=event.metrics, elapsed_s=event.elapsed_s)
+        self.reports.setdefault(event.number, {})[event.epoch] = report
+        trial = self.trials[event.number]
+        curve = tuple(entry for entry in trial.curve if entry[0] != event.epoch)
+        changed = replace(trial, epoch=event.epoch, rung=event.until_epoch, last_metrics=event.metrics, elapsed_s=event.elapsed_s)
+        if event.value is not None:
+            changed = replace(changed, curve=(*curve, (event.epoch, event.value)))
+            if trial.value is None or self._better(event.value, trial.value):
+                changed = replace(changed, value=event.value, best_epoch=event.epoch, metrics=event.metrics)
+        self.trials[event.number] = changed
+
+    def _end(self, event: TrialEnded) -> None:
+        result = event.result
+        trial = self.trials[event.number]
+        changed = replace(trial, status=event.status, value=trial.value if event.value is None else event.value)
+        if result.best_epoch is not None:
+            changed = replace(changed, best_epoch=result.best_epoch, metrics=result.metrics, checkpoint=result.checkpoint)
+        ended_at = self._clock() if event.status.ended else None
+        self.trials[event.number] = replace(changed, error=result.error, ended_at=ended_at, peak_memory_mib=result.peak_memory_mib)
+
+    def _change(self, number: int, *, rung: int) -> None:
+        if number in self.trials:
+            self.trials[number] = replace(self.trials[number], rung=rung)
+
+    def _better(self, value: float, than: float) -> bool:
+        return value < than if self.config.direction == "minimize" else value > than

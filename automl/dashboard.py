@@ -1,0 +1,140 @@
+"""`automl dashboard`: MLflow's own UI on 127.0.0.1, opened at the trials of a study.
+
+MLflow's server runs as a child process with its job runners switched off (two processes instead of eleven) and ends
+with this command.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from rich.markup import escape
+
+from automl.config import CONFIG_FILE, load_config
+from automl.console import screen
+from automl.entry import DONE, FAILED, INTERRUPTED
+from automl.mirror import STUDY_TAG, without_credentials
+from automl.tracking import DATABASE
+from search_spaces.errors import StudyError
+
+HOST = "127.0.0.1"
+START_LIMIT_S = 90.0
+COMPARED_RUNS = 100  # more make the address longer than browsers take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Addresses below the server's root: the table of runs and, with two trials or more, the page that compares them."""
+
+    runs: str
+    compare: str | None
+
+
+def find_database(folder: Path) -> Path:
+    """The tracking database of a study folder, or of a folder that holds studies; StudyError when there is none."""
+    for place in (folder / DATABASE, folder.resolve().parent / DATABASE):
+        if place.is_file() and (place.parent == folder or (folder / CONFIG_FILE).is_file()):
+            return place.resolve()
+    raise StudyError(
+        f"no {DATABASE} in {folder} or beside it: nothing was tracked there",
+        hint="name a study folder, or the folder that holds studies; `automl run` prints it",
+    )
+
+
+def find_pages(uri: str, study_id: str | None) -> Pages:
+    """Where the UI shows the study `study_id`, or all experiments when it is None or unknown."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiments = client.search_experiments(filter_string=f"tags.`{STUDY_TAG}` = '{study_id}'") if study_id else []
+    if not experiments:
+        return Pages(runs="#/experiments", compare=None)
+    number = str(experiments[0].experiment_id)
+    runs = client.search_runs([number], filter_string="tags.kind = 'trial'", max_results=COMPARED_RUNS)
+    names = json.dumps([run.info.run_id for run in runs], separators=(",", ":"))
+    compare = f"#/compare-runs?runs={quote(names)}&experiments={quote(json.dumps([number]))}" if len(runs) > 1 else None
+    return Pages(runs=f"#/experiments/{number}/runs", compare=compare)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def serve(folder: Path, port: int | None) -> int:
+    """Runs the UI until Ctrl-C; prints its addresses when it answers.  With a tracking server of the user's, only its address."""
+    remote = os.environ.get("MLFLOW_TRACKING_URI", "")
+    study_id = load_config(folder).notes.get("study_id") if (folder / CONFIG_FILE).is_file() else None
+    if remote.startswith("http"):
+        pages = find_pages(remote, study_id)
+        screen().print(f"MLflow runs at {without_credentials(remote)}/{pages.runs}", soft_wrap=True, markup=False)
+        return DONE
+    uri = remote or f"sqlite:///{find_database(folder)}"
+    pages = find_pages(uri, study_id)
+    chosen = free_port() if port is None else port
+    _refuse_taken(chosen)
+    server = subprocess.Popen(_command(uri, chosen), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=False)
+    try:
+        return _attend(server, chosen, pages)
+    except KeyboardInterrupt:
+        screen().print("dashboard ended")
+        return INTERRUPTED
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _command(uri: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+
+
+def _attend(server: subprocess.Popen[str], port: int, pages: Pages) -> int:
+    """Waits for the server to answer, says where, and stays until it ends."""
+    console = screen()
+    console.print("starting MLflow ...")
+    deadline = time.monotonic() + START_LIMIT_S
+    while not _answers(port):
+        if server.poll() is not None or time.monotonic() > deadline:
+            tail = "" if server.stderr is None or server.poll() is None else server.stderr.read()[-2000:]
+            console.print(f"MLflow did not start:\n{escape(tail)}", soft_wrap=True)
+            return FAILED
+        time.sleep(0.3)
+    root = f"http://{HOST}:{port}/"
+    console.print(f"trials:   {root}{pages.runs}", soft_wrap=True, markup=False)
+    if pages.compare is not None:
+        console.print(f"compare:  {root}{pages.compare}", soft_wrap=True, markup=False)
+    console.print("Ctrl-C ends it", markup=False)
+    server.communicate()
+    return DONE
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.client.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _refuse_taken(port: int) -> None:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex((HOST, port)) == 0:
+            raise StudyError(f"port {port} of {HOST} is already taken", hint="choose another with --port, or leave it out: a free one is taken")

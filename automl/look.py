@@ -1,0 +1,85 @@
+"""`automl status | stop | logs | skills`: what can be seen and asked from any shell, from the study folder alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from automl.console import number_text, screen, seconds_text
+from automl.entry import DONE
+from automl.policy import Policy, decide
+from automl.snapshot import StudySnapshot
+from automl.status import status_data, status_view
+from automl.study import Study
+from automl.tracking import read_history
+from search_spaces.errors import SkillError, StudyError
+from search_spaces.skill import list_skills
+
+POLL_S = 1.0
+
+
+def read_study(folder: Path) -> StudySnapshot:
+    """The study in `folder` as it stands now; nothing is written and nothing is locked."""
+    return Study.open(folder).snapshot()
+
+
+def show_status(folder: Path, *, as_json: bool) -> int:
+    """Prints the study; exit code 0 whatever state it is in."""
+    snapshot = read_study(folder)
+    if as_json:
+        screen().print(json.dumps(status_data(snapshot), indent=2, allow_nan=False), soft_wrap=True, markup=False)
+    else:
+        screen().print(status_view(snapshot))
+    return DONE
+
+
+def show_logs(folder: Path, number: int, *, follow: bool) -> int:
+    """Prints one line per validated epoch of a trial, and how it ended; with `follow` until it ends."""
+    console, shown = screen(), 0
+    while True:
+        snapshot = read_study(folder)
+        if number not in {trial.number for trial in snapshot.trials}:
+            begun = f"trials 0 to {len(snapshot.trials) - 1} have begun" if snapshot.trials else "no trial has begun"
+            raise StudyError(f"{folder} has no trial {number}", hint=f"{begun}; `automl status {folder}` lists them")
+        trial = snapshot.trial(number)
+        history = read_history(trial.folder)
+        for report in history[shown:]:
+            metrics = "  ".join(f"{name} {number_text(value)}" for name, value in report.metrics.items())
+            console.print(f"epoch {report.epoch}  step {report.step}  {seconds_text(report.elapsed_s)}  {escape(metrics)}", soft_wrap=True)
+        shown = len(history)
+        if not follow or trial.status.ended or not snapshot.active:
+            break
+        time.sleep(POLL_S)
+    console.print(f"trial {number}: {trial.status.value} after {trial.epoch} epochs; files in {trial.folder / 'train'}", soft_wrap=True, markup=False)
+    if trial.error is not None:
+        console.print(f"{trial.error.cause.value}: {trial.error.message}", soft_wrap=True, markup=False)
+        for name, value in trial.error.details.items():
+            console.print(f"  {name}: {value}", soft_wrap=True, markup=False)
+    return DONE
+
+
+def show_skills(*, as_json: bool) -> int:
+    """Prints every skill with its actions and whether `automl run` can search it, and if not, why."""
+    rows = []
+    for skill in list_skills():
+        try:
+            route = decide(Policy.AUTO, skill)
+            searchable, why = route.search, route.why
+        except SkillError as error:
+            searchable, why = False, error.message
+        rows.append({"name": skill.name, "task": skill.task, "actions": list(skill.actions), "searchable": searchable, "why": why, "folder": str(skill.root)})
+    if as_json:
+        screen().print(json.dumps(rows, indent=2), soft_wrap=True, markup=False)
+        return DONE
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("skill", "search", "actions", "task", "folder"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        searched = "yes" if row["searchable"] else f"no: {row['why']}"
+        table.add_row(*(escape(str(cell)) for cell in (row["name"], searched, ", ".join(map(str, row["actions"])), row["task"], row["folder"])))  # type: ignore[call-overload]
+    screen().print(table)
+    return DONE

@@ -1,0 +1,134 @@
+"""A study as JSON and as a table, from a snapshot and the files in its folder.
+
+The keys of the JSON are a promise to programs: skill, metric, direction, state, trials, best, promotion, and no NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from automl.console import number_text, seconds_text, state_text, values_text
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+
+PROMOTION_FILE = Path("promotion") / "promotion.json"
+CHOICE_FILE = "choice.json"
+VALUES_SHOWN = 5
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`, or None when the file is not there or not yet whole."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def study_state(snapshot: StudySnapshot) -> str:
+    """One word: running, exhausted, stopped, interrupted, failed, or `broken off` when its driver died."""
+    if snapshot.active:
+        return "running"
+    return "broken off" if snapshot.end is None else snapshot.end.reason.value
+
+
+def status_data(snapshot: StudySnapshot) -> dict[str, Any]:
+    """The study as plain data, ready for `json.dumps(allow_nan=False)`."""
+    config = snapshot.config
+    return {
+        "study": config.name,
+        "folder": str(snapshot.folder),
+        "skill": config.skill,
+        "metric": config.objective,
+        "direction": config.direction,
+        "state": study_state(snapshot),
+        "message": None if snapshot.end is None else snapshot.end.message,
+        "trials_asked": config.trials,
+        "epochs": config.epochs,
+        "searcher": config.searcher,
+        "fidelity": config.fidelity,
+        "seed": config.seed,
+        "trials": [_trial_data(trial) for trial in snapshot.trials],
+        "best": None if snapshot.best is None else _trial_data(snapshot.best),
+        "choice": read_json(snapshot.folder / CHOICE_FILE),
+        "promotion": read_json(snapshot.folder / PROMOTION_FILE),
+    }
+
+
+def _trial_data(trial: TrialSummary) -> dict[str, Any]:
+    error = trial.error
+    return {
+        "number": trial.number,
+        "state": trial.status.value,
+        "values": dict(trial.values),
+        "seed": trial.seed,
+        "rung": trial.rung,
+        "epoch": trial.epoch,
+        "value": trial.value,
+        "best_epoch": trial.best_epoch,
+        "metrics": dict(trial.metrics),
+        "checkpoint": None if trial.checkpoint is None else str(trial.checkpoint),
+        "folder": str(trial.folder),
+        "elapsed_s": trial.elapsed_s,
+        "peak_memory_mib": trial.peak_memory_mib,
+        "segments": trial.segments,
+        "stopped_by": trial.stopped_by,
+        "error": None if error is None else {"cause": error.cause.value, "message": error.message, "details": dict(error.details)},
+    }
+
+
+def trials_table(trials: tuple[TrialSummary, ...], metric: str, *, best: int | None = None, now: float | None = None) -> Table:
+    """One row a trial: state, the values that were sampled, epochs of its rung, best objective, time, and why it ended."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (("trial", "right"), ("state", "left"), ("epochs", "right"), (metric, "right"), ("time", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("values", overflow="fold")
+    for trial in trials:
+        mark = "[bold green]*[/]" if trial.number == best else " "
+        running = trial.status is TrialStatus.RUNNING and now is not None and trial.started_at is not None
+        elapsed = (now or 0.0) - (trial.started_at or 0.0) if running else trial.elapsed_s
+        note = escape(values_text(trial.values, limit=VALUES_SHOWN) or "the spec's own values")
+        if trial.error is not None:
+            note = f"[red]{escape(trial.error.cause.value)}: {escape(_first_line(trial.error.message))}[/]"
+        table.add_row(
+            f"{mark}{trial.number}",
+            state_text(trial.status.value),
+            f"{trial.epoch}/{trial.rung}",
+            number_text(trial.value),
+            seconds_text(elapsed) if elapsed else "-",
+            note,
+        )
+    return table
+
+
+def status_view(snapshot: StudySnapshot) -> RenderableType:
+    """The study for people: a line on what it is, the trials, the best, and what to do next."""
+    config = snapshot.config
+    arrow = "lower is better" if config.direction == "minimize" else "higher is better"
+    counts = {status: sum(trial.status is status for trial in snapshot.trials) for status in TrialStatus}
+    told = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
+    head = [f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {escape(config.objective)} ({arrow}), state: [bold]{study_state(snapshot)}[/]"]
+    head.append(f"{len(snapshot.trials)} of {config.trials} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
+    best = snapshot.best
+    parts: list[RenderableType] = [Text.from_markup("\n".join(head)), ""]
+    parts.append(trials_table(snapshot.trials, config.objective, best=None if best is None else best.number, now=time.time()))
+    if best is not None:
+        parts += ["", Text(f"best: trial {best.number}, {config.objective} {number_text(best.value)}, checkpoint {best.checkpoint or '-'}")]
+    promotion = read_json(snapshot.folder / PROMOTION_FILE)
+    if promotion is not None:
+        verdict = f"promoted: {promotion.get('model')}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"
+        parts.append(Text(verdict))
+    if not snapshot.active and (snapshot.end is None or snapshot.end.reason.value in {"stopped", "interrupted"}):
+        parts += ["", Text(f"continue it with: automl resume {snapshot.folder}")]
+    return Group(*parts)
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0][:100] if text else ""
