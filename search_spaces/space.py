@@ -1,0 +1,191 @@
+"""What a search may vary: parameters with ranges, scales and conditions; checking, applying, fingerprint.
+
+The order of a space is the order of suggestion: a condition looks only at parameters that stand before it, so a
+searcher walks `space.parameters` once, asks `parameter.active_in(values)` and suggests the active ones alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from search_spaces.errors import SpecError, nearest
+from search_spaces.spec import Spec, get_value, with_values
+
+Value = bool | int | float | str
+Kind = Literal["float", "int", "categorical", "bool"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Holds while the parameter `key` is active and has one of `values`."""
+
+    key: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One dotted key of the spec and what it may become.
+
+    `float` and `int` have `low <= high`, both included, on a log scale if `log`, or in multiples of `step` above
+    `low`; `categorical` has `choices`; `default` is the spec's own value, `why` the reason it is searched.
+    """
+
+    key: str
+    kind: Kind
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Value, ...] = ()
+    default: Value | None = None
+    condition: Condition | None = None
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the definition itself."""
+        if self.kind in ("float", "int"):
+            self._check_bounds()
+        elif self.kind == "categorical" and not self.choices:
+            raise SpecError(f"{self.key} is categorical and has no choices")
+
+    def _check_bounds(self) -> None:
+        low, high = self.low, self.high
+        if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+            raise SpecError(f"{self.key} needs finite bounds, but has low={low}, high={high}", hint="give both ends of the range")
+        if low > high:
+            raise SpecError(f"low <= high must hold for {self.key}, but low={low:g}, high={high:g}")
+        if self.log and (low <= 0 or self.step is not None):
+            raise SpecError(f"a log scale needs low > 0 and no step, but {self.key} has low={low:g}, step={self.step}")
+        if self.step is not None and self.step <= 0:
+            raise SpecError(f"the step of {self.key} must be above 0, but is {self.step:g}")
+
+    def active_in(self, values: Mapping[str, Any]) -> bool:
+        """Whether the condition holds, given the values chosen so far."""
+        condition = self.condition
+        return condition is None or (condition.key in values and values[condition.key] in condition.values)
+
+    def check(self, value: object) -> None:
+        """Raise SpecError unless `value` may be chosen."""
+        if self.kind == "bool":
+            legal = isinstance(value, bool)
+        elif self.kind == "categorical":
+            legal = any(value == choice and type(value) is type(choice) for choice in self.choices)
+        else:
+            legal = self._in_range(value)
+        if not legal:
+            raise SpecError(f"{self.key} must be {self.describe()}, but is {value!r}")
+
+    def _in_range(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None or self.high is None:
+            return False
+        if self.kind == "int" and value != int(value):
+            return False
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
+
+    def describe(self) -> str:
+        """The domain in words: `in [1e-06, 0.01] (log)`, `one of AdamW, SGD`."""
+        if self.kind == "bool":
+            return "true or false"
+        if self.kind == "categorical":
+            return f"one of {', '.join(map(str, self.choices))}"
+        notes = ["log"] if self.log else []
+        notes += [f"steps of {self.step:g}"] if self.step is not None else []
+        kind = "a whole number in " if self.kind == "int" else "in "
+        return f"{kind}[{self.low:g}, {self.high:g}]" + (f" ({', '.join(notes)})" if notes else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """The parameters of one search, parents before the parameters that depend on them."""
+
+    skill: str
+    parameters: tuple[Parameter, ...]
+
+    def __post_init__(self) -> None:
+        """Check that names are unique and that conditions look back."""
+        seen: set[str] = set()
+        for parameter in self.parameters:
+            if parameter.key in seen:
+                raise SpecError(f"{parameter.key} stands twice in the search space")
+            if parameter.condition is not None and parameter.condition.key not in seen:
+                raise SpecError(f"{parameter.key} depends on {parameter.condition.key}, which does not stand before it in the search space")
+            seen.add(parameter.key)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what is searched (reasons left out); equal spaces have equal ones."""
+        content = [{name: value for name, value in asdict(parameter).items() if name != "why"} for parameter in self.parameters]
+        text = json.dumps({"skill": self.skill, "parameters": content}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def parameter(self, key: str) -> Parameter:
+        """The parameter of that name; SpecError with the nearest name when there is none."""
+        for parameter in self.parameters:
+            if parameter.key == key:
+                return parameter
+        guess = nearest(key, [parameter.key for parameter in self.parameters])
+        raise SpecError(f"{key} is not in the search space", hint=f"did you mean {guess}?" if guess else None)
+
+    def active(self, values: Mapping[str, Any] | Spec) -> tuple[Parameter, ...]:
+        """The parameters that count under `values` (or under a spec's own values), in order."""
+        found: list[Parameter] = []
+        chosen: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if not parameter.active_in(chosen):
+                continue
+            found.append(parameter)
+            if isinstance(values, Spec):
+                chosen[parameter.key] = get_value(values, parameter.key)
+            elif parameter.key in values:
+                chosen[parameter.key] = values[parameter.key]
+        return tuple(found)
+
+    def values_of(self, spec: Spec) -> dict[str, Value]:
+        """The spec's own values of the active parameters: the baseline of a search."""
+        return {parameter.key: get_value(spec, parameter.key) for parameter in self.active(spec)}
+
+    def validate(self, values: Mapping[str, Any]) -> None:
+        """Raise SpecError unless `values` holds a legal value for each active parameter and nothing else."""
+        for key in values:
+            self.parameter(key)
+        active = self.active(values)
+        for parameter in active:
+            if parameter.key not in values:
+                raise SpecError(f"a value for {parameter.key} is missing", hint=f"it must be {parameter.describe()}")
+            parameter.check(values[parameter.key])
+        idle = set(values) - {parameter.key for parameter in active}
+        for key in sorted(idle):
+            condition = self.parameter(key).condition
+            reason = f": it counts only when {condition.key} is {', '.join(map(str, condition.values))}" if condition else ""
+            raise SpecError(f"{key} has a value although it is not active{reason}")
+
+    def apply(self, spec: Spec, values: Mapping[str, Any]) -> Spec:
+        """A checked copy of `spec` with `values`; SpecError when they are not of this space."""
+        self.validate(values)
+        return with_values(spec, values)
+
+
+def space_to_json(space: SearchSpace) -> dict[str, Any]:
+    """Plain data of a space, with its fingerprint."""
+    return {"skill": space.skill, "fingerprint": space.fingerprint, "parameters": [asdict(item) for item in space.parameters]}
+
+
+def space_from_json(data: Mapping[str, Any]) -> SearchSpace:
+    """The space that `space_to_json` wrote; SpecError when its fingerprint does not match."""
+    parameters = []
+    for item in data["parameters"]:
+        condition = item["condition"]
+        fields = {**item, "choices": tuple(item["choices"])}
+        fields["condition"] = Condition(key=condition["key"], values=tuple(condition["values"])) if condition else None
+        parameters.append(Parameter(**fields))
+    space = SearchSpace(skill=data["skill"], parameters=tuple(parameters))
+    if data.get("fingerprint", space.fingerprint) != space.fingerprint:
+        raise SpecError("the stored search space does not match its fingerprint", hint="the study's files were changed by hand")
+    return space
