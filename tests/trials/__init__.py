@@ -1,1 +1,1 @@
-"""Trials: losses, metrics, optimiser, checkpoints, resume, evaluation, data."""
+"""Tests of trials."""

@@ -1,0 +1,24 @@
+"""Annotation files, data classes, transforms and batches: what a network is trained and measured on.
+
+`annotations, decoders, datasets < reading, geometry, transforms < loader < fingerprint, preflight`; `sample` stands alone.
+"""
+
+from __future__ import annotations
+
+from trials.data.fingerprint import data_hash, evaluation_hash
+from trials.data.geometry import Geometry, to_target_grid
+from trials.data.loader import Batch, DepthDataset, EpochSampler, EqualShapeBatches, Item, build_dataset, collate
+
+__all__ = [
+    "Batch",
+    "DepthDataset",
+    "EpochSampler",
+    "EqualShapeBatches",
+    "Geometry",
+    "Item",
+    "build_dataset",
+    "collate",
+    "data_hash",
+    "evaluation_hash",
+    "to_target_grid",
+]

@@ -1,0 +1,200 @@
+"""Annotation files: one parser for every family, data class and action.
+
+A list is plain text, one sample a line, columns separated by white space; a path that contains blanks stands in quotes; blank
+lines and lines that open with `#` are skipped.
+
+    columns   mono                              stereo
+    1         image                             -
+    2         image, ground truth               left, right (no ground truth)
+    3         image, ignored, ground truth      left, right, disparity
+    4         image, ignored, ground truth, -   left, right, disparity, mask of non-occluded pixels
+
+A relative path is taken from the source's `data_root` if it has one, else from the list's own folder, else from the current
+folder: whichever holds the files of the first line with relative paths.  The choice is part of what comes back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.errors import DataError
+from search_spaces.spec import DataSource
+from trials.data.datasets import DataClass, find_class
+
+ACTIONS = ("train", "val", "test", "infer")
+_FIELD = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s"']\S*))""")
+_NAMED_FILES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One sample of a list.  `image` is the left view in stereo; `file` and `line` (from 1) say where it is written."""
+
+    image: Path
+    right: Path | None
+    target: Path | None
+    mask: Path | None
+    file: Path
+    line: int
+
+    @property
+    def place(self) -> str:
+        """`file:line`, for messages."""
+        return f"{self.file}:{self.line}"
+
+    def files(self) -> list[Path]:
+        """Every file that this sample is read from."""
+        return [path for path in (self.image, self.right, self.target, self.mask) if path is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationList:
+    """The rows of one list, and the folder its relative paths were taken from (None: all paths are absolute)."""
+
+    rows: tuple[Row, ...]
+    root: Path | None
+    root_choice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """The columns of one line as they are written."""
+
+    number: int
+    fields: tuple[str, ...]
+
+
+def read_annotations(source: DataSource, *, family: str, action: str) -> list[Row]:
+    """The samples of one data source; see `read_list`."""
+    return list(read_list(source, family=family, action=action).rows)
+
+
+def read_list(source: DataSource, *, family: str, action: str) -> AnnotationList:
+    """Rows with resolved, existing paths.
+
+    `family` is stereo or mono, `action` one of train, val, test, infer.  Raises DataError: no such list, nothing in it, a column
+    count that the data class does not take, files that are not there (how many, and the first ten with their lines).
+    """
+    data_class = find_class(source.dataset_name, family=family)
+    file = Path(source.data_file).expanduser()
+    samples = [(line, _columns(line, file=file, data_class=data_class, action=action)) for line in read_lines(file)]
+    if not samples:
+        raise DataError(
+            f"{file} holds no samples: every line is blank or a comment", hint="write one sample a line: " + _layout(data_class, action)
+        )
+    root, choice = choose_root([columns for _, columns in samples], file=file, data_root=source.data_root)
+    rows = tuple(_row(columns, root=root, file=file, line=line.number) for line, columns in samples)
+    _check_files(rows, root=root, choice=choice)
+    return AnnotationList(rows=rows, root=root, root_choice=choice)
+
+
+def read_lines(file: Path) -> list[Line]:
+    """The lines of a list that hold columns.  Raises DataError if it is not there or not text."""
+    if not str(file) or not file.is_file():
+        raise DataError(f"annotation file {file} does not exist", hint=f"set data_sources[*].data_file; the current folder is {Path.cwd()}")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"annotation file {file} is not text: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise DataError(f"cannot read annotation file {file}: {error.strerror}") from error
+    stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
+    return [Line(number=number, fields=_fields(line, f"{file}:{number}")) for number, line in stripped if line and not line.startswith("#")]
+
+
+def _fields(line: str, place: str) -> tuple[str, ...]:
+    fields: list[str] = []
+    position = 0
+    while position < len(line):
+        match = _FIELD.match(line, position)
+        if match is None:
+            raise DataError(
+                f"{place}: a quote is not closed, or a path is empty: {line}", hint="put a path that contains blanks between two quotes"
+            )
+        fields.append(next(group for group in match.groups() if group is not None))
+        position = match.end()
+    return tuple(fields)
+
+
+def _columns(line: Line, *, file: Path, data_class: DataClass, action: str) -> tuple[str | None, str | None, str | None, str | None]:
+    """Image, right, target, mask as written."""
+    fields, count = line.fields, len(line.fields)
+    if count not in _column_counts(data_class, action):
+        taken = " or ".join(str(n) for n in _column_counts(data_class, action))
+        raise DataError(
+            f"{file}:{line.number}: {data_class.name} takes {taken} columns for {action}, but the line has {count}",
+            hint=_column_hint(data_class, action, count),
+        )
+    if data_class.family == "stereo":
+        padded = (*fields, None, None)
+        return padded[0], padded[1], padded[2], padded[3]
+    target = None if count == 1 else fields[min(count, 3) - 1]
+    return fields[0], None, target, None
+
+
+def _column_counts(data_class: DataClass, action: str) -> tuple[int, ...]:
+    assert action in ACTIONS
+    if data_class.family == "mono":
+        return (1, 2, 3, 4) if action == "infer" else (2, 3, 4)
+    counts = [3]
+    if data_class.without_truth and action == "infer":
+        counts.insert(0, 2)
+    if data_class.mask_column:
+        counts.append(4)
+    return tuple(counts)
+
+
+def _column_hint(data_class: DataClass, action: str, count: int) -> str:
+    if data_class.family == "stereo" and count == 2:
+        if action == "infer":
+            return "dataset_name GenericDataset takes left and right alone for inference"
+        return f"{action} needs ground truth: left right disparity"
+    if data_class.family == "stereo" and count == 4:
+        return "dataset_name Middlebury and Eth3d take a mask of non-occluded pixels as fourth column"
+    return f"expected: {_layout(data_class, action)}; a path that contains blanks stands in quotes"
+
+
+def _layout(data_class: DataClass, action: str) -> str:
+    if data_class.family == "mono":
+        return "image [ground truth]" if action == "infer" else "image ground-truth"
+    pair = "left right [disparity]" if data_class.without_truth and action == "infer" else "left right disparity"
+    return pair + (" [mask]" if data_class.mask_column else "")
+
+
+def choose_root(samples: Iterable[Sequence[str | None]], *, file: Path, data_root: str | None) -> tuple[Path | None, str]:
+    """The folder for relative paths, and why: it is where the files of the first sample with relative paths lie."""
+    if data_root:
+        return Path(data_root).expanduser(), "data_root"
+    for columns in samples:
+        relative = [column for column in columns if column is not None and not Path(column).is_absolute()]
+        if not relative:
+            continue
+        candidates = ((file.parent, "the list's own folder"), (Path(), "the current folder"))
+        found = [sum((root / column).is_file() for column in relative) for root, _ in candidates]
+        if max(found) > 0:
+            return candidates[found.index(max(found))]
+        raise DataError(
+            f"{file}: {relative[0]} is neither in the list's own folder ({file.parent}) nor in the current folder ({Path.cwd()})",
+            hint="set data_root of this data source to the folder that the paths start from",
+        )
+    return None, "absolute paths"
+
+
+def _row(columns: Sequence[str | None], *, root: Path | None, file: Path, line: int) -> Row:
+    image, right, target, mask = (None if column is None else (root or Path()) / column for column in columns)
+    assert image is not None
+    return Row(image=image, right=right, target=target, mask=mask, file=file, line=line)
+
+
+def _check_files(rows: Sequence[Row], *, root: Path | None, choice: str) -> None:
+    missing = [(row, path) for row in rows for path in row.files() if not path.is_file()]
+    if not missing:
+        return
+    named = "\n".join(f"  {row.place}: {path}" for row, path in missing[:_NAMED_FILES])
+    more = f"\n  ... and {len(missing) - _NAMED_FILES} more" if len(missing) > _NAMED_FILES else ""
+    total = sum(len(row.files()) for row in rows)
+    where = "all paths are absolute" if root is None else f"relative paths were taken from {root} ({choice})"
+    raise DataError(f"{len(missing)} of {total} files named by {rows[0].file} do not exist:\n{named}{more}", hint=where)
