@@ -1,0 +1,93 @@
+"""Why a run ended badly: our own run-time failures, and the one place where foreign exceptions get their cause.
+
+TrialFailure
+├── NonFiniteError  a loss or a prediction is NaN or infinite
+└── CollapseError   every predicted map is constant
+
+UserError (search_spaces.errors) is a mistake of the spec, the data or the weights; everything else is sorted by
+`failure_of` into out of memory, infrastructure or crash.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from search_spaces.errors import DataError, UserError
+from trials.contract import Cause, Failure
+
+OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+TAIL_LINES = 12
+
+
+class TrialFailure(RuntimeError):
+    """Training cannot go on: `message` for people, `details` for programs (sample paths, step, last finite step)."""
+
+    cause = Cause.CRASH
+
+    def __init__(self, message: str, *, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = dict(details or {})
+
+
+class NonFiniteError(TrialFailure):
+    """A loss or a prediction is NaN or infinite."""
+
+    cause = Cause.NAN
+
+
+class CollapseError(TrialFailure):
+    """Every predicted map is constant: the network has died."""
+
+    cause = Cause.COLLAPSE
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a termination signal; the full state has been saved."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The Failure that a caught exception stands for: cause, one line for people, short traceback for programs."""
+    match error:
+        case TrialFailure():
+            return Failure(cause=error.cause, message=error.message, details=error.details)
+        case UserError():
+            cause = Cause.DATA if isinstance(error, DataError) else Cause.SPEC
+            return Failure(cause=cause, message=error.message, details={"hint": error.hint})
+    cause = _foreign_cause(error)
+    details: dict[str, Any] = {"exception": type(error).__name__, "traceback": _tail(error)}
+    message = _first_line(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        details["path"] = str(error.filename)
+    return Failure(cause=cause, message=_SENTENCES[cause].format(message=message), details=details)
+
+
+_SENTENCES = {
+    Cause.OOM: "out of memory: {message}",
+    Cause.INFRASTRUCTURE: "the machine failed: {message}",
+    Cause.CRASH: "{message}",
+}
+
+
+def _foreign_cause(error: BaseException) -> Cause:
+    text = str(error).lower()
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if out_of_memory or any(words in text for words in OUT_OF_MEMORY_WORDS):
+        return Cause.OOM
+    if isinstance(error, OSError):
+        return Cause.INFRASTRUCTURE
+    return Cause.CRASH
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _tail(error: BaseException) -> str:
+    lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
+    return "\n".join(lines[-TAIL_LINES:])
