@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from search_spaces.errors import StudyError, nearest
+from search_spaces.objective import Direction
 from search_spaces.space import Condition, Parameter, SearchSpace
 
 CONFIG_FILE = "study.yaml"
@@ -36,7 +37,7 @@ class StudyConfig:
     spec: Mapping[str, Any]
     space: SearchSpace
     objective: str
-    direction: str
+    direction: Direction
     trials: int
     epochs: int
     seed: int = 0
@@ -82,10 +83,10 @@ class StudyConfig:
 def config_to_data(config: StudyConfig) -> dict[str, Any]:
     """Plain data for `config`, ready for YAML or JSON."""
     data = {item.name: getattr(config, item.name) for item in fields(config)}
-    data["spec"] = dict(config.spec)
+    data["spec"] = _plain(config.spec)
     data["space"] = space_to_data(config.space)
     data["working_folder"] = str(config.working_folder)
-    data["notes"] = dict(config.notes)
+    data["notes"] = _plain(config.notes)
     return data
 
 
@@ -106,14 +107,20 @@ def config_from_data(data: Mapping[str, Any]) -> StudyConfig:
 
 
 def space_to_data(space: SearchSpace) -> dict[str, Any]:
-    """Plain data for a search space: every field of every parameter."""
-    parameters = [asdict(parameter) for parameter in space.parameters]
-    return {"skill": space.skill, "parameters": [_plain(parameter) for parameter in parameters], "fingerprint": space.fingerprint}
+    """Plain data of a search space, with its fingerprint."""
+    parameters = [_plain(asdict(parameter)) for parameter in space.parameters]
+    return {"skill": space.skill, "fingerprint": space.fingerprint, "parameters": parameters}
 
 
 def space_from_data(data: Mapping[str, Any]) -> SearchSpace:
-    """The search space that `space_to_data` wrote."""
-    return SearchSpace(skill=data["skill"], parameters=tuple(_parameter(item) for item in data["parameters"]))
+    """The search space that `space_to_data` wrote; StudyError when it was changed by hand."""
+    space = SearchSpace(skill=data["skill"], parameters=tuple(_parameter(item) for item in data["parameters"]))
+    if data["fingerprint"] != space.fingerprint:
+        raise StudyError(
+            f"the search space in {CONFIG_FILE} does not match its fingerprint",
+            hint="a search cannot change its space half way: restore the file, or start a new study",
+        )
+    return space
 
 
 def save_config(config: StudyConfig, folder: Path) -> Path:
@@ -154,10 +161,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parameter(data: Mapping[str, Any]) -> Parameter:
-    arguments = dict(data)
-    if arguments.get("choices") is not None:
-        arguments["choices"] = tuple(arguments["choices"])
-    condition = arguments.get("condition")
-    if condition is not None:
-        arguments["condition"] = Condition(key=condition["key"], values=tuple(condition["values"]))
+    condition = data["condition"]
+    arguments = {**data, "choices": tuple(data["choices"])}
+    arguments["condition"] = Condition(key=condition["key"], values=tuple(condition["values"])) if condition else None
     return Parameter(**arguments)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from automl.config import StudyConfig
-from automl.snapshot import StudyEnd, StudySnapshot, TrialStatus, Value
+from automl.snapshot import StudyEnd, StudySnapshot, TrialStatus
+from search_spaces.space import Value
 from trials.contract import Decision, TrialResult
 
 

@@ -11,9 +11,9 @@ from enum import Enum
 from pathlib import Path
 
 from automl.config import StudyConfig
+from search_spaces.objective import Direction
+from search_spaces.space import Value
 from trials.contract import Failure
-
-Value = float | int | str | bool
 
 
 class TrialStatus(Enum):
@@ -106,7 +106,7 @@ class StudySnapshot:
         raise KeyError(number)
 
 
-def ranking(trials: tuple[TrialSummary, ...], direction: str) -> tuple[TrialSummary, ...]:
+def ranking(trials: tuple[TrialSummary, ...], direction: Direction) -> tuple[TrialSummary, ...]:
     """Trials that may be called good, best first.
 
     Those of the full budget come first; then those that trained longer before those that trained less; equal lengths are
