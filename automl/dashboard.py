@@ -99,7 +99,7 @@ def serve(folder: Path, port: int | None) -> int:
 
 
 def _command(uri: str, port: int) -> list[str]:
-    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
 
 
 def _attend(server: subprocess.Popen[str], port: int, pages: Pages) -> int:

@@ -1,0 +1,139 @@
+"""<study>/report.html: the whole study on one page that needs nothing else, made from its snapshot and files.
+
+The page holds no script and no remote file; charts are inline SVG.  Rendered with jinja2 (BSD-3), autoescaped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from automl.charts import Axis, Point, Series, chart
+from automl.console import number_text, percent_text, seconds_text
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+from automl.status import status_data
+from search_spaces.objective import metric_info
+from search_spaces.space import Parameter
+from search_spaces.spec import spec_from_dict
+
+REPORT = "report.html"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A chart with its caption; `svg` is markup made here, never a user's text."""
+
+    title: str
+    svg: str
+
+
+def write_report(snapshot: StudySnapshot, finalists: Sequence[TrialSummary] = ()) -> Path:
+    """Writes the report into the study folder and gives its path; an unfinished study gives a report of what there is."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters.update(number=number_text, seconds=seconds_text, zip=zip)
+    text = environment.get_template("report.html.j2").render(**_content(snapshot, finalists))
+    path = snapshot.folder / REPORT
+    partial = path.with_name(f".{REPORT}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict[str, Any]:
+    config = snapshot.config
+    spec = spec_from_dict(config.spec)
+    keys = list(dict.fromkeys(key for trial in snapshot.trials for key in trial.values))
+    info = metric_info(spec.family, config.objective)
+    return {
+        "status": status_data(snapshot),
+        "unit": info.unit,
+        "definition": info.definition,
+        "better": "lower is better" if config.direction == "minimize" else "higher is better",
+        "network": f"{spec.model.model_type}, encoder {spec.model.encoder}",
+        "gain": gain_text(snapshot),
+        "keys": keys,
+        "names": [key.rsplit(".", 1)[-1] for key in keys],
+        "trials": snapshot.trials,
+        "finalists": list(finalists),
+        "best": snapshot.best,
+        "figures": [figure for figure in _figures(snapshot) if figure.svg],
+        "made": time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.taken_at)),
+        "failed": sum(trial.status is TrialStatus.FAILED for trial in snapshot.trials),
+        "epochs_done": sum(trial.epoch for trial in snapshot.trials),
+        "busy_s": sum(trial.elapsed_s for trial in snapshot.trials),
+    }
+
+
+def gain_text(snapshot: StudySnapshot) -> str | None:
+    """How the best trial compares with trial 0, the spec's own values; None while one of them is missing."""
+    baseline = next((trial for trial in snapshot.trials if trial.number == 0), None)
+    best = snapshot.best
+    if baseline is None or best is None or baseline.value is None or best.value is None:
+        return None
+    if best.number == 0:
+        return "the spec's own values were not beaten"
+    compared = percent_text(best.value, baseline.value, minimise=snapshot.config.direction == "minimize")
+    same = "" if baseline.epoch == best.epoch else f" (after {best.epoch} epochs against {baseline.epoch})"
+    return f"{compared} than the spec's own values: {number_text(best.value)} against {number_text(baseline.value)}{same}"
+
+
+def _figures(snapshot: StudySnapshot) -> list[Figure]:
+    config = snapshot.config
+    figures = [Figure(title="Objective over trials", svg=_history(snapshot)), Figure(title="Learning curves", svg=_curves(snapshot))]
+    figures += [Figure(title=parameter.key, svg=_against(snapshot, parameter)) for parameter in config.space.parameters]
+    return figures
+
+
+def _history(snapshot: StudySnapshot) -> str:
+    """Every trial's best value by number, and the best so far among all of them as a line."""
+    valued = [(trial, trial.value) for trial in snapshot.trials if trial.value is not None]
+    if not valued:
+        return ""
+    pick = min if snapshot.config.direction == "minimize" else max
+    best_so_far = [Point(x=trial.number, y=pick(value for _, value in valued[: place + 1])) for place, (trial, _) in enumerate(valued)]
+    marks = [Point(x=trial.number, y=value, title=_title(trial), style=trial.status.value) for trial, value in valued]
+    series = [Series(points=best_so_far, style="best", line=True, marks=False), Series(points=marks)]
+    return chart(series, Axis(label="trial"), Axis(label=snapshot.config.objective, log=_spans_decades([value for _, value in valued])))
+
+
+def _curves(snapshot: StudySnapshot) -> str:
+    """The objective over epochs, one line a trial; the best one stands out."""
+    best = snapshot.best
+    series = []
+    for trial in snapshot.trials:
+        points = [Point(x=epoch, y=value, title=f"trial {trial.number}, epoch {epoch}: {number_text(value)}") for epoch, value in trial.curve]
+        chosen = best is not None and trial.number == best.number
+        series.append(Series(points=points, style="best" if chosen else trial.status.value, line=True, marks=chosen or len(points) == 1))
+    values = [value for trial in snapshot.trials for _, value in trial.curve]
+    return chart(series, Axis(label="epoch"), Axis(label=snapshot.config.objective, log=_spans_decades(values)))
+
+
+def _against(snapshot: StudySnapshot, parameter: Parameter) -> str:
+    """Objective against one parameter, on the scale that it was sampled on."""
+    found = [(trial, trial.values[parameter.key], trial.value) for trial in snapshot.trials if parameter.key in trial.values and trial.value is not None]
+    if parameter.kind in {"categorical", "bool"}:
+        words = list(parameter.choices) if parameter.kind == "categorical" else [False, True]
+        placed = [(trial, float(words.index(given)), value) for trial, given, value in found if given in words]
+        axis = Axis(label=parameter.key, words=tuple(number_text(word) for word in words))
+    else:
+        placed = [(trial, float(given), value) for trial, given, value in found]
+        axis = Axis(label=f"{parameter.key}{' (log)' if parameter.log else ''}", log=parameter.log)
+    points = [Point(x=x, y=y, title=_title(trial), style=trial.status.value) for trial, x, y in placed if y is not None]
+    return chart([Series(points=points)], axis, Axis(label=snapshot.config.objective, log=_spans_decades([point.y for point in points])))
+
+
+def _spans_decades(values: Sequence[float]) -> bool:
+    """Whether a logarithmic axis serves better: positive values over more than one decade and a half."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) > 30
+
+
+def _title(trial: TrialSummary) -> str:
+    values: Mapping[str, Any] = trial.values
+    told = "\n".join(f"{key} = {number_text(value)}" for key, value in values.items()) or "the spec's own values"
+    return f"trial {trial.number} ({trial.status.value}), {trial.epoch} epochs: {number_text(trial.value)}\n{told}"

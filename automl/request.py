@@ -1,0 +1,177 @@
+"""From what was typed to what is meant: skill, route, checked spec, objective, study folder.
+
+Precedence of the spec: defaults < the skill's template < the file < key=value overrides and the options that stand for
+one key (--epochs, --seed, --gpus-per-trial).  Nothing is written and torch is not imported here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from automl.config import CONFIG_FILE
+from automl.policy import Policy, Route, decide
+from search_spaces.errors import DataError, SkillError, SpecError, StudyError
+from search_spaces.objective import Objective, objective_for
+from search_spaces.skill import Skill, find_skill, list_skills
+from search_spaces.spec import LoadedSpec, Spec, read_spec, with_values
+
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """The command line of `automl run` and `automl off`; None is "not said"."""
+
+    skill: str | None = None
+    spec_file: Path | None = None
+    overrides: tuple[str, ...] = ()
+    results: Path | None = None
+    trials: int = 10
+    epochs: int | None = None
+    searcher: str = "tpe"
+    fidelity: str = "asha"
+    parallel: int | None = None
+    gpus_per_trial: int | None = None
+    seed: int | None = None
+    metric: str | None = None
+    engine: str = "ray"
+    policy: str = "auto"
+    val_fraction: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A request that makes sense: `notes` are lines that the user should see before anything starts.
+
+    `split_fraction` is set when a validation list has to be cut out of the training list first.
+    """
+
+    request: RunRequest
+    skill: Skill
+    route: Route
+    spec: Spec
+    objective: Objective
+    folder: Path
+    notes: tuple[str, ...]
+    split_fraction: float | None
+
+
+def resolve(request: RunRequest) -> Resolved:
+    """What `request` means; UserError for everything that cannot be meant."""
+    skill = _skill(request)
+    route = decide(Policy(request.policy), skill)
+    loaded = _load(request, skill)
+    spec = loaded.spec
+    _check_family(skill, spec)
+    objective = _objective(spec, request.metric)
+    fraction = _split_fraction(spec, request, objective)
+    notes = [*loaded.assumed, *loaded.warnings]
+    if objective.metric.startswith("train/"):
+        notes.append(f"{objective.metric} is a proxy: it says how well the training images are learned, not how good the network is on new ones")
+    folder = _folder(request, skill, loaded)
+    check_folder(folder)
+    return Resolved(
+        request=request, skill=skill, route=route, spec=spec, objective=objective, folder=folder, notes=tuple(notes), split_fraction=fraction
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """StudyError when `folder` holds a study, or cannot be written."""
+    if (folder / CONFIG_FILE).is_file():
+        raise StudyError(
+            f"{folder} already holds a study; it is never overwritten",
+            hint=f"continue it with `automl resume {folder}`, or name another folder with --results",
+        )
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"{folder} is not a folder", hint="name another folder with --results")
+    if folder.is_dir() and (folder / "train").exists():
+        raise StudyError(f"{folder} already holds a training run", hint="name another folder with --results")
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise StudyError(f"no permission to write in {existing}, where {folder} would be made", hint="name another folder with --results")
+
+
+def _skill(request: RunRequest) -> Skill:
+    if request.skill is None:
+        names = ", ".join(skill.name for skill in list_skills())
+        raise SkillError("no skill is named", hint=f"add --skill NAME; there are {names}")
+    return find_skill(request.skill)
+
+
+def _load(request: RunRequest, skill: Skill) -> LoadedSpec:
+    if request.spec_file is not None and not request.spec_file.is_file():
+        raise SpecError(f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used")
+    given: Sequence[tuple[str, str, int | None]] = (
+        ("--epochs", "train.num_epochs", request.epochs),
+        ("--seed", "train.seed", request.seed),
+        ("--gpus-per-trial", "train.num_gpus", request.gpus_per_trial or None),
+    )
+    extra = []
+    for option, key, value in given:
+        if value is None:
+            continue
+        clash = [text for text in request.overrides if text.partition("=")[0].lstrip("+") == key and text.partition("=")[2] != str(value)]
+        if clash:
+            raise SpecError(f"{option} {value} and {clash[0]} say different things about {key}", hint="give one of the two")
+        extra.append(f"{key}={value}")
+    loaded = read_spec(request.spec_file, [*request.overrides, *extra], template=skill.template())
+    if "train.num_gpus" in loaded.given and request.gpus_per_trial and len(loaded.spec.train.gpu_ids) != request.gpus_per_trial:
+        ids = list(range(request.gpus_per_trial))
+        spec = with_values(loaded.spec, {"train.num_gpus": request.gpus_per_trial, "train.gpu_ids": ids})
+        return LoadedSpec(spec=spec, given=loaded.given, assumed=loaded.assumed, warnings=loaded.warnings)
+    return loaded
+
+
+def _check_family(skill: Skill, spec: Spec) -> None:
+    family = "stereo" if "stereo" in skill.network_arch else "mono"
+    if spec.family != family:
+        raise SpecError(
+            f"skill {skill.name} is for {family} networks, but model.model_type is {spec.model.model_type}",
+            hint=f"use the skill for {spec.family} networks, or set model.model_type in the spec",
+        )
+
+
+def _objective(spec: Spec, metric: str | None) -> Objective:
+    objective = objective_for(spec.family, metric or "val/loss", relative=spec.is_relative)
+    if objective.metric.startswith("test/"):
+        raise SpecError(
+            f"{objective.metric} cannot be the objective: a test list that chooses the winner is no test list any more",
+            hint=f"use val/{objective.metric.partition('/')[2]}; the champion is evaluated on the test list once",
+        )
+    return objective
+
+
+def _split_fraction(spec: Spec, request: RunRequest, objective: Objective) -> float | None:
+    if not spec.dataset.train_dataset.data_sources:
+        raise DataError(
+            "there is no training list: dataset.train_dataset.data_sources is empty",
+            hint="name one in the spec (data_file and dataset_name), or make sample scenes: depth_net sample --out samples",
+        )
+    listed = bool(spec.dataset.val_dataset.data_sources)
+    if request.val_fraction is not None:
+        if listed:
+            raise DataError(
+                "--val-fraction is given, but the spec names a validation list already",
+                hint="leave --val-fraction out, or set dataset.val_dataset.data_sources=[]",
+            )
+        return request.val_fraction
+    if not listed and objective.metric.startswith("val/"):
+        raise DataError(
+            f"there is no validation list, so {objective.metric} cannot be measured: dataset.val_dataset.data_sources is empty",
+            hint="either set a part of the training list aside with --val-fraction 0.2, or optimise --metric train/loss, which is only a proxy",
+        )
+    return None
+
+
+def _folder(request: RunRequest, skill: Skill, loaded: LoadedSpec) -> Path:
+    """--results, else the user's results_dir, else results/SKILL."""
+    if request.results is not None:
+        return request.results
+    if "results_dir" in loaded.given and loaded.spec.results_dir:
+        return Path(loaded.spec.results_dir)
+    return RESULTS / skill.network_arch

@@ -1,0 +1,237 @@
+"""What the user sees before anything starts: space, what was left out and why, budget, objective, data, device, time.
+
+A Review is data; `review_data` is its JSON, `review_view` its picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from automl.config import StudyConfig
+from automl.console import number_text, seconds_text
+from automl.policy import Route
+from automl.snapshot import Value
+from automl.timing import StepTimes
+from search_spaces.objective import metric_info
+from search_spaces.relevance import Dropped
+from search_spaces.space import Parameter
+from search_spaces.spec import Spec
+from trials.data.preflight import SourceReport
+
+EXAMPLES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """Everything about a run that is known before it starts.
+
+    `first` are the first configurations by number, None for a trial that will only be proposed from results; `rungs`
+    are epochs at which trials are compared.  `times` is None when nothing could be measured.
+    """
+
+    config: StudyConfig
+    folder: str
+    route: Route
+    spec: Spec
+    dropped: tuple[Dropped, ...]
+    first: tuple[Mapping[str, Value], ...]
+    rungs: tuple[int, ...]
+    sources: tuple[SourceReport, ...]
+    device: str
+    times: StepTimes | None
+    tracking: str
+    notes: tuple[str, ...]
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs if no trial were stopped early; finalists included."""
+        config = self.config
+        return (config.trials + config.finalists * config.finalist_seeds) * config.epochs
+
+    @property
+    def likely_epochs(self) -> int:
+        """Epochs if of each rung's trials one in `reduction_factor` goes on, the baseline always; finalists included."""
+        config = self.config
+        total, at_rung, before = config.epochs, float(config.trials - 1), 0
+        for rung in self.rungs:
+            total += round(max(at_rung, 1.0 if config.trials > 1 else 0.0) * (rung - before))
+            at_rung, before = at_rung / config.reduction_factor, rung
+        return min(total + config.finalists * config.finalist_seeds * config.epochs, self.most_epochs)
+
+    def seconds(self, epochs: int) -> float | None:
+        """Time of so many epochs with all slots busy, or None when no step was measured."""
+        return None if self.times is None else self.times.epoch_s * epochs / self.config.parallel
+
+
+def review_data(review: Review) -> dict[str, Any]:
+    """The review as plain data, ready for JSON."""
+    config = review.config
+    return {
+        "study": config.name,
+        "folder": review.folder,
+        "skill": config.skill,
+        "route": {"search": review.route.search, "why": review.route.why},
+        "metric": config.objective,
+        "direction": config.direction,
+        "searcher": config.searcher,
+        "fidelity": config.fidelity,
+        "engine": config.engine,
+        "seed": config.seed,
+        "parallel": config.parallel,
+        "gpus_per_trial": config.gpus_per_trial,
+        "device": review.device,
+        "tracking": review.tracking,
+        "budget": {
+            "trials": config.trials,
+            "epochs": config.epochs,
+            "rungs": list(review.rungs),
+            "finalists": config.finalists,
+            "likely_epochs": review.likely_epochs,
+            "most_epochs": review.most_epochs,
+            "likely_s": review.seconds(review.likely_epochs),
+            "most_s": review.seconds(review.most_epochs),
+        },
+        "space": [_parameter_data(parameter) for parameter in config.space.parameters],
+        "dropped": [{"key": dropped.key, "reason": dropped.reason} for dropped in review.dropped],
+        "first_configurations": [dict(values) for values in review.first],
+        "data": [_source_data(source) for source in review.sources],
+        "notes": list(review.notes),
+        "spec": dict(config.spec),
+    }
+
+
+def review_view(review: Review) -> RenderableType:
+    """The review as a picture: panels from what is decided to what it costs."""
+    parts: list[RenderableType] = [Panel(_head(review), title=f"[bold]automl run[/]  {escape(review.config.skill)}", title_align="left")]
+    parts += [_space_table(review), _dropped_table(review.dropped), _first_table(review), _data_table(review.sources), _budget(review)]
+    if review.notes:
+        parts.append(Group(*(f"[yellow]note[/]  {escape(note)}" for note in review.notes)))
+    return Group(*(part for pair in ((part, "") for part in parts) for part in pair))
+
+
+def _head(review: Review) -> Table:
+    config, spec = review.config, review.spec
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    info = metric_info(spec.family, config.objective)
+    better = "lower is better" if config.direction == "minimize" else "higher is better"
+    unit = f", {info.unit}" if info.unit else ""
+    rows = {
+        "network": f"{spec.model.model_type}, encoder {spec.model.encoder}",
+        "objective": f"{config.objective} ({better}{unit}): {info.definition}",
+        "route": review.route.why,
+        "search": f"{config.searcher} proposes, {config.fidelity} stops early, seed {config.seed}",
+        "engine": f"{config.engine}, {config.parallel} at once, on {review.device}",
+        "study": review.folder,
+        "tracking": review.tracking,
+    }
+    for name, text in rows.items():
+        table.add_row(name, escape(text))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _space_table(review: Review) -> RenderableType:
+    parameters = review.config.space.parameters
+    table = _table(f"Search space: {len(parameters)} parameters", "parameter", "range", "spec's value", "only if", "why")
+    for parameter in parameters:
+        condition = parameter.condition
+        only = "" if condition is None else f"{condition.key.rsplit('.', 1)[-1]} = {' or '.join(map(str, condition.values))}"
+        cells = (parameter.key, parameter.describe(), number_text(parameter.default), only, parameter.why)
+        table.add_row(*(escape(cell) for cell in cells))
+    return table
+
+
+def _dropped_table(dropped: Sequence[Dropped]) -> RenderableType:
+    table = _table(f"Left out: {len(dropped)} parameters", "count", "reason", "parameters")
+    groups: dict[str, list[str]] = {}
+    for one in dropped:
+        groups.setdefault(one.reason, []).append(one.key)
+    for reason, keys in sorted(groups.items(), key=lambda group: -len(group[1])):
+        named = ", ".join(keys[:EXAMPLES]) + (f" and {len(keys) - EXAMPLES} more (--json lists them)" if len(keys) > EXAMPLES else "")
+        table.add_row(str(len(keys)), escape(reason), escape(named))
+    return table
+
+
+def _first_table(review: Review) -> RenderableType:
+    keys = list(dict.fromkeys(key for values in review.first for key in values))
+    names = [key.rsplit(".", 1)[-1] for key in keys]
+    headers = [name if names.count(name) == 1 else key for name, key in zip(names, keys, strict=True)]
+    table = _table("First configurations", "trial", *headers)
+    for number, values in enumerate(review.first):
+        label = "0 (the spec's own)" if number == 0 else str(number)
+        table.add_row(label, *(number_text(values.get(key)) for key in keys))
+    return table
+
+
+def _data_table(sources: Sequence[SourceReport]) -> RenderableType:
+    table = _table("Data", "split", "list", "class", "rows", "remarks")
+    for source in sources:
+        data = _source_data(source)
+        remarks = "; ".join(str(remark) for remark in data.get("warnings") or data.get("remarks") or ())
+        cells = (data.get("split", ""), data.get("data_file", ""), data.get("dataset_name", ""), data.get("rows", ""), remarks)
+        table.add_row(*(escape(str(cell)) for cell in cells))
+    return table
+
+
+def _budget(review: Review) -> Table:
+    config = review.config
+    table = _table("Budget", "", "")
+    table.show_header = False
+    early = f", compared after {', '.join(map(str, review.rungs[:-1]))} epochs" if len(review.rungs) > 1 else ", every trial to the end"
+    table.add_row("trials", f"{config.trials} of up to {config.epochs} epochs{early}")
+    table.add_row("finalists", f"{config.finalists} best trained again with another seed" if config.finalists else "none: too few trials")
+    table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")
+    times = review.times
+    if times is None:
+        table.add_row("time", "unknown until trial 0 has run an epoch: a step takes too long to be tried here")
+    else:
+        likely, most = seconds_text(review.seconds(review.likely_epochs)), seconds_text(review.seconds(review.most_epochs))
+        measured = f"measured: {number_text(times.step_s)} s a step, {times.steps} steps and {times.images} validation images an epoch"
+        table.add_row("time", f"about {likely}, at most {most}, without start-up and promotion ({measured})")
+    return table
+
+
+def _parameter_data(parameter: Parameter) -> dict[str, Any]:
+    condition = parameter.condition
+    return {
+        "key": parameter.key,
+        "kind": parameter.kind,
+        "low": parameter.low,
+        "high": parameter.high,
+        "log": parameter.log,
+        "step": parameter.step,
+        "choices": list(parameter.choices),
+        "default": parameter.default,
+        "condition": None if condition is None else {"key": condition.key, "values": list(condition.values)},
+        "why": parameter.why,
+    }
+
+
+def _source_data(source: SourceReport) -> dict[str, Any]:
+    """Every field of a report that JSON can hold."""
+    return {name: _plain(value) for name, value in vars(source).items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)
