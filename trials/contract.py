@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 class Decision(Enum):
@@ -76,7 +76,10 @@ class TrialSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Metrics after validation of `epoch` (1-based: epochs done).  `metrics` holds finite numbers only; a missing one is None."""
+    """Metrics after validation of `epoch` (1-based: epochs done).  `metrics` holds finite numbers only; a missing one is None.
+
+    `elapsed_s` counts from the start of this segment.
+    """
 
     number: int
     epoch: int
@@ -87,7 +90,10 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """How a segment ended.  `metrics` are those of the best epoch by the objective; `checkpoint` is best.pth, if any."""
+    """How a segment ended.  `metrics` are those of the best epoch by the objective; `checkpoint` is best.pth, if any.
+
+    `elapsed_s` is the length of this segment alone; `best_epoch` is 1-based and may lie in an earlier segment.
+    """
 
     number: int
     state: State
@@ -99,7 +105,26 @@ class TrialResult:
     error: Failure | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProgressEvent:
+    """How far a run is, for a console; never more than a few a second.
+
+    `epoch` is the one being trained (1-based), `step` counts optimiser steps of the whole run (as `total_steps` does), `loss` is
+    that of the last step.  `eta_s` runs to the end of the full budget.
+    """
+
+    number: int
+    phase: Literal["train", "validation"]
+    epoch: int
+    max_epochs: int
+    step: int
+    total_steps: int
+    loss: float | None
+    eta_s: float | None
+
+
 ReportTo = Callable[[Report], Decision]
+ProgressTo = Callable[[ProgressEvent], None]
 
 
 def always_continue(report: Report) -> Decision:
@@ -134,7 +159,13 @@ def trial_spec_from_json(data: Mapping[str, Any]) -> TrialSpec:
 
 def report_to_json(report: Report) -> dict[str, Any]:
     """Plain data for `report`."""
-    return {"number": report.number, "epoch": report.epoch, "step": report.step, "metrics": dict(report.metrics), "elapsed_s": report.elapsed_s}
+    return {
+        "number": report.number,
+        "epoch": report.epoch,
+        "step": report.step,
+        "metrics": dict(report.metrics),
+        "elapsed_s": report.elapsed_s,
+    }
 
 
 def report_from_json(data: Mapping[str, Any]) -> Report:

@@ -1,0 +1,115 @@
+"""Loaders of one run: an order that is a function of (seed, epoch), and a start in the middle for a resumed run.
+
+Lightning builds the first iterator before it says which epoch it is, and loader processes read ahead; so a resumed run
+is told its epoch and batch here, when it is made (see `Start`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from search_spaces.errors import DataError
+from search_spaces.spec import Spec
+from trials.data import DepthDataset, EpochSampler, EqualShapeBatches, Item, collate
+from trials.workers import loader_workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where training begins: epochs done, and batches done of the next one."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class TrainBatches(Sampler[list[int]]):
+    """Full batches in the order of `EpochSampler`; the incomplete last one is dropped.
+
+    The first pass begins at `start.batch`; its length, as `len` gives it, is always that of a whole epoch, because the
+    training loop counts the batches done before.
+    """
+
+    def __init__(self, samples: int, *, batch_size: int, seed: int, start: Start) -> None:
+        self._order = EpochSampler(samples, seed)
+        self._order.set_epoch(start.epoch)
+        self._batch_size = batch_size
+        self._count = samples // batch_size
+        self._skip = start.batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
+        self._order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, first, self._skip = list(self._order), self._skip, 0
+        return iter([order[batch * self._batch_size : (batch + 1) * self._batch_size] for batch in range(first, self._count)])
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class TrialData(pl.LightningDataModule):
+    """Loaders over data sets that it is given; `validation` None validates nothing.
+
+    DataError when the training set does not fill one batch.
+    """
+
+    def __init__(self, train: DepthDataset, validation: DepthDataset | None, spec: Spec, *, seed: int, start: Start) -> None:
+        super().__init__()
+        section = spec.dataset.train_dataset
+        if len(train) < section.batch_size:
+            raise DataError(
+                f"the training set has {len(train)} samples, which is less than one batch of {section.batch_size}",
+                hint=f"set dataset.train_dataset.batch_size to at most {len(train)}",
+            )
+        self._spec, self._seed = spec, seed
+        self._train, self._validation = train, validation
+        self._batches = TrainBatches(len(train), batch_size=section.batch_size, seed=seed, start=start)
+        train.set_epoch(start.epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        return len(self._batches)
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation set."""
+        return self._validation is not None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses order and augmentation of the next pass over the training set."""
+        self._batches.set_epoch(epoch)
+        self._train.set_epoch(epoch)
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Shuffled full batches, with random augmentation."""
+        section = self._spec.dataset.train_dataset
+        return self._loader(self._train, self._batches, section.workers, pinned=section.pin_memory)
+
+    def val_dataloader(self) -> DataLoader[Item] | list[DataLoader[Item]]:
+        """Batches of equal geometry in the order of the list; an empty list without a validation set."""
+        if self._validation is None:
+            return []
+        section = self._spec.dataset.val_dataset
+        return self._loader(
+            self._validation, EqualShapeBatches(self._validation, section.batch_size), section.workers, pinned=section.pin_memory
+        )
+
+    def _loader(self, dataset: DepthDataset, batches: Sampler[list[int]], wanted: int, *, pinned: bool) -> DataLoader[Item]:
+        workers = loader_workers(wanted, samples=len(dataset))
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pinned and torch.cuda.is_available(),
+            # the loader draws a seed each pass; from its own generator, so that the global one stays where the network left it
+            generator=torch.Generator().manual_seed(self._seed % 2**63),
+        )

@@ -1,0 +1,207 @@
+"""The LightningModule of all families: losses in training, metrics in validation, groups and schedule.
+
+It receives its network (`model`, so that checkpoints carry `model.*`) and never builds one.  Numbers leave it through
+`train_summary` and `validation`; nothing is sent to a logger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from search_spaces.errors import DataError, UnsupportedError
+from search_spaces.spec import Spec
+from trials.data.geometry import to_target_grid
+from trials.failures import CollapseError, NonFiniteError
+from trials.losses import sequence_loss
+from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler, parameter_groups
+from trials.scoring import Scorer, map_loss
+
+Batch = Mapping[str, Any]
+STATE_KEY = "trial_module"
+
+
+class StereoNetwork(Protocol):
+    """What training asks of a stereo network beyond being callable."""
+
+    def unroll(self, left: Tensor, right: Tensor, iterations: int) -> tuple[Tensor, list[Tensor]]:
+        """(initial disparity at quarter resolution, refined full-resolution maps)."""
+
+
+def lightning_precision(spec: Spec, *, cuda: bool) -> str:
+    """Lightning's name for `train.precision`; UnsupportedError where the family or the device cannot do it."""
+    match spec.train.precision, spec.family:
+        case "bf16", "stereo":
+            raise UnsupportedError("train.precision bf16 is not for stereo networks", hint="use fp32, or fp16 on a GPU")
+        case "bf16", _:
+            return "bf16-mixed"
+        case "fp16", _ if not cuda:
+            raise UnsupportedError("train.precision fp16 needs a CUDA device, but this run is on the CPU", hint="use train.precision=fp32")
+        case "fp16", _:
+            return "16-mixed"
+    return "32-true"
+
+
+def predict_map(network: nn.Module, batch: Batch, family: str) -> Tensor:
+    """(B,1,h,w) float32: the final map of the network on its own grid."""
+    if family == "stereo":
+        return cast(Tensor, network(batch["image"], batch["right_image"])).float()
+    return cast(Tensor, network(batch["image"])).unsqueeze(1).float()
+
+
+class DepthModule(pl.LightningModule):
+    """Trains one network.  `total_steps` is the horizon of the schedule: optimiser steps of the full budget."""
+
+    def __init__(self, network: nn.Module, spec: Spec, *, total_steps: int) -> None:
+        super().__init__()
+        self.model = network
+        self.spec = spec
+        self.schedule: Schedule = make_schedule(spec, total_steps)
+        self.validation: dict[str, float | None] = {}
+        self.skipped_batches = 0
+        self.last_finite_step: int | None = None
+        self._map_loss = map_loss(spec)
+        self._scorer = Scorer(spec)
+        self._loss_sum = 0.0
+        self._loss_count = 0
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and per-step schedule of the spec."""
+        optimizer = make_optimizer(self.model, self.spec)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": make_scheduler(optimizer, self.schedule), "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm over all groups at `train.clip_grad_norm`; 0 leaves gradients alone.
+
+        Done here and not by the Trainer, which refuses to clip for a fused optimiser even under bf16, where it is right.
+        """
+        del gradient_clip_val, gradient_clip_algorithm
+        if self.spec.train.clip_grad_norm > 0:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.spec.train.clip_grad_norm)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> dict[str, Any]:
+        """Moves the tensors of a batch; paths and geometry stay as they are."""
+        del dataloader_idx
+        return {key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+    def on_train_start(self) -> None:
+        """A resumed run follows the rate and decay of its own spec, not those stored by the run it continues."""
+        optimizer, scheduler = self.trainer.optimizers[0], cast(Any, self.lr_schedulers())
+        rates = [group["lr"] for group in parameter_groups(self.model, self.spec)]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["weight_decay"] = self.spec.train.optim.weight_decay
+            if group["initial_lr"] != rate:
+                group["initial_lr"] = rate
+                group["lr"] = rate * self.schedule.factor(scheduler.last_epoch, base_lr=rate)
+        scheduler.base_lrs = rates
+
+    def on_train_epoch_start(self) -> None:
+        """Forgets the last epoch's mean loss."""
+        self._loss_sum, self._loss_count = 0.0, 0
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """The loss of a batch; None (batch skipped and counted) when it holds nothing to learn from."""
+        del batch_idx
+        loss = self._training_loss(batch)
+        if loss is None:
+            self.skipped_batches += 1
+            return None
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"the training loss is {value} at step {self.global_step} (last finite step: {_or_none(self.last_finite_step)}), "
+                f"first sample {batch['path'][0]}",
+                details=self._circumstances(batch),
+            )
+        self.last_finite_step = self.global_step
+        self.last_loss = value
+        self._loss_sum += value
+        self._loss_count += 1
+        return loss
+
+    def _training_loss(self, batch: Batch) -> Tensor | None:
+        if self.spec.family == "stereo":
+            network = cast(StereoNetwork, self.model)
+            initial, predictions = network.unroll(batch["image"], batch["right_image"], self.spec.model.train_iters)
+            return sequence_loss(initial, predictions, batch["target"], batch["valid"])
+        prediction = to_target_grid(predict_map(self.model, batch, "mono"), batch["geometry"], "mono")
+        return self._map_loss(prediction, batch["target"], batch["valid"])
+
+    def _circumstances(self, batch: Batch) -> dict[str, Any]:
+        """What a person needs to find the cause of a bad loss; runs once, when the trial has already failed."""
+        valid = batch["valid"]
+        seen = batch["target"][valid].float()
+        return {
+            "paths": list(batch["path"]),
+            "step": self.global_step,
+            "epoch": self.current_epoch,
+            "last_finite_step": self.last_finite_step,
+            "valid_share": float(valid.float().mean()),
+            "target_range": [float(seen.min()), float(seen.max())] if seen.numel() else None,
+            "learning_rate": self.learning_rate(),
+        }
+
+    def learning_rate(self) -> float:
+        """The rate of the first group (the encoder, in mono) that the next step takes."""
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def train_summary(self) -> dict[str, float | None]:
+        """Mean loss of the steps of this epoch (None when every batch was skipped) and the learning rate."""
+        mean = self._loss_sum / self._loss_count if self._loss_count else None
+        return {"train/loss": mean, "train/lr": self.learning_rate()}
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts a new pass."""
+        self._scorer = Scorer(self.spec)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Scores a batch on the grid of its ground truth."""
+        del batch_idx
+        prediction = to_target_grid(predict_map(self.model, batch, self.spec.family), batch["geometry"], self.spec.family)
+        self._scorer.update(prediction, batch["target"], batch["valid"], batch["path"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Puts the numbers of the pass into `validation`; CollapseError when every map is constant."""
+        scorer = self._scorer
+        if scorer.num_images == 0:
+            raise DataError(
+                f"none of the {scorer.skipped} validation images has a valid pixel",
+                hint="check the ground truth and the depth or disparity range of dataset.val_dataset",
+            )
+        if scorer.collapsed:
+            raise CollapseError(
+                f"every predicted map is constant after epoch {self.current_epoch + 1}: the network has collapsed",
+                details={"step": self.global_step, "epoch": self.current_epoch, "images": scorer.num_images, **self.train_summary()},
+            )
+        self.validation = {f"val/{name}": value for name, value in scorer.compute().items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the running mean of the epoch, so that a resume in mid-epoch reports the same loss."""
+        checkpoint[STATE_KEY] = {
+            "loss_sum": self._loss_sum,
+            "loss_count": self._loss_count,
+            "skipped_batches": self.skipped_batches,
+            "last_finite_step": self.last_finite_step,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores what `on_save_checkpoint` stored; a checkpoint of TAO has none of it."""
+        state = checkpoint.get(STATE_KEY)
+        if state is not None:
+            self._loss_sum, self._loss_count = state["loss_sum"], state["loss_count"]
+            self.skipped_batches, self.last_finite_step = state["skipped_batches"], state["last_finite_step"]
+
+
+def _or_none(step: int | None) -> str:
+    return "none" if step is None else str(step)
