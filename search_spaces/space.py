@@ -22,7 +22,7 @@ Kind = Literal["float", "int", "categorical", "bool"]
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Holds while the parameter `key` is active and has one of `values`."""
+    """Holds while the key `key` (a parameter that is active, or a key that the spec fixes) has one of `values`."""
 
     key: str
     values: tuple[Value, ...]
@@ -114,9 +114,11 @@ class SearchSpace:
         for parameter in self.parameters:
             if parameter.key in seen:
                 raise SpecError(f"{parameter.key} stands twice in the search space")
-            if parameter.condition is not None and parameter.condition.key not in seen:
-                raise SpecError(f"{parameter.key} depends on {parameter.condition.key}, which does not stand before it in the search space")
             seen.add(parameter.key)
+        for position, parameter in enumerate(self.parameters):
+            later = {other.key for other in self.parameters[position:]}
+            if parameter.condition is not None and parameter.condition.key in later:
+                raise SpecError(f"{parameter.key} depends on {parameter.condition.key}, which must stand before it in the search space")
 
     @property
     def fingerprint(self) -> str:
@@ -170,22 +172,3 @@ class SearchSpace:
         """A checked copy of `spec` with `values`; SpecError when they are not of this space."""
         self.validate(values)
         return with_values(spec, values)
-
-
-def space_to_json(space: SearchSpace) -> dict[str, Any]:
-    """Plain data of a space, with its fingerprint."""
-    return {"skill": space.skill, "fingerprint": space.fingerprint, "parameters": [asdict(item) for item in space.parameters]}
-
-
-def space_from_json(data: Mapping[str, Any]) -> SearchSpace:
-    """The space that `space_to_json` wrote; SpecError when its fingerprint does not match."""
-    parameters = []
-    for item in data["parameters"]:
-        condition = item["condition"]
-        fields = {**item, "choices": tuple(item["choices"])}
-        fields["condition"] = Condition(key=condition["key"], values=tuple(condition["values"])) if condition else None
-        parameters.append(Parameter(**fields))
-    space = SearchSpace(skill=data["skill"], parameters=tuple(parameters))
-    if data.get("fingerprint", space.fingerprint) != space.fingerprint:
-        raise SpecError("the stored search space does not match its fingerprint", hint="the study's files were changed by hand")
-    return space

@@ -8,6 +8,7 @@ from search_spaces.spec.keys import Acts, key
 
 STEREO, MONO, TRAINING = Acts.STEREO, Acts.MONO, Acts.TRAINING
 EVALUATION, RUNNING, INERT = Acts.EVALUATION, Acts.RUNNING, Acts.INERT
+FLIP = "dataset.train_dataset.augmentation.do_flip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Augmentation:
     # TAO declares 0.2 as the lower bound, which its own default breaks
     min_scale: float = key(-0.2, "lower bound of the log2 scale of the resampling blur", low=-1.0, high=1.0, acts=STEREO, outside=INERT)
     max_scale: float = key(0.4, "upper bound of the log2 scale of the resampling blur", low=-0.2, high=1.0, acts=STEREO, outside=INERT)
-    do_flip: bool = key(False, "flip images", acts=INERT, why="h_flip_prob and v_flip_prob say it with a probability")
+    do_flip: bool = key(False, "flip images: mono by h_flip_prob, stereo by v_flip_prob", outside=INERT)
     yjitter_prob: float = key(
         1.0, "probability of moving the right crop by up to 2 rows", low=0, high=1, acts=STEREO, outside=INERT, automl=True
     )
@@ -66,20 +67,21 @@ class Augmentation:
     spatial_aug_prob: float = key(1.0, "probability of the resampling blur", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
     stretch_prob: float = key(0.8, "probability of different scales in x and y", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
     max_stretch: float = key(0.2, "half range of the log2 stretch", low=0, high=1, acts=STEREO, outside=INERT)
+    # a mirrored stereo pair would need the right view's disparity, which annotation lists do not carry
     h_flip_prob: float = key(
-        0.5,
-        "probability of a mirror image",
-        low=0,
-        high=1,
-        acts=INERT,
-        automl=True,
-        why="a mirrored stereo pair needs the right view's ground truth, which lists do not carry; mono follows TAO and does not flip",
+        0.5, "probability of a mirror image", low=0, high=1, acts=MONO, outside=INERT, automl=True, when=(FLIP, (True,))
     )
     v_flip_prob: float = key(
-        0.5, "probability of turning upside down", low=0, high=1, acts=INERT, automl=True, why="TAO never passes it to the transform"
+        0.5, "probability of turning the pair upside down", low=0, high=1, acts=STEREO, outside=INERT, automl=True, when=(FLIP, (True,))
     )
     hshift_prob: float = key(
-        0.5, "probability of a horizontal shift", low=0, high=1, acts=INERT, automl=True, why="TAO never passes it to the transform"
+        0.5,
+        "probability of moving the right crop sideways, which adds to every disparity",
+        low=0,
+        high=1,
+        acts=STEREO,
+        outside=INERT,
+        automl=True,
     )
     crop_min_valid_disp_ratio: float = key(
         0.0, "share of pixels with ground truth that a crop must have", low=0, high=1, acts=STEREO, outside=INERT, automl=True

@@ -45,6 +45,9 @@ class Key:
     outside: Acts | None = None
     automl: bool | None = None  # TAO's automl_enabled: None = not flagged, may be requested by name
     popular: bool = False
+    stereo_only: bool = False  # mono networks do not read it, whatever `acts` says
+    log: bool = False  # the range spans decades
+    when: tuple[str, tuple[str | bool, ...]] | None = None  # read only while another key has one of these values
     why: str = ""  # why an inert key does nothing
 
 
@@ -83,6 +86,12 @@ class FieldInfo:
     def doc(self) -> str:
         """What the key means, in one sentence."""
         return self.rule.doc
+
+    def read_by(self, family: str) -> bool:
+        """Whether networks of `family` (`stereo` or `mono`) read the key at all."""
+        if self.acts is Acts.INERT or (self.rule.stereo_only and family == "mono"):
+            return False
+        return self.acts is not (Acts.MONO if family == "stereo" else Acts.STEREO)
 
     @property
     def status(self) -> str:

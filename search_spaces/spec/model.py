@@ -47,11 +47,11 @@ class Model:
     corr_radius: int = key(4, "radius of the cost volume lookup; changes layer shapes", low=2, high=8, acts=Acts.STEREO, automl=True)
     cv_group: int = key(8, "groups of the cost volume", low=4, high=16, acts=Acts.INERT, automl=True, why="the network has 8 groups")
     train_iters: int = key(22, "recurrent refinement steps in training", low=1, acts=Acts.STEREO)
-    valid_iters: int = key(22, "recurrent refinement steps in validation and inference", low=1, acts=Acts.EVALUATION)
+    valid_iters: int = key(22, "recurrent refinement steps in validation and inference", low=1, acts=Acts.EVALUATION, stereo_only=True)
     volume_dim: int = key(
         32, "channels of the cost volume", low=16, high=64, acts=Acts.INERT, automl=True, why="the network has 28 channels"
     )
-    low_memory: int = key(0, "above 0: look up the cost volume in chunks", low=0, high=4, acts=Acts.RUNNING)
+    low_memory: int = key(0, "above 0: look up the cost volume in chunks", low=0, high=4, acts=Acts.RUNNING, stereo_only=True)
     mixed_precision: bool = key(False, "half precision inside the stereo network on a GPU", acts=Acts.STEREO)
     n_gru_layers: int = key(3, "scales of the recurrent unit", low=1, high=3, acts=Acts.STEREO)
     corr_levels: int = key(2, "pyramid levels of the cost volume lookup; changes layer shapes", low=1, high=2, acts=Acts.STEREO)

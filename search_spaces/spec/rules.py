@@ -38,17 +38,14 @@ def spec_warnings(spec: Spec) -> list[str]:
 
 def idle_keys(spec: Spec) -> Iterator[tuple[str, str]]:
     """Keys whose value differs from the default although nothing reads them in a run of `spec`, each with the reason."""
-    other = Acts.MONO if spec.family == "stereo" else Acts.STEREO
     for info in all_fields().values():
-        if info.key == "model.valid_iters" and spec.family == "mono":
+        if info.read_by(spec.family) or get_value(spec, info.key) == info.default:
             continue
-        if get_value(spec, info.key) == info.default:
-            continue
-        if info.acts is Acts.INERT:
-            outside = info.rule.outside is Acts.INERT and info.rule.acts is not Acts.INERT
-            yield info.key, "val, test and infer images are never augmented" if outside else info.rule.why
-        elif info.acts is other:
+        if info.acts is not Acts.INERT:
             yield info.key, f"{spec.model.model_type} does not read it"
+        else:
+            outside = info.rule.acts is not Acts.INERT
+            yield info.key, "val, test and infer images are never augmented" if outside else info.rule.why
 
 
 class _Fail:

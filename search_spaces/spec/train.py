@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from search_spaces.spec.keys import Acts, key
 
 SCHEDULERS = ("MultiStepLR", "StepLR", "LambdaLR", "PolynomialLR", "OneCycleLR", "CosineAnnealingLR")
+OPTIMIZER, SCHEDULER = "train.optim.optimizer", "train.optim.lr_scheduler"
 NO_IMAGES = "training writes numbers; pictures come from depth_net inference"
 
 
@@ -22,14 +23,36 @@ class Optim:
         acts=Acts.INERT,
         why="no schedule watches a metric; the objective is chosen with --metric",
     )
-    lr: float = key(1e-4, "learning rate; the head of mono networks takes 10 times as much", low=1e-6, high=1e-2, above=0.0, automl=True)
-    momentum: float = key(0.9, "momentum of SGD", low=0.0, high=1.0, above=0.0, automl=True)
-    weight_decay: float = key(1e-4, "weight decay; 0 switches it off", low=1e-6, high=1e-2, above=0.0, off=0.0, automl=True)
+    lr: float = key(
+        1e-4, "learning rate; the head of mono networks takes 10 times as much", low=1e-6, high=1e-2, above=0.0, automl=True, log=True
+    )
+    momentum: float = key(0.9, "momentum of SGD", low=0.0, high=1.0, above=0.0, automl=True, when=(OPTIMIZER, ("SGD",)))
+    weight_decay: float = key(1e-4, "weight decay; 0 switches it off", low=1e-6, high=1e-2, above=0.0, off=0.0, automl=True, log=True)
     lr_scheduler: str = key("MultiStepLR", "how the learning rate falls", options=SCHEDULERS, aliases={"MultiStep": "MultiStepLR"})
-    lr_steps: tuple[int, ...] = key((1000,), "MultiStepLR: steps after which the rate is multiplied by lr_decay", low=1, unit="steps")
-    lr_step_size: int = key(1000, "StepLR: period", low=1, high=10000, above=0, unit="steps", automl=True)
-    lr_decay: float = key(0.1, "MultiStepLR and StepLR: factor", low=0.0, high=1.0, above=0.0, automl=True)
-    min_lr: float = key(1e-7, "CosineAnnealingLR: rate at the end", low=1e-8, high=1e-3, above=0.0, off=0.0, automl=True)
+    lr_steps: tuple[int, ...] = key(
+        (1000,),
+        "MultiStepLR: steps after which the rate is multiplied by lr_decay",
+        low=1,
+        unit="steps",
+        when=(SCHEDULER, ("MultiStepLR",)),
+    )
+    lr_step_size: int = key(
+        1000, "StepLR: period", low=1, high=10000, above=0, unit="steps", automl=True, log=True, when=(SCHEDULER, ("StepLR",))
+    )
+    lr_decay: float = key(
+        0.1, "MultiStepLR and StepLR: factor", low=0.0, high=1.0, above=0.0, automl=True, when=(SCHEDULER, ("MultiStepLR", "StepLR"))
+    )
+    min_lr: float = key(
+        1e-7,
+        "CosineAnnealingLR: rate at the end",
+        low=1e-8,
+        high=1e-3,
+        above=0.0,
+        off=0.0,
+        automl=True,
+        log=True,
+        when=(SCHEDULER, ("CosineAnnealingLR",)),
+    )
     warmup_steps: int = key(20, "steps of linear warm-up before the schedule", low=0, unit="steps")
 
 
