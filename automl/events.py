@@ -12,7 +12,7 @@ from pathlib import Path
 from automl.config import StudyConfig
 from automl.snapshot import StudyEnd, StudySnapshot, TrialStatus
 from search_spaces.space import Value
-from trials.contract import Decision, TrialResult
+from trials.contract import Decision, ProgressEvent, TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,13 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialProgress:
+    """How far a running trial is inside its epoch, a few times a second at most."""
+
+    progress: ProgressEvent
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyStopping:
     """A stop was asked for; running trials save themselves at their next validation."""
 
@@ -92,7 +99,7 @@ class StudyEnded:
     snapshot: StudySnapshot
 
 
-StudyEvent = StudyStarted | TrialStarted | TrialReported | TrialPromoted | TrialEnded | StudyStopping | StudyEnded
+StudyEvent = StudyStarted | TrialStarted | TrialProgress | TrialReported | TrialPromoted | TrialEnded | StudyStopping | StudyEnded
 OnEvent = Callable[[StudyEvent], None]
 
 

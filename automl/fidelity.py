@@ -117,9 +117,9 @@ class FullBudget:
         return Verdict(decision=Decision.CONTINUE, granted=self.full)
 
     def promotable(self, trials: Sequence[Course]) -> Promotion | None:
-        """Nothing is ever paused by this rule; what was paused elsewhere goes on to the end."""
-        paused = sorted(trial.number for trial in trials if trial.paused)
-        return Promotion(number=paused[0], to_epoch=self.full) if paused else None
+        """This rule pauses nothing."""
+        del trials
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,20 +22,26 @@ from search_spaces.errors import StudyError, nearest
 from search_spaces.objective import Direction
 from search_spaces.space import SearchSpace, Value
 
+_SOBOL_STRIDE = 1 << 14  # second draws come from a part of the sequence that no trial number reaches
+
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """What a sampler is made from: the study's seed, the trial's number, the space, and how many trials to draw blindly first."""
+    """What a sampler is made from: the study's seed, the trial's number, the space, and how many trials to draw blindly first.
+
+    `attempt` counts draws for this number that the spec's own rules refused.
+    """
 
     seed: int
     number: int
     space: SearchSpace
     startup: int
+    attempt: int = 0
 
     @property
     def own_seed(self) -> int:
         """A seed for this one proposal."""
-        return derive_seed(self.seed, "propose", self.number)
+        return derive_seed(self.seed, "propose", self.number, self.attempt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ SEARCHERS: Mapping[str, Searcher] = {
             name="qmc",
             summary="scrambled Sobol points; fills the space evenly",
             view=_pruned,
-            make=lambda need: SobolPoints(need.space, seed=need.seed, number=need.number),
+            make=lambda need: SobolPoints(need.space, seed=need.seed, number=need.number + need.attempt * _SOBOL_STRIDE),
         ),
         Searcher(
             name="gp",

@@ -1,0 +1,35 @@
+"""Reading a study that somebody else may be running: nothing is locked, mended or written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from automl.config import load_config
+from automl.journal import is_driven, open_journal
+from automl.ledger import Ledger, snapshot_of
+from automl.snapshot import StudySnapshot, TrialStatus
+from search_spaces.errors import StudyError
+
+
+def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], float] = time.time) -> StudySnapshot:
+    """The study in `folder` as it stands, or its final (`finalists`); StudyError when there is none.
+
+    A trial that has begun and not ended counts as RUNNING while a driver holds the study, else as WAITING.
+    """
+    config = load_config(folder)
+    folder = folder.resolve()
+    if finalists:
+        config = replace(config, name=f"{config.name}/finalists", fidelity="full")
+    storage = open_journal(folder, mend=False)
+    try:
+        ledger = Ledger(storage, config.name, space=config.space, direction=config.direction, clock=clock, create=False)
+    except KeyError as error:
+        raise StudyError(f"{folder} holds no study named {config.name} yet", hint=f"`automl resume {folder}` continues it") from error
+    active = is_driven(folder)
+    for record in ledger.records:
+        if active and record.status is TrialStatus.WAITING and record.segments > 0:
+            record.status = TrialStatus.RUNNING
+    return snapshot_of(folder, config, ledger, active=active, now=clock())

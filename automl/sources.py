@@ -1,0 +1,152 @@
+"""Where the trials of a study come from: a search draws them, a final lists them.
+
+A source keeps no state: trial n depends on the config, on n and on what is known of the trials before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from automl.config import StudyConfig
+from automl.fidelity import FidelityRule
+from automl.ledger import NewTrial, TrialRecord
+from automl.searchers import Need, Searcher, derive_seed, find_searcher, propose, startup_trials
+from automl.snapshot import TrialStatus, TrialSummary
+from automl.view import Observation
+from search_spaces.errors import SpecError, StudyError
+from search_spaces.space import Value
+from search_spaces.spec import spec_from_dict, with_values
+
+BASELINE = 0
+MAX_DRAWS = 50
+
+
+class TrialSource(Protocol):
+    """Says how many trials there are and what the next one is."""
+
+    @property
+    def total(self) -> int:
+        """Number of trials in all."""
+
+    def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
+        """Trial `number`, given the records of all trials before it."""
+
+
+class SearchSource:
+    """Trial 0 is the spec as it stands (the baseline, run to the full budget); the others are proposed by the searcher."""
+
+    def __init__(self, config: StudyConfig, rule: FidelityRule) -> None:
+        self._config = config
+        self._rule = rule
+        self._searcher: Searcher = find_searcher(config.searcher)
+        self._spec = spec_from_dict(config.spec)
+
+    @property
+    def total(self) -> int:
+        """`--trials`; the baseline counts."""
+        return self._config.trials
+
+    def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
+        """The baseline, or a proposal from what the view shows of `records`."""
+        config = self._config
+        seed = derive_seed(config.seed, "train", number)
+        folder = f"trials/{number:04d}"
+        if number == BASELINE:
+            values = config.space.values_of(self._spec)
+            return NewTrial(values=values, seed=seed, folder=folder, granted=config.epochs, exempt=True)
+        return NewTrial(values=self._propose(number, records), seed=seed, folder=folder, granted=self._rule.first_grant())
+
+    def _propose(self, number: int, records: Sequence[TrialRecord]) -> dict[str, Value]:
+        """A proposal that the spec's own rules allow; what they forbid is drawn again and costs no trial."""
+        config, observations = self._config, self._observations(records)
+        refused: SpecError | None = None
+        for attempt in range(MAX_DRAWS):
+            startup = startup_trials(config.trials)
+            need = Need(seed=config.seed, number=number, space=config.space, startup=startup, attempt=attempt)
+            values = propose(self._searcher, need, observations, direction=config.direction)
+            try:
+                with_values(self._spec, values)
+            except SpecError as error:
+                refused = error
+                continue
+            return values
+        assert refused is not None
+        raise StudyError(
+            f"{MAX_DRAWS} proposals in a row break a rule of the spec: {refused.message}",
+            hint="narrow the search space; start a new study with it",
+        )
+
+    def _observations(self, records: Sequence[TrialRecord]) -> list[Observation]:
+        """What may be learnt from: no crash, and no baseline from outside the space."""
+        sign = 1.0 if self._config.direction == "minimize" else -1.0
+        found = []
+        for record in records:
+            crashed = record.status is TrialStatus.FAILED and not record.infeasible
+            if crashed or record.params.keys() != record.values.keys():
+                continue
+            best = {rung: sign * cost for rung in self._rule.rungs if (cost := _best(record, rung, sign)) is not None}
+            found.append(
+                Observation(
+                    number=record.number,
+                    params=record.params,
+                    best_by_rung={} if record.infeasible else best,
+                    complete=record.status is TrialStatus.COMPLETE,
+                    running=not record.status.ended,
+                    infeasible=record.infeasible,
+                )
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A trial of the search that is trained again, with another seed."""
+
+    parent: int
+    values: Mapping[str, Value]
+    repeat: int  # 2, 3, ...: the search's own run was the first
+    seed: int
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"parent": self.parent, "values": dict(self.values), "repeat": self.repeat, "seed": self.seed}
+
+
+class FinalistSource:
+    """The listed trials, one after another, at the full budget."""
+
+    def __init__(self, finalists: Sequence[Finalist], epochs: int) -> None:
+        self._finalists = tuple(finalists)
+        self._epochs = epochs
+
+    @property
+    def total(self) -> int:
+        """As many as are listed."""
+        return len(self._finalists)
+
+    def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
+        """The finalist at position `number`."""
+        del records
+        chosen = self._finalists[number]
+        folder = f"finalists/{chosen.parent:04d}-seed{chosen.repeat}"
+        return NewTrial(values=chosen.values, seed=chosen.seed, folder=folder, granted=self._epochs, exempt=True, parent=chosen.parent)
+
+
+def choose_finalists(best_first: Sequence[TrialSummary], config: StudyConfig) -> tuple[Finalist, ...]:
+    """`config.finalist_seeds` more runs of each of the `config.finalists` best trials, each with its own seed."""
+    return tuple(
+        Finalist(
+            parent=trial.number, values=dict(trial.values), repeat=repeat, seed=derive_seed(config.seed, "final", trial.number, repeat)
+        )
+        for trial in best_first[: config.finalists]
+        for repeat in range(2, 2 + config.finalist_seeds)
+    )
+
+
+def _best(record: TrialRecord, rung: int, sign: float) -> float | None:
+    """The best cost of `record` up to `rung`, None when it has not come there."""
+    if not record.curve or max(record.curve) < rung:
+        return None
+    return min((sign * value for epoch, value in record.curve.items() if epoch <= rung), default=sign * record.curve[min(record.curve)])

@@ -1,0 +1,391 @@
+"""The study: which segment runs next, what a report is answered, what a result means.
+
+A trial runs in segments.  A segment ends because the trial is done, paused at a rung, stopped, cut short or failed; the
+next one resumes it from its last checkpoint with the same number, values, seed and folder.  The study is the only one
+who decides, an engine only carries specs out and results back:
+
+    while not study.finished():
+        trial = study.ask()                      # None: nothing to do until a running segment ends
+        study.tell(run(trial, study.report))
+
+Everything is in the folder: a study that was killed goes on from `Study.open(folder)`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from optuna.storages import BaseStorage
+
+from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
+from automl.fidelity import Course, FidelityRule, Promotion, last_chance, make_rule
+from automl.journal import JOURNAL_FILE, DriverLock, open_journal
+from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
+from automl.requests import forget_study_stop, read_stop
+from automl.searchers import find_searcher
+from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary, ranking
+from automl.sources import Finalist, FinalistSource, SearchSource, TrialSource, choose_finalists
+from search_spaces.errors import StudyError
+from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
+from trials.contract import Cause, Decision, Failure, Report, State, TrialResult, TrialSpec
+
+Clock = Callable[[], float]
+
+LATEST = Path("train") / "dn_model_latest.pth"
+MAX_RETRIES = 3  # of one trial, after faults of the machine
+ALIKE_FAILURES = 3  # first trials that fail for one cause before the study gives up
+
+
+class Study:
+    """One search, held by one process.  Methods may be called from several threads; `close` frees the folder.
+
+    `clock` gives seconds since 1970; the simulator passes its own.
+    """
+
+    def __init__(
+        self, folder: Path, config: StudyConfig, *, ledger: Ledger, source: TrialSource, clock: Clock, final: bool = False
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.resumed = bool(ledger.records)
+        self._ledger = ledger
+        self._source = source
+        self._final = final
+        self._clock = clock
+        self._rule = _rule_of(config)
+        self._sign = 1.0 if config.direction == "minimize" else -1.0
+        self._base = spec_from_dict(config.spec)
+        self._guard = threading.RLock()
+        self._lock: DriverLock | None = None
+        self._storage: BaseStorage | None = None
+        self._halt: StudyEnd | None = None  # a stop that was asked for while trials run
+        self._at_rung: set[int] = set()  # trials that the rule told to pause
+        self._told_failures: list[Cause] = []  # since this process opened the study
+        self._resume_known_trials()
+
+    @classmethod
+    def create(cls, folder: Path, config: StudyConfig, *, clock: Clock = time.time) -> Study:
+        """A new study in `folder`; StudyError when one is there already or the folder cannot be written."""
+        if (folder / CONFIG_FILE).exists() or (folder / JOURNAL_FILE).exists():
+            raise StudyError(
+                f"{folder} already holds a study, and a study is never overwritten",
+                hint=f"continue it with `automl resume {folder}`, or choose another folder with --results",
+            )
+        find_searcher(config.searcher)  # unknown names are refused before anything is written
+        _rule_of(config)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = DriverLock(folder)
+            lock.take()
+            save_config(config, folder)
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be written: {error.strerror}", hint="choose another folder with --results") from error
+        return cls._opened(folder, config, lock, clock)
+
+    @classmethod
+    def open(cls, folder: Path, *, clock: Clock = time.time) -> Study:
+        """The study in `folder`, ready to go on; StudyError when there is none or another process runs it.
+
+        Half-written records are cut, a request to stop the whole study is dropped, trials that a dead process left are
+        continued from their last checkpoint.  To look only, use `automl.reader.read_snapshot`.
+        """
+        config = load_config(folder)
+        lock = DriverLock(folder)
+        lock.take()
+        forget_study_stop(folder)
+        return cls._opened(folder, config, lock, clock)
+
+    @classmethod
+    def _opened(cls, folder: Path, config: StudyConfig, lock: DriverLock, clock: Clock) -> Study:
+        folder = folder.resolve()
+        try:
+            storage = open_journal(folder, mend=True)
+            ledger = Ledger(storage, config.name, space=config.space, direction=config.direction, clock=clock, create=True)
+            study = cls(folder, config, ledger=ledger, source=SearchSource(config, _rule_of(config)), clock=clock)
+        except BaseException:
+            lock.release()
+            raise
+        study._lock, study._storage = lock, storage
+        return study
+
+    def finalists(self, trials: Sequence[TrialSummary] | None = None) -> Study:
+        """The final of this search: a second study in the same file that trains the best trials again with other seeds.
+
+        `trials` are the candidates, best first (default: the ranking of the snapshot).  They are chosen once: a final that
+        was begun goes on with its own list.  It is run by the same engines and is closed with this study.
+        """
+        assert self._storage is not None
+        name = f"{self.config.name}/finalists"
+        ledger = Ledger(self._storage, name, space=self.config.space, direction=self.config.direction, clock=self._clock, create=True)
+        chosen = ledger.study.user_attrs.get("finalists")
+        if chosen is None:
+            best_first = ranking(self.snapshot().trials, self.config.direction) if trials is None else trials
+            chosen = [finalist.to_data() for finalist in choose_finalists(best_first, self.config)]
+            ledger.study.set_user_attr("finalists", chosen)
+        listed = [Finalist(**data) for data in chosen]
+        config = replace(self.config, name=name, fidelity="full", trials=max(1, len(listed)), finalists=0)
+        source = FinalistSource(listed, config.epochs)
+        return Study(self.folder, config, ledger=ledger, source=source, clock=self._clock, final=True)
+
+    def close(self) -> None:
+        """Free the folder for other processes; harmless when it is free."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def ask(self) -> TrialSpec | None:
+        """The next segment to run, or None when nothing can start now.
+
+        First come trials that were cut short, then a promotion, then a new trial.  Last, when nothing reached the full
+        budget, the best paused trial is taken there.
+        """
+        with self._guard:
+            record = None if self._is_over() else self._next()
+            if record is None:
+                return None
+            spec = self._spec_of(record)
+            self._ledger.start(record)
+            return spec
+
+    def report(self, report: Report) -> Decision:
+        """Keep the metrics of an epoch and answer what the trial does next.  An epoch may be reported twice."""
+        with self._guard:
+            record = self._ledger.records[report.number]
+            self._ledger.note_report(record, report, _finite(report.metrics.get(self.config.objective)))
+            if report.epoch >= self.config.epochs:
+                return Decision.CONTINUE  # it ends by itself, as complete
+            asked = self._heed_requests()
+            if record.number in asked:
+                record.stopped_by = "user"
+                return Decision.STOP
+            if self._halt is not None:
+                return Decision.PAUSE
+            verdict = self._rule.judge(self._course(record), self._courses(without=record))
+            match verdict.decision:
+                case Decision.STOP:
+                    record.stopped_by = f"{self._rule.name} rule"
+                case Decision.PAUSE:
+                    self._at_rung.add(record.number)
+                case Decision.CONTINUE:
+                    self._ledger.grant(record, verdict.granted)
+            return verdict.decision
+
+    def tell(self, result: TrialResult) -> TrialStatus:
+        """Take note of how a segment ended and give where the trial stands now.  A failure never becomes a metric."""
+        with self._guard:
+            record = self._ledger.records[result.number]
+            checkpoint = None if result.checkpoint is None else _below(result.checkpoint, self.folder)
+            self._ledger.note_effort(record, elapsed_s=result.elapsed_s, peak_memory_mib=result.peak_memory_mib, checkpoint=checkpoint)
+            match result.state:
+                case State.COMPLETE:
+                    self._complete(record, result)
+                case State.STOPPED:
+                    self._ledger.stop(record, record.stopped_by or "user")
+                case State.PAUSED:
+                    self._pause(record)
+                case State.INTERRUPTED:
+                    self._ledger.wait(record)
+                case State.FAILED:
+                    self._fail(record, result.error or Failure(cause=Cause.CRASH, message="the trial failed and gave no reason"))
+            self._is_over()
+            return record.status
+
+    def finished(self) -> bool:
+        """True when nothing runs and nothing will: the search is exhausted, stopped, interrupted or given up."""
+        with self._guard:
+            return self._is_over()
+
+    def interrupt(self, message: str = "interrupted by Ctrl-C") -> None:
+        """Start nothing more; running trials pause at their next report and can be resumed later."""
+        with self._guard:
+            if self._halt is None and self._ledger.end_of_search() is None:
+                self._halt = StudyEnd(reason=EndReason.INTERRUPTED, message=message)
+
+    @property
+    def end(self) -> StudyEnd | None:
+        """Why the search ended, None while it goes on."""
+        with self._guard:
+            return self._ledger.end_of_search()
+
+    def trial(self, number: int) -> TrialSummary:
+        """Where trial `number` stands."""
+        with self._guard:
+            return summary_of(self._ledger.records[number], self.folder)
+
+    def trial_spec(self, number: int) -> TrialSpec:
+        """What trial `number` runs (or ran), without a checkpoint to resume from."""
+        with self._guard:
+            return replace(self._spec_of(self._ledger.records[number]), resume_from=None)
+
+    def snapshot(self) -> StudySnapshot:
+        """A frozen copy of everything."""
+        with self._guard:
+            return snapshot_of(self.folder, self.config, self._ledger, active=True, now=self._clock())
+
+    # What comes next
+
+    def _next(self) -> TrialRecord | None:
+        waiting = [record for record in self._ledger.records if record.status is TrialStatus.WAITING]
+        if waiting:
+            return waiting[0]
+        promotion = self._rule.promotable(self._courses())
+        if promotion is not None:
+            return self._promote(promotion)
+        number = len(self._ledger.records)
+        if number < self._source.total:
+            return self._ledger.add(self._source.draw(number, self._ledger.records))
+        last = self._last_chance()
+        return None if last is None else self._promote(last)
+
+    def _promote(self, promotion: Promotion) -> TrialRecord:
+        record = self._ledger.records[promotion.number]
+        self._ledger.grant(record, promotion.to_epoch)
+        return record
+
+    def _last_chance(self) -> Promotion | None:
+        statuses = {record.status for record in self._ledger.records}
+        if TrialStatus.RUNNING in statuses or TrialStatus.COMPLETE in statuses:
+            return None
+        return last_chance(self._courses(), self.config.epochs)
+
+    def _is_over(self) -> bool:
+        """Settle the end of the search when it has come; True when it has."""
+        for number in sorted(self._heed_requests()):
+            if number < len(self._ledger.records):
+                record = self._ledger.records[number]
+                if record.status in {TrialStatus.PAUSED, TrialStatus.WAITING}:
+                    self._ledger.stop(record, "user")
+        if any(record.status is TrialStatus.RUNNING for record in self._ledger.records):
+            return False
+        if self._ledger.end_of_search() is not None:
+            return True
+        end = self._halt or self._given_up() or self._exhausted()
+        if end is not None:
+            self._settle(end)
+        return end is not None
+
+    def _exhausted(self) -> StudyEnd | None:
+        records = self._ledger.records
+        if len(records) < self._source.total or any(record.status is TrialStatus.WAITING for record in records):
+            return None
+        if self._rule.promotable(self._courses()) is not None or self._last_chance() is not None:
+            return None
+        if records and not any(record.value is not None and record.status is not TrialStatus.FAILED for record in records):
+            causes = sorted({record.error.cause.value for record in records if record.error is not None})
+            return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {self.config.objective} (causes: {', '.join(causes)})")
+        return StudyEnd(reason=EndReason.EXHAUSTED, message=f"all {len(records)} trials were run")
+
+    def _given_up(self) -> StudyEnd | None:
+        told = self._told_failures
+        if len(told) < ALIKE_FAILURES or any(record.value is not None for record in self._ledger.records) or len(set(told)) > 1:
+            return None
+        last = next(record for record in reversed(self._ledger.records) if record.error is not None)
+        assert last.error is not None
+        message = f"the first {len(told)} trials all failed ({told[0].value}): {last.error.message}"
+        return StudyEnd(reason=EndReason.FAILED, message=message)
+
+    def _settle(self, end: StudyEnd) -> None:
+        if end.reason is EndReason.EXHAUSTED:
+            for record in self._ledger.records:
+                if record.status is TrialStatus.PAUSED:
+                    self._ledger.stop(record, "never promoted")
+        self._ledger.note_end(end)
+
+    def _heed_requests(self) -> frozenset[int]:
+        """Numbers of trials that the user wants stopped; notes a request to stop the whole study."""
+        asked = read_stop(self.folder)
+        if asked.study and self._halt is None:
+            self._halt = StudyEnd(reason=EndReason.STOPPED, message="stopped by `automl stop`")
+        return frozenset() if self._final else asked.trials  # `automl stop --trial` names trials of the search
+
+    # How a segment ended
+
+    def _complete(self, record: TrialRecord, result: TrialResult) -> None:
+        value = _finite(result.metrics.get(self.config.objective))
+        if value is not None and (record.value is None or self._sign * value < self._sign * record.value):
+            self._ledger.note_best(record, result.best_epoch, value, result.metrics)
+        if record.value is None:
+            message = f"training ended without a finite {self.config.objective}"
+            self._fail(record, Failure(cause=Cause.CRASH, message=message))
+        else:
+            self._ledger.complete(record, record.value)
+
+    def _pause(self, record: TrialRecord) -> None:
+        if record.number in self._at_rung:
+            self._at_rung.discard(record.number)
+            self._ledger.pause(record)
+        else:  # the search stops; the rung was not judged
+            self._ledger.wait(record)
+
+    def _fail(self, record: TrialRecord, failure: Failure) -> None:
+        if failure.cause is Cause.INFRASTRUCTURE and record.retries < MAX_RETRIES:
+            self._ledger.retry(record, failure)
+            return
+        self._ledger.fail(record, failure)
+        self._told_failures.append(failure.cause)
+
+    def _resume_known_trials(self) -> None:
+        """Let the search go on where it was left: judge again what died right after a report at its rung."""
+        end = self._ledger.end_of_search()
+        if end is not None and end.reason is not EndReason.EXHAUSTED:
+            self._ledger.note_end(None)
+        for record in self._ledger.records:
+            if record.status is not TrialStatus.WAITING or record.last_epoch < record.granted or record.granted >= self.config.epochs:
+                continue
+            verdict = self._rule.judge(self._course(record), self._courses(without=record))
+            match verdict.decision:
+                case Decision.PAUSE:
+                    self._ledger.pause(record)
+                case Decision.STOP:
+                    self._ledger.stop(record, f"{self._rule.name} rule")
+                case Decision.CONTINUE:
+                    self._ledger.grant(record, verdict.granted)
+
+    # Plain views of the records
+
+    def _courses(self, *, without: TrialRecord | None = None) -> list[Course]:
+        return [self._course(record) for record in self._ledger.records if record is not without and record.error is None]
+
+    def _course(self, record: TrialRecord) -> Course:
+        return Course(
+            number=record.number,
+            costs={epoch: self._sign * value for epoch, value in record.curve.items()},
+            granted=record.granted,
+            paused=record.status is TrialStatus.PAUSED,
+            exempt=record.exempt,
+        )
+
+    def _spec_of(self, record: TrialRecord) -> TrialSpec:
+        config, folder = self.config, self.folder / record.folder
+        own = {"results_dir": str(folder), "train.results_dir": None, "train.num_epochs": config.epochs, "train.seed": record.seed}
+        spec = with_values(self._base, {**record.values, **own})
+        latest = folder / LATEST
+        return TrialSpec(
+            study=config.name,
+            number=record.number,
+            skill=config.skill,
+            spec=spec_to_dict(spec),
+            values=dict(record.values),
+            max_epochs=config.epochs,
+            seed=record.seed,
+            folder=folder,
+            objective=config.objective,
+            resume_from=latest if record.segments > 0 and latest.is_file() else None,
+        )
+
+
+def _rule_of(config: StudyConfig) -> FidelityRule:
+    return make_rule(config.fidelity, epochs=config.epochs, reduction_factor=config.reduction_factor, min_epochs=config.min_epochs)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _below(path: Path, folder: Path) -> str:
+    """`path` relative to the study folder where it lies inside, else as it is."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
