@@ -167,16 +167,12 @@ def check_traits(path: Path, file: Traits, network: Traits, target: Target) -> N
             continue
         key, value = _setting(trait, theirs, target.section)
         label = "" if trait == "encoder" else f"{key}="
-        sentences.append(f"checkpoint is {label}{_text(theirs)}, the spec says {label}{_text(ours)}")
+        sentences.append(f"checkpoint is {label}{value}, the spec says {label}{_setting(trait, ours, target.section)[1]}")
         settings.append(f"{key}={value}")
     if sentences:
-        shapes = any(trait.startswith("corr_") for trait in target.traits if f"model.{trait}=" in " ".join(settings))
-        why = " (both change layer shapes, so they must be those of the checkpoint)" if shapes else ""
+        lookup = any("model.corr_" in setting for setting in settings)
+        why = " (levels and radius of the lookup are layer shapes, so they must be those of the checkpoint)" if lookup else ""
         raise CheckpointError(f"{path} does not fit: {'; '.join(sentences)}", hint=f"set {' '.join(settings)}{why}")
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _setting(trait: str, value: object, section: str) -> tuple[str, str]:
@@ -187,7 +183,9 @@ def _setting(trait: str, value: object, section: str) -> tuple[str, str]:
         "hidden_dim": "model.hidden_dims",
         "gru_layers": "model.n_gru_layers",
     }
-    written = f"[{value},{value},{value}]" if trait == "hidden_dim" else _text(value)
+    written = f"[{value},{value},{value}]" if trait == "hidden_dim" else str(value)
+    if isinstance(value, bool):
+        written = written.lower()
     return keys.get(trait, f"model.{trait}"), written
 
 
