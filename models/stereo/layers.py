@@ -19,6 +19,13 @@ Norm = Literal["batch", "instance", "none"]
 LEAK = 0.01  # slope of every leaky ReLU of the published network
 DISPARITY_KERNEL = 17  # reach of the axial convolution along the disparity axis
 
+_CONVOLUTIONS: dict[tuple[int, bool], type[nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
+    (2, False): nn.Conv2d,
+    (3, False): nn.Conv3d,
+    (2, True): nn.ConvTranspose2d,
+    (3, True): nn.ConvTranspose3d,
+}
+
 
 def norm_layer(norm: Norm, channels: int, dims: int) -> nn.Module:
     """Batch norm, instance norm without parameters, or nothing, for maps with `dims` (2 or 3) spatial axes."""
@@ -62,24 +69,16 @@ class ConvNorm(nn.Module):
         return F.leaky_relu(x, LEAK) if self.activation else x
 
 
-_CONVOLUTIONS: dict[tuple[int, bool], type[nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
-    (2, False): nn.Conv2d,
-    (3, False): nn.Conv3d,
-    (2, True): nn.ConvTranspose2d,
-    (3, True): nn.ConvTranspose3d,
-}
-
-
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a shortcut, ReLU at the end.
 
     The shortcut's norm is listed twice in the published state dict (`norm3`, `downsample.1`): one module, two names.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, norm: Norm, stride: int = 1, bias: bool = True) -> None:
+    def __init__(self, inputs: int, outputs: int, *, norm: Norm, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=bias)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=bias)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.norm1 = norm_layer(norm, outputs, 2)
         self.norm2 = norm_layer(norm, outputs, 2)
         self.downsample: nn.Module | None = None
@@ -96,15 +95,19 @@ class ResidualBlock(nn.Module):
         return F.relu(x + y)
 
 
-class ResidualBlock3d(nn.Module):
-    """Two 3x3x3 convolutions with batch norm around an identity shortcut."""
+class BasicBlock(nn.Module):
+    """Two convolutions of kernel 3 without bias around an identity shortcut; 2-D or 3-D.
 
-    def __init__(self, channels: int) -> None:
+    Unlike `ResidualBlock` it has no ReLU in front of the sum.
+    """
+
+    def __init__(self, channels: int, *, dims: int, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm3d(channels)
-        self.conv2 = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm3d(channels)
+        convolution = _CONVOLUTIONS[dims, False]
+        self.conv1 = convolution(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = norm_layer(norm, channels, dims)
+        self.conv2 = convolution(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = norm_layer(norm, channels, dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape as given."""
