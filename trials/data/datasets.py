@@ -18,6 +18,10 @@ import numpy as np
 from search_spaces.errors import DataError, nearest
 from trials.data.decoders import F32, Mask, read_npy, read_pfm, read_png
 
+_SUFFIX_HINTS = {
+    ".pfm": "PFM is read by Middlebury and GenericDataset (stereo), RelativeMonoDataset and MetricMonoDataset (mono)",
+    ".png": "16-bit PNG is read by Kitti and Crestereo (stereo), MetricMonoDataset and NYUDV2 (mono)",
+}
 RELATIVE_BOUND = 1000.0  # TAO's bound of disparity-like values
 Window = tuple[int, int, int, int]  # top, bottom, left, right
 
@@ -94,7 +98,8 @@ def _grey_png(path: Path, *, bits: int | None) -> F32:
             f"{path} is an {found}-bit PNG with values {_range(stored)}; this class reads {bits}-bit PNG",
             hint="8-bit files hold scaled values: multiply them back to the true unit and write them as PFM or as 16-bit PNG",
         )
-    return stored.astype(np.float32)
+    # the largest 16-bit value is saturation, not a measurement (7-Scenes writes it where there is no depth)
+    return np.where(stored == 65535, np.float32(0), stored.astype(np.float32))
 
 
 def _range(values: np.ndarray) -> str:
@@ -104,7 +109,10 @@ def _range(values: np.ndarray) -> str:
 def _suffix(path: Path, taken: tuple[str, ...], data_class: str) -> str:
     suffix = path.suffix.lower()
     if suffix not in taken:
-        raise DataError(f"{path}: {data_class} reads {' or '.join(taken)} as ground truth, not {suffix or 'a file without ending'}")
+        raise DataError(
+            f"{path}: {data_class} reads {' or '.join(taken)} as ground truth, not {suffix or 'a file without ending'}",
+            hint=_SUFFIX_HINTS.get(suffix, "convert the ground truth to PFM"),
+        )
     return suffix
 
 
@@ -127,7 +135,7 @@ def _read_coded(path: Path, depth_scale: float | None) -> Truth:
     if grey:
         raise DataError(
             f"{path} is an 8-bit grey PNG with values {_range(stored)}; this class reads PFM or disparity coded in 8-bit RGB",
-            hint="8-bit Middlebury PNGs hold disparity x 2, 3 or 4: divide, then write PFM, or disparity x 256 as 16-bit PNG with dataset_name Kitti",
+            hint="8-bit Middlebury PNGs hold disparity x 2, 3 or 4: divide, write PFM, or a 16-bit PNG of disparity x 256 for Kitti",
         )
     red, green, blue = (stored[:, :, channel].astype(np.float32) for channel in range(3))
     return _present((red * np.float32(65025) + green * np.float32(255) + blue) / np.float32(1000))

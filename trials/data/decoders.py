@@ -14,8 +14,10 @@ import io
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -60,21 +62,20 @@ def read_png(path: Path) -> Stored:
     image = _decode(path, cv2.IMREAD_UNCHANGED)
     if image.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path} holds {image.dtype} values; ground truth as an image must be an 8-bit or 16-bit PNG")
-    if image.ndim == 3:
-        image = np.ascontiguousarray(image[:, :, 2::-1])  # OpenCV stores blue first and a possible alpha last
-    return image
+    # OpenCV stores blue first and a possible alpha last
+    return image if image.ndim == 2 else cast("Stored", np.ascontiguousarray(image[:, :, 2::-1]))
 
 
 def _decode(path: Path, flags: int) -> Stored:
     content = read_bytes(path)
     try:
         with _quiet_opencv():
-            image: Stored | None = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
+            image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
     except cv2.error as error:
         raise DataError(f"cannot decode {path}: {error.err}") from error
     if image is None:
         raise DataError(f"cannot decode {path} ({len(content)} bytes): broken, cut off, or not an image", hint="copy the file again")
-    return image
+    return cast("Stored", image)
 
 
 @contextlib.contextmanager
@@ -144,11 +145,13 @@ def read_npy(path: Path) -> F32:
     """(H, W) float32 of a NumPy file; nothing is unpickled."""
     try:
         values = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a NumPy array file: {error}") from error
-    if not isinstance(values, np.ndarray) or values.squeeze().ndim != 2:
+    if isinstance(values, np.ndarray) and values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values[0] if values.shape[0] == 1 else values[:, :, 0]
+    if not isinstance(values, np.ndarray) or values.ndim != 2:
         raise DataError(f"{path} must hold one (height, width) array")
-    return values.squeeze().astype(np.float32)
+    return values.astype(np.float32)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -78,7 +78,10 @@ def sources_of(spec: Spec, split: str) -> tuple[DataSource, ...]:
 
 def class_for(spec: Spec, source: DataSource, place: str) -> DataClass:
     """The data class of a source; DataError when its ground truth is of another kind than the network's output."""
-    data_class = find_class(source.dataset_name, family=spec.family)
+    try:
+        data_class = find_class(source.dataset_name, family=spec.family)
+    except DataError as error:
+        raise DataError(f"{place}: {error.message}", hint=error.hint) from error
     wanted = "disparity" if spec.family == "stereo" else "relative" if spec.is_relative else "depth"
     if data_class.kind != wanted:
         fitting = [name for name in class_names(spec.family) if find_class(name, family=spec.family).kind == wanted]
