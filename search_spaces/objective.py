@@ -104,10 +104,9 @@ def _split_and_name(metric: str) -> tuple[str, str]:
 
 
 def _unknown_metric(family: Family, metric: str, *, relative: bool = False) -> SpecError:
-    names = [f"val/{info.name}" for info in metrics_of(family, relative=relative)]
-    split, bare = _split_and_name(metric)
-    del split
-    guess = nearest(f"val/{bare}", names)
+    names = [info.name for info in metrics_of(family, relative=relative)]
+    guess = nearest(_split_and_name(metric)[1], names)
     kind = "relative mono" if relative else family
-    hint = f"did you mean {guess}?" if guess else f"known are {', '.join(names)} and train/loss"
+    known = f"known are {', '.join(f'val/{name}' for name in names)} and train/loss"
+    hint = f"did you mean val/{guess}? {known}" if guess else known
     return SpecError(f"{kind} networks have no metric {metric}", hint=hint)

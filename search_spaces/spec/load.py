@@ -38,13 +38,10 @@ def read_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Map
     from omegaconf.errors import OmegaConfBaseException
 
     user, places = _read_yaml(path) if path is not None else ({}, {})
-    for dotted, _ in leaves(user):
-        if not is_known(dotted):
-            raise unknown_key(dotted, place=place_of(dotted, places))
     given = {dotted for dotted, _ in leaves(user)}
-    layered = OmegaConf.merge(OmegaConf.create(defaults()), OmegaConf.create(dict(template or {})), OmegaConf.create(user))
-    tree: dict[str, Any] = OmegaConf.to_container(layered)  # type: ignore[assignment]
-    places = dict(places)
+    tree = defaults()
+    merge(tree, template or {})
+    merge(tree, user, places=places)
     for override in parse_overrides(overrides):
         touched = apply_override(tree, override)
         given = given - touched if override.delete else given | touched
@@ -52,7 +49,10 @@ def read_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Map
     try:
         tree = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise SpecError(f"an interpolation of the spec cannot be resolved: {str(error).splitlines()[0]}") from error
+        problem = str(error).splitlines()[0]
+        raise SpecError(
+            f"an interpolation of the spec cannot be resolved: {problem}", hint="write ${section.key} with keys of the spec"
+        ) from error
     from_template = {dotted for dotted, _ in leaves(template or {})}
     return _finish(tree, given, places, from_template)
 
@@ -116,19 +116,25 @@ def is_known(dotted: str) -> bool:
     return dotted in all_fields()
 
 
-def merge(tree: dict[str, Any], data: Mapping[str, Any], prefix: str = "") -> None:
-    """Lay `data` over the complete `tree` in place; groups merge, everything else is replaced."""
+def merge(tree: dict[str, Any], data: Mapping[str, Any], prefix: str = "", *, places: Places | None = None) -> None:
+    """Lay `data` over the complete `tree` in place; groups merge, everything else is replaced.  SpecError for an unknown key."""
     for name, value in data.items():
         dotted = f"{prefix}{name}"
+        place = place_of(dotted, places or {})
         if dotted in all_sections():
             if isinstance(value, Mapping):
-                merge(tree[name], value, f"{dotted}.")
+                merge(tree[name], value, f"{dotted}.", places=places)
             elif value is not None:
-                raise SpecError(f"{dotted} must be a group of keys, but is {value!r}")
+                where = f" ({place})" if place else ""
+                raise SpecError(f"{dotted} must be a group of keys, but is {value!r}{where}", hint=f"set a key in it: {_example(dotted)}")
         elif not is_known(dotted):
-            raise unknown_key(dotted)
+            raise unknown_key(dotted, place=place)
         else:
             tree[name] = copy.deepcopy(value)
+
+
+def _example(section: str) -> str:
+    return next(name for name in all_fields() if name.startswith(f"{section}."))
 
 
 def apply_override(tree: dict[str, Any], override: Override) -> set[str]:
@@ -158,10 +164,7 @@ def _override_group(tree: dict[str, Any], override: Override) -> set[str]:
             apply_override(tree, Override(key=name, delete=True))
         return set(inside)
     if not isinstance(override.value, Mapping):
-        example = inside[0]
-        raise SpecError(
-            f"{override.key} is a group of keys, but is set to {override.value!r}", hint=f"set a key in it, such as {example}=..."
-        )
+        raise SpecError(f"{override.key} must be a group of keys, but is {override.value!r}", hint=f"set a key in it: {inside[0]}=...")
     touched: set[str] = set()
     for name, value in override.value.items():
         touched |= apply_override(tree, Override(key=f"{override.key}.{name}", value=value))
@@ -226,13 +229,19 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Plain data of a YAML file and the place of every key; SpecError when it is not readable YAML."""
     import yaml
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    node: Any = None
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = OmegaConf.to_container(OmegaConf.create(text)) if node is not None else {}
     except OSError as error:
         raise SpecError(f"the spec {path} cannot be read: {error.strerror}", hint="give an existing YAML file with -e") from error
+    except OmegaConfBaseException as error:
+        raise SpecError(
+            f"the spec {path} has a wrong ${{...}}: {str(error).splitlines()[0]}", hint="write ${section.key} with keys of the spec"
+        ) from error
     except UnicodeDecodeError as error:
         raise SpecError(f"the spec {path} is not a text file in UTF-8", hint="give a YAML file with -e") from error
     except yaml.YAMLError as error:

@@ -24,7 +24,7 @@ def spec_warnings(spec: Spec) -> list[str]:
     lines = [f"{key} has no effect: {why}" for key, why in idle_keys(spec)]
     dataset, model = spec.dataset, spec.model
     if spec.family == "stereo":
-        if dataset.max_disparity != model.max_disparity:
+        if not model.max_disparity - 32 < dataset.max_disparity <= model.max_disparity:
             lines.append(
                 f"dataset.max_disparity ({dataset.max_disparity}) and model.max_disparity ({model.max_disparity}) differ: "
                 "ground truth is cut at the first, the network starts from at most the second"

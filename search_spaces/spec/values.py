@@ -96,6 +96,7 @@ def _scalar(dotted: str, value: Any, target: type, rule: Key, places: Places) ->
     typed = _typed(value, target)
     if typed is None:
         hint = f"remove the quotes of {value!r}" if isinstance(value, str) and _is_number(value) and target is not str else None
+        hint = "leave the key out to take its default" if value is None else hint
         raise _wrong(dotted, f"must be {KINDS[target]}", value, places, hint)
     if rule.options and typed not in rule.options:
         raise _wrong(dotted, f"must be one of {', '.join(map(str, rule.options))}", value, places)
@@ -112,7 +113,8 @@ def _typed(value: Any, target: type) -> Any:
         return float(value) if math.isfinite(value) else None
     if target is int and isinstance(value, int | float):
         return int(value) if math.isfinite(value) and value == int(value) else None
-    return value if target is str and isinstance(value, str) else None
+    # a folder may be called 2024
+    return str(value) if target is str and isinstance(value, str | int | float) else None
 
 
 def _is_number(text: str) -> bool:
@@ -141,7 +143,9 @@ def _check_range(dotted: str, value: float, rule: Key, places: Places) -> None:
     parts = [f"above {rule.above:g}"] if exclusive else ([f"at least {low:g}"] if low > -math.inf else [])
     parts += [f"at most {high:g}"] if high < math.inf else []
     unit = f" {rule.unit}" if rule.unit else ""
-    raise _wrong(dotted, f"must be {' and '.join(parts)}{unit}", value, places)
+    near = None if exclusive and value <= low else min(max(value, low), high)
+    hint = None if near is None else f"the nearest legal value is {near:g}"
+    raise _wrong(dotted, f"must be {' and '.join(parts)}{unit}", value, places, hint)
 
 
 def _sequence(dotted: str, value: Any, target: Any, rule: Key, places: Places) -> tuple[Any, ...]:
@@ -151,7 +155,10 @@ def _sequence(dotted: str, value: Any, target: Any, rule: Key, places: Places) -
     if isinstance(value, Mapping) and arguments[0] not in (int, float, str):
         value = [value]
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise _wrong(dotted, "must be a list", value, places)
+        entries = arguments[0] is DataSource
+        raise _wrong(
+            dotted, "must be a list", value, places, "for example [{data_file: train.txt, dataset_name: ...}]" if entries else None
+        )
     if arguments[-1] is not Ellipsis and len(value) != len(arguments):
         raise _wrong(dotted, f"must have {len(arguments)} values", list(value), places)
     if arguments[0] is DataSource:

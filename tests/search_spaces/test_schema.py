@@ -1,0 +1,93 @@
+"""train.schema.json: reading TAO's dialect, writing ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.errors import SkillError, SpecError
+from search_spaces.schema import Leaf, parameter_of, read_train_schema
+from search_spaces.schema_writer import manifest, train_schema
+from search_spaces.skill import Skill, list_skills
+
+# the oddities of the published files: Infinity, a list among the properties, a default outside its own enum
+FOREIGN = """
+{"type": "object", "required": ["quantize"],
+ "properties": {
+  "automl_disabled_parameters": ["train"],
+  "train": {"type": "collection", "automl_enabled": false, "properties": {
+    "num_epochs": {"type": "int", "default": 10, "minimum": 1, "maximum": Infinity},
+    "optim": {"type": "collection", "properties": {
+      "lr": {"type": "float", "default": 0.0001, "minimum": 1e-6, "maximum": 0.01, "math_cond": "> 0.0", "automl_enabled": true},
+      "lr_scheduler": {"type": "categorical", "default": "MultiStepLR", "enum": ["MultiStep", "StepLR"]},
+      "betas": {"type": "list_2", "default": [0.9, 0.99], "minimum": [0, 0], "maximum": [1, 1]}
+    }}}}}}
+"""
+
+
+def leaf(**facts: Any) -> Leaf:
+    return Leaf(key="x", **facts)
+
+
+def test_foreign_schema_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "train.schema.json"
+    path.write_text(FOREIGN, encoding="utf-8")
+    schema = read_train_schema(path)
+    assert list(schema.leaves) == ["train.num_epochs", "train.optim.lr", "train.optim.lr_scheduler", "train.optim.betas"]
+    assert schema.automl_default_parameters == ("train.optim.lr",)
+    assert schema.leaves["train.num_epochs"].high is None
+    assert not schema.has_overlay
+    lr = parameter_of(schema.leaves["train.optim.lr"])
+    assert (lr.low, lr.high, lr.log) == (1e-6, 1e-2, True)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"properties": []}'])
+def test_broken_schema_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "train.schema.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SkillError):
+        read_train_schema(path)
+
+
+def test_math_cond_shuts_the_lower_end_and_sets_steps() -> None:
+    assert parameter_of(leaf(type="int", low=0, high=10, math_cond=">0")).low == 1
+    assert parameter_of(leaf(type="float", low=0.0, high=1.0, math_cond="> 0.0")).low == pytest.approx(1e-3)
+    stepped = parameter_of(leaf(type="int", low=10, high=64, math_cond="/ 8"))
+    assert (stepped.low, stepped.step) == (16, 8)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"type": "list"}, "only numbers, switches and choices"),
+        ({"type": "float", "low": 0.0}, "open range"),
+        ({"type": "int", "low": 1, "high": 2, "math_cond": "> depends_on"}, "not understood"),
+    ],
+)
+def test_leaves_that_cannot_be_searched(facts: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        parameter_of(leaf(**facts))
+
+
+@pytest.mark.parametrize("skill", list_skills(), ids=lambda skill: skill.name)
+def test_generated_files_are_up_to_date(skill: Skill) -> None:
+    schema = train_schema(skill)
+    assert json.loads((skill.root / "schemas" / "train.schema.json").read_text()) == schema, "run `make schemas`"
+    assert json.loads((skill.root / "schemas" / "manifest.json").read_text()) == manifest(skill, schema), "run `make schemas`"
+
+
+@pytest.mark.parametrize("skill", list_skills(), ids=lambda skill: skill.name)
+def test_own_schema_is_strict_json_in_the_format_of_tao(skill: Skill) -> None:
+    def refuse(literal: str) -> None:
+        raise AssertionError(literal)
+
+    data = json.loads((skill.root / "schemas" / "train.schema.json").read_text(), parse_constant=refuse)
+    assert len(data["automl_default_parameters"]) == 45
+    lr = data["properties"]["train"]["properties"]["optim"]["properties"]["lr"]
+    assert (lr["type"], lr["minimum"], lr["maximum"], lr["math_cond"], lr["automl_enabled"]) == ("float", 1e-6, 1e-2, "> 0.0", True)
+    assert lr["x_automl"]["log"] is True
+    assert "evaluate" not in data["properties"]
+    assert data["default"]["model"]["model_type"] == skill.template()["model"]["model_type"]

@@ -1,0 +1,134 @@
+"""Rules between keys, values that follow others, warnings, folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search_spaces.errors import SpecError
+from search_spaces.spec import Spec, load_spec, read_spec, require, results_folder, spec_warnings
+
+CROP = "dataset.train_dataset.augmentation.crop_size"
+
+
+def stereo(*overrides: str) -> Spec:
+    return load_spec(None, ["model.model_type=FoundationStereo", *overrides])
+
+
+def mono(*overrides: str) -> Spec:
+    return load_spec(None, ["model.model_type=RelativeDepthAnything", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("override", "words", "hint"),
+    [
+        ("model.max_disparity=100", "multiple of 32, but is 100", "96 or 128"),
+        (f"{CROP}=[112,128]", "multiples of 32 for FoundationStereo, but the height is 112", "96 or 128"),
+        (f"{CROP}=[128,20]", "but the width is 20", "is 32"),
+        ("model.encoder=vitg", "vitg is for mono models", "vits, vitb or vitl"),
+        ("model.hidden_dims=[128,128,64]", "three equal multiples of 16", "[128, 128, 128]"),
+        ("model.hidden_dims=[20,20,20]", "three equal multiples of 16", "[16, 16, 16]"),
+        ("model.n_downsample=1", "must be 2, but is 1", "leave it out"),
+        ("train.precision=bf16", "bf16 is not supported", "fp32"),
+        ("dataset.dataset_name=MonoDataset", "needs dataset.dataset_name StereoDataset", "leave dataset.dataset_name out"),
+        ("train.checkpoint_interval=11", "11 > 10", "at most 10"),
+        ("train.validation_interval=11", "11 > 10", "at most 10"),
+        ("train.optim.lr_steps=[20,10]", "must rise", "[10, 20]"),
+        ("dataset.train_dataset.augmentation.min_scale=0.5", "min_scale <= max_scale", "log2"),
+        ("dataset.train_dataset.augmentation.color_aug_saturation=[1,0]", "must be [low, high]", "swap"),
+    ],
+)
+def test_stereo_rules(override: str, words: str, hint: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        stereo(override)
+    assert words in caught.value.message
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (f"{CROP}=[128,128]", "multiples of 14 for RelativeDepthAnything"),
+        ("dataset.max_depth=10", "is for metric models"),
+        ("dataset.dataset_name=StereoDataset", "needs dataset.dataset_name MonoDataset"),
+    ],
+)
+def test_mono_rules(override: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        mono(override)
+
+
+def test_depth_range_must_be_in_order() -> None:
+    with pytest.raises(SpecError, match=r"20 >= 10"):
+        load_spec(None, ["dataset.min_depth=20"])
+
+
+def test_metric_models_get_a_depth_range_and_relative_ones_none() -> None:
+    metric = load_spec(None, ["dataset.max_depth=80"])
+    assert (metric.dataset.min_depth, metric.dataset.max_depth) == (0.001, 80.0)
+    assert (mono().dataset.min_depth, mono().dataset.max_depth) == (None, None)
+
+
+def test_dataset_name_follows_the_model() -> None:
+    assert (stereo().dataset.dataset_name, mono().dataset.dataset_name) == ("StereoDataset", "MonoDataset")
+
+
+def test_one_disparity_follows_the_other() -> None:
+    assert stereo("model.max_disparity=192").dataset.max_disparity == 192
+    assert stereo("dataset.max_disparity=100").model.max_disparity == 128
+    both = stereo("dataset.max_disparity=192", "model.max_disparity=128")
+    assert (both.dataset.max_disparity, both.model.max_disparity) == (192, 128)
+    assert any("(192) and model.max_disparity (128) differ" in line for line in spec_warnings(both))
+
+
+def test_disparity_of_the_user_beats_both_of_a_template() -> None:
+    template = {"model": {"model_type": "FoundationStereo", "max_disparity": 128}, "dataset": {"max_disparity": 128}}
+    assert load_spec(None, ["model.max_disparity=64"], template=template).dataset.max_disparity == 64
+    assert load_spec(None, template=template).dataset.max_disparity == 128
+
+
+def test_stereo_crop_default_fits_the_network() -> None:
+    assert stereo().dataset.train_dataset.augmentation.crop_size == (320, 736)
+
+
+def test_crop_of_native_evaluation_is_free_in_stereo() -> None:
+    key = "dataset.val_dataset.augmentation"
+    assert stereo(f"{key}.crop_size=[100,100]").dataset.val_dataset.augmentation.crop_size == (100, 100)
+    with pytest.raises(SpecError, match="multiples of 32"):
+        stereo(f"{key}.crop_size=[100,100]", f"{key}.evaluation=center_crop")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "number", "ids"),
+    [(["train.num_gpus=2"], 2, (0, 1)), (["train.gpu_ids=[3,5]"], 2, (3, 5)), (["train.num_gpus=3", "train.gpu_ids=[1]"], 3, (0, 1, 2))],
+)
+def test_gpus_and_their_numbers_agree(overrides: list[str], number: int, ids: tuple[int, ...]) -> None:
+    train = stereo(*overrides).train
+    assert (train.num_gpus, train.gpu_ids) == (number, ids)
+
+
+def test_warnings_name_each_idle_key_once() -> None:
+    warnings = read_spec(None, ["model.model_type=RelativeDepthAnything", "model.train_iters=3", "wandb.project=x"]).warnings
+    assert warnings == (
+        "model.train_iters has no effect: RelativeDepthAnything does not read it",
+        "wandb.project has no effect: runs are tracked in MLflow",
+    )
+
+
+def test_augmented_validation_is_said_to_do_nothing() -> None:
+    line = spec_warnings(stereo("dataset.val_dataset.augmentation.yjitter_prob=0.2"))[0]
+    assert line == "dataset.val_dataset.augmentation.yjitter_prob has no effect: val, test and infer images are never augmented"
+
+
+def test_results_folder_of_an_action() -> None:
+    assert results_folder(mono("results_dir=out"), "train") == Path("out/train")
+    assert results_folder(mono("results_dir=out", "train.results_dir=here"), "train") == Path("here")
+    with pytest.raises(SpecError, match=r"neither results_dir nor train\.results_dir is set"):
+        results_folder(mono(), "train")
+
+
+def test_required_key_is_named() -> None:
+    assert require(mono("export.checkpoint=a.pth"), "export.checkpoint", action="export") == "a.pth"
+    with pytest.raises(SpecError, match=r"depth_net export needs export\.checkpoint"):
+        require(mono(), "export.checkpoint", action="export")
