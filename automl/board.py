@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from automl.config import StudyConfig
-from automl.events import StudyEnded, StudyEvent, StudyStarted, TrialEnded, TrialPromoted, TrialReported, TrialStarted
+from automl.events import StudyEnded, StudyEvent, StudyStarted, TrialEnded, TrialProgress, TrialPromoted, TrialReported, TrialStarted
 from automl.snapshot import TrialStatus, TrialSummary, ranking
-from trials.contract import Report
+from trials.contract import ProgressEvent, Report
 
 
 class Board:
@@ -25,6 +25,8 @@ class Board:
         self.config = config
         self.trials: dict[int, TrialSummary] = {}
         self.reports: dict[int, dict[int, Report]] = {}
+        self.progress: dict[int, ProgressEvent] = {}
+        self._earlier_s: dict[int, float] = {}  # time of the segments before the running one
         self.started_at = clock()
         self._clock = clock
 
@@ -39,7 +41,10 @@ class Board:
             case TrialReported():
                 self._report(event)
             case TrialPromoted():
-                self._change(event.number, rung=event.to_epoch)
+                self.trials[event.number] = replace(self.trials[event.number], rung=event.to_epoch)
+            case TrialProgress():
+                self.progress[event.progress.number] = event.progress
+                return None
             case TrialEnded():
                 self._end(event)
             case _:
@@ -72,6 +77,7 @@ class Board:
                 started_at=now,
                 parent=event.parent,
             )
+        self._earlier_s[event.number] = known.elapsed_s
         started_at = now if known.started_at is None else known.started_at
         self.trials[event.number] = replace(
             known, status=TrialStatus.RUNNING, rung=event.until_epoch, segments=event.segment, started_at=started_at
@@ -82,7 +88,13 @@ class Board:
         self.reports.setdefault(event.number, {})[event.epoch] = report
         trial = self.trials[event.number]
         curve = tuple(entry for entry in trial.curve if entry[0] != event.epoch)
-        changed = replace(trial, epoch=event.epoch, rung=event.until_epoch, last_metrics=event.metrics, elapsed_s=event.elapsed_s)
+        changed = replace(
+            trial,
+            epoch=event.epoch,
+            rung=event.until_epoch,
+            last_metrics=event.metrics,
+            elapsed_s=self._earlier_s.get(event.number, 0.0) + event.elapsed_s,
+        )
         if event.value is not None:
             changed = replace(changed, curve=(*curve, (event.epoch, event.value)))
             if trial.value is None or self._better(event.value, trial.value):
@@ -96,11 +108,11 @@ class Board:
         if result.best_epoch is not None:
             changed = replace(changed, best_epoch=result.best_epoch, metrics=result.metrics, checkpoint=result.checkpoint)
         ended_at = self._clock() if event.status.ended else None
-        self.trials[event.number] = replace(changed, error=result.error, ended_at=ended_at, peak_memory_mib=result.peak_memory_mib)
-
-    def _change(self, number: int, *, rung: int) -> None:
-        if number in self.trials:
-            self.trials[number] = replace(self.trials[number], rung=rung)
+        elapsed_s = self._earlier_s.get(event.number, 0.0) + result.elapsed_s
+        self.progress.pop(event.number, None)
+        self.trials[event.number] = replace(
+            changed, error=result.error, ended_at=ended_at, elapsed_s=elapsed_s, peak_memory_mib=result.peak_memory_mib
+        )
 
     def _better(self, value: float, than: float) -> bool:
         return value < than if self.config.direction == "minimize" else value > than

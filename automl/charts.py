@@ -124,7 +124,9 @@ def _grid(across: _Scale, up: _Scale) -> list[str]:
         parts.append(f'<text class="tick" x="{place:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(label)}</text>')
     middle_x, middle_y = (LEFT + right) / 2, (TOP + bottom) / 2
     parts.append(f'<text class="label" x="{middle_x}" y="{HEIGHT - 8}" text-anchor="middle">{escape(across.axis.label)}</text>')
-    parts.append(f'<text class="label" transform="translate(14 {middle_y}) rotate(-90)" text-anchor="middle">{escape(up.axis.label)}</text>')
+    parts.append(
+        f'<text class="label" transform="translate(14 {middle_y}) rotate(-90)" text-anchor="middle">{escape(up.axis.label)}</text>'
+    )
     return parts
 
 

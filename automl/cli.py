@@ -6,7 +6,7 @@ Nothing heavy is imported before a command runs, so `automl --help` answers at o
 from __future__ import annotations
 
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,14 +24,14 @@ app = typer.Typer(
 )
 
 
-class EngineName(str, Enum):
+class EngineName(StrEnum):
     """Where trials run."""
 
     RAY = "ray"
     INLINE = "inline"
 
 
-class PolicyName(str, Enum):
+class PolicyName(StrEnum):
     """Whether a train request is a search."""
 
     AUTO = "auto"
@@ -43,12 +43,21 @@ Skill = Annotated[str | None, typer.Option("--skill", help="Skill name or folder
 SpecFile = Annotated[Path | None, typer.Option("-e", "--spec", help="spec.yaml; without it the skill's template is used.", metavar="FILE")]
 Results = Annotated[Path | None, typer.Option("--results", help="Study folder.", metavar="DIR", show_default="results/SKILL")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Full budget of one trial; the same as train.num_epochs.")]
-Gpus = Annotated[int | None, typer.Option("--gpus-per-trial", min=0, help="Devices of one trial; the same as train.num_gpus.", show_default="what the spec says")]
+Gpus = Annotated[
+    int | None,
+    typer.Option("--gpus-per-trial", min=0, help="Devices of one trial; the same as train.num_gpus.", show_default="what the spec says"),
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Fixes everything; the same as train.seed.")]
-Metric = Annotated[str | None, typer.Option("--metric", help="What is optimised, val/epe for instance.", metavar="NAME", show_default="val/loss")]
-ValFraction = Annotated[float | None, typer.Option("--val-fraction", min=0.01, max=0.9, help="Share of the training list set aside for validation.")]
+Metric = Annotated[
+    str | None, typer.Option("--metric", help="What is optimised, val/epe for instance.", metavar="NAME", show_default="val/loss")
+]
+ValFraction = Annotated[
+    float | None, typer.Option("--val-fraction", min=0.01, max=0.9, help="Share of the training list set aside for validation.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Spec values, model.encoder=vits for instance; they win over the file.", metavar="[KEY=VALUE]...")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Spec values, model.encoder=vits for instance; they win over the file.", metavar="[KEY=VALUE]...")
+]
 StudyDir = Annotated[Path, typer.Argument(help="A study folder.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -64,12 +73,16 @@ def run(
     epochs: Epochs = None,
     searcher: Annotated[str, typer.Option("--searcher", help="Who proposes configurations.", metavar="NAME")] = "tpe",
     fidelity: Annotated[str, typer.Option("--fidelity", help="Who stops poor trials early.", metavar="NAME")] = "asha",
-    parallel: Annotated[int | None, typer.Option("--parallel", min=1, help="Trials at once.", show_default="what the machine holds")] = None,
+    parallel: Annotated[
+        int | None, typer.Option("--parallel", min=1, help="Trials at once.", show_default="what the machine holds")
+    ] = None,
     gpus_per_trial: Gpus = None,
     seed: Seed = None,
     metric: Metric = None,
     engine: Annotated[EngineName, typer.Option("--engine", help="Ray Tune, or this process alone.")] = EngineName.RAY,
-    policy: Annotated[PolicyName, typer.Option("--policy", help="auto: search if the skill enables it; off: plain training.")] = PolicyName.AUTO,
+    policy: Annotated[
+        PolicyName, typer.Option("--policy", help="auto: search if the skill enables it; off: plain training.")
+    ] = PolicyName.AUTO,
     val_fraction: ValFraction = None,
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the review; start and write nothing.")] = False,

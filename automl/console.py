@@ -37,22 +37,28 @@ def screen() -> Console:
     return Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
 
 
+def tell(console: Console, text: str) -> None:
+    """One line as it is: no markup, no wrapping, so that paths and commands can be copied."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
 def number_text(value: float | int | bool | str | None) -> str:
     """A value as people read it: four significant digits, exact integers, `-` for a missing one."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return str(value)
-        if value and not 1e-3 <= abs(value) < 1e5:
-            mantissa, exponent = f"{value:.2e}".split("e")
-            return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-        return f"{value:.4g}"
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return str(value).lower()
+        case float() if math.isfinite(value):
+            return _float_text(value)
     return str(value)
+
+
+def _float_text(value: float) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.4g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -77,9 +83,9 @@ def percent_text(value: float, reference: float, *, minimise: bool) -> str:
     return f"{abs(gain):.1f} % {'better' if gain > 0 else 'worse' if gain < 0 else 'different'}"
 
 
-def values_text(values: Mapping[str, object], *, limit: int | None = None) -> str:
+def values_text(values: Mapping[str, bool | int | float | str], *, limit: int | None = None) -> str:
     """Sampled values on one line, each by the last part of its name."""
-    parts = [f"{key.rsplit('.', 1)[-1]}={number_text(value if isinstance(value, (int, float, str)) else str(value))}" for key, value in values.items()]
+    parts = [f"{key.rsplit('.', 1)[-1]}={number_text(value)}" for key, value in values.items()]
     if limit is not None and len(parts) > limit:
         parts = [*parts[:limit], f"+{len(parts) - limit}"]
     return " ".join(parts)

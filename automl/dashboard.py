@@ -20,7 +20,7 @@ from urllib.parse import quote
 from rich.markup import escape
 
 from automl.config import CONFIG_FILE, load_config
-from automl.console import screen
+from automl.console import screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED
 from automl.mirror import STUDY_TAG, without_credentials
 from automl.tracking import DATABASE
@@ -78,7 +78,7 @@ def serve(folder: Path, port: int | None) -> int:
     study_id = load_config(folder).notes.get("study_id") if (folder / CONFIG_FILE).is_file() else None
     if remote.startswith("http"):
         pages = find_pages(remote, study_id)
-        screen().print(f"MLflow runs at {without_credentials(remote)}/{pages.runs}", soft_wrap=True, markup=False)
+        tell(screen(), f"MLflow runs at {without_credentials(remote)}/{pages.runs}")
         return DONE
     uri = remote or f"sqlite:///{find_database(folder)}"
     pages = find_pages(uri, study_id)
@@ -99,7 +99,21 @@ def serve(folder: Path, port: int | None) -> int:
 
 
 def _command(uri: str, port: int) -> list[str]:
-    return [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    return [
+        sys.executable,
+        "-P",
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
 
 
 def _attend(server: subprocess.Popen[str], port: int, pages: Pages) -> int:
@@ -114,10 +128,10 @@ def _attend(server: subprocess.Popen[str], port: int, pages: Pages) -> int:
             return FAILED
         time.sleep(0.3)
     root = f"http://{HOST}:{port}/"
-    console.print(f"trials:   {root}{pages.runs}", soft_wrap=True, markup=False)
+    tell(console, f"trials:   {root}{pages.runs}")
     if pages.compare is not None:
-        console.print(f"compare:  {root}{pages.compare}", soft_wrap=True, markup=False)
-    console.print("Ctrl-C ends it", markup=False)
+        tell(console, f"compare:  {root}{pages.compare}")
+    tell(console, "Ctrl-C ends it")
     server.communicate()
     return DONE
 
@@ -137,4 +151,6 @@ def _refuse_taken(port: int) -> None:
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex((HOST, port)) == 0:
-            raise StudyError(f"port {port} of {HOST} is already taken", hint="choose another with --port, or leave it out: a free one is taken")
+            raise StudyError(
+                f"port {port} of {HOST} is already taken", hint="choose another with --port, or leave it out: a free one is taken"
+            )

@@ -62,7 +62,9 @@ def export(spec: SpecFile, overrides: Overrides = None) -> int:
 @app.command()
 def sample(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", metavar="DIR")],
-    scenes: Annotated[int, typer.Option("--scenes", min=4, help="Scenes in all; a quarter each for validation and test.")] = 12,
+    scenes: Annotated[
+        int, typer.Option("--scenes", min=3, help="Scenes in all: 20 % for validation, 10 % for test, at least one each.")
+    ] = 12,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same scenes.")] = 0,
 ) -> int:
     """Write synthetic scenes with exact ground truth, their annotation files and ready-to-run specs."""
@@ -80,7 +82,9 @@ def _not_built(context: typer.Context) -> None:
 
 
 for _name in ("convert", "quantize", "gen_trt_engine"):
-    app.command(_name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, help="Not in this release.")(_not_built)
+    app.command(
+        _name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, help="Not in this release."
+    )(_not_built)
 
 
 def main() -> None:

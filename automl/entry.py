@@ -39,6 +39,17 @@ def set_environment() -> None:
     os.environ.update(SILENT)
 
 
+def quiet_libraries() -> None:
+    """Turns down libraries that talk on stderr by default; called by commands that import them."""
+    import logging
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for name in ("pytorch_lightning", "lightning", "mlflow", "alembic", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
     """The exit code of `name arguments...`; every mistake of the user is told here and nowhere else."""
     set_environment()

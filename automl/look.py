@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from automl.console import number_text, screen, seconds_text
+from automl.console import number_text, screen, seconds_text, tell
 from automl.entry import DONE
 from automl.policy import Policy, decide
-from automl.snapshot import StudySnapshot
+from automl.reader import read_snapshot
+from automl.requests import request_stop
 from automl.status import status_data, status_view
-from automl.study import Study
 from automl.tracking import read_history
 from search_spaces.errors import SkillError, StudyError
 from search_spaces.skill import list_skills
@@ -22,18 +22,29 @@ from search_spaces.skill import list_skills
 POLL_S = 1.0
 
 
-def read_study(folder: Path) -> StudySnapshot:
-    """The study in `folder` as it stands now; nothing is written and nothing is locked."""
-    return Study.open(folder).snapshot()
-
-
 def show_status(folder: Path, *, as_json: bool) -> int:
     """Prints the study; exit code 0 whatever state it is in."""
-    snapshot = read_study(folder)
+    snapshot = read_snapshot(folder)
     if as_json:
-        screen().print(json.dumps(status_data(snapshot), indent=2, allow_nan=False), soft_wrap=True, markup=False)
+        tell(screen(), json.dumps(status_data(snapshot), indent=2, allow_nan=False))
     else:
         screen().print(status_view(snapshot))
+    return DONE
+
+
+def stop_study(folder: Path, trial: int | None) -> int:
+    """Leaves a request that the driver reads; says what will happen."""
+    snapshot = read_snapshot(folder)
+    if trial is not None and trial not in {known.number for known in snapshot.trials}:
+        raise StudyError(f"{folder} has no trial {trial}", hint=f"`automl status {folder}` lists them")
+    if trial is not None and snapshot.trial(trial).status.ended:
+        raise StudyError(f"trial {trial} is over already: {snapshot.trial(trial).status.value}")
+    if trial is None and not snapshot.active:
+        raise StudyError(f"nobody is running {folder}, so there is nothing to stop", hint=f"`automl status {folder}` shows how it stands")
+    request_stop(folder, trial=trial)
+    what = "the study" if trial is None else f"trial {trial}"
+    after = f"; `automl resume {folder}` continues it later" if trial is None else ""
+    tell(screen(), f"asked for: {what} ends after its next validation{after}")
     return DONE
 
 
@@ -41,7 +52,7 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
     """Prints one line per validated epoch of a trial, and how it ended; with `follow` until it ends."""
     console, shown = screen(), 0
     while True:
-        snapshot = read_study(folder)
+        snapshot = read_snapshot(folder)
         if number not in {trial.number for trial in snapshot.trials}:
             begun = f"trials 0 to {len(snapshot.trials) - 1} have begun" if snapshot.trials else "no trial has begun"
             raise StudyError(f"{folder} has no trial {number}", hint=f"{begun}; `automl status {folder}` lists them")
@@ -54,11 +65,13 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
         if not follow or trial.status.ended or not snapshot.active:
             break
         time.sleep(POLL_S)
-    console.print(f"trial {number}: {trial.status.value} after {trial.epoch} epochs; files in {trial.folder / 'train'}", soft_wrap=True, markup=False)
+    console.print(
+        f"trial {number}: {trial.status.value} after {trial.epoch} epochs; files in {trial.folder / 'train'}", soft_wrap=True, markup=False
+    )
     if trial.error is not None:
-        console.print(f"{trial.error.cause.value}: {trial.error.message}", soft_wrap=True, markup=False)
+        tell(console, f"{trial.error.cause.value}: {trial.error.message}")
         for name, value in trial.error.details.items():
-            console.print(f"  {name}: {value}", soft_wrap=True, markup=False)
+            tell(console, f"  {name}: {value}")
     return DONE
 
 
@@ -71,15 +84,26 @@ def show_skills(*, as_json: bool) -> int:
             searchable, why = route.search, route.why
         except SkillError as error:
             searchable, why = False, error.message
-        rows.append({"name": skill.name, "task": skill.task, "actions": list(skill.actions), "searchable": searchable, "why": why, "folder": str(skill.root)})
+        rows.append(
+            {
+                "name": skill.name,
+                "task": skill.task,
+                "actions": list(skill.actions),
+                "searchable": searchable,
+                "why": why,
+                "folder": str(skill.root),
+            }
+        )
     if as_json:
-        screen().print(json.dumps(rows, indent=2), soft_wrap=True, markup=False)
+        tell(screen(), json.dumps(rows, indent=2))
         return DONE
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("skill", "search", "actions", "task", "folder"):
         table.add_column(name, overflow="fold")
     for row in rows:
         searched = "yes" if row["searchable"] else f"no: {row['why']}"
-        table.add_row(*(escape(str(cell)) for cell in (row["name"], searched, ", ".join(map(str, row["actions"])), row["task"], row["folder"])))  # type: ignore[call-overload]
+        table.add_row(
+            *(escape(str(cell)) for cell in (row["name"], searched, ", ".join(map(str, row["actions"])), row["task"], row["folder"]))
+        )  # type: ignore[call-overload]
     screen().print(table)
     return DONE

@@ -279,4 +279,5 @@ class Mirror:
         if not self._warned:
             self._warned = True
             reason = without_credentials(" ".join(str(error).split()))[:200]
-            self._warn(f"MLflow at {self.tracking.shown} cannot be written ({type(error).__name__}: {reason}); the study goes on and the mirror catches up later")
+            shown = f"MLflow at {self.tracking.shown} cannot be written ({type(error).__name__}: {reason})"
+            self._warn(f"{shown}; the study goes on and the mirror catches up later")

@@ -1,33 +1,27 @@
 """Does a train request become a search?  The rules of TAO's skill packages (automl_policy), each answer with its reason.
 
-| policy | skill enables AutoML and its schema and template can be read | answer |
-|---|---|---|
-| off  | -                                   | plain training |
-| auto | yes                                 | search |
-| auto | the skill does not enable it        | plain training, said aloud |
-| on   | the skill does not enable it        | error |
-| auto, on | enabled, but a file is missing or unreadable, or no parameter is left | error: never an improvised space, never a silent plain run |
+| policy   | the skill                                              | answer |
+|----------|--------------------------------------------------------|--------|
+| off      | any                                                    | plain training |
+| auto, on | enables AutoML; its schema and template can be read    | search |
+| auto     | does not enable it                                     | plain training, said aloud |
+| on       | does not enable it                                     | error |
+| auto, on | enables it, but a file is missing, broken or empty     | error: no improvised space, no silent plain run |
 
 A run's policy never changes the skill.  Actions other than train are not routed at all.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
+from enum import StrEnum
 
-import yaml
-
-from search_spaces.errors import SkillError
-from search_spaces.skill import Skill
-
-SCHEMA = Path("schemas") / "train.schema.json"
-TEMPLATE = Path("references") / "spec_template_train.yaml"
+from search_spaces.errors import SkillError, SpecError
+from search_spaces.schema import SCHEMA_FILE
+from search_spaces.skill import INFO_FILE, Skill
 
 
-class Policy(str, Enum):
+class Policy(StrEnum):
     """What the user asked for: `on` is `auto` that refuses to become plain training."""
 
     AUTO = "auto"
@@ -50,7 +44,7 @@ def decide(policy: Policy, skill: Skill) -> Route:
     if not skill.automl_enabled:
         if policy is Policy.ON:
             raise SkillError(
-                f"policy on, but skill {skill.name} does not enable AutoML (automl_enabled in {skill.root / 'references' / 'skill_info.yaml'})",
+                f"policy on, but skill {skill.name} does not enable AutoML (automl_enabled in {skill.root / INFO_FILE})",
                 hint="use --policy off for plain training, or a skill that enables it: `automl skills` lists them",
             )
         return Route(search=False, why=f"policy auto: skill {skill.name} does not enable AutoML, so this is plain training")
@@ -58,36 +52,17 @@ def decide(policy: Policy, skill: Skill) -> Route:
     if fault is not None:
         raise SkillError(
             f"AutoML is enabled for skill {skill.name} but cannot run: {fault}",
-            hint="generate the schemas (`make schemas` does it for the skills that come with this project), or train without search: --policy off",
+            hint="generate the schemas (`make schemas` does it for the skills of this project), or train without search: --policy off",
         )
     return Route(search=True, why=f"policy {policy.value}: skill {skill.name} enables AutoML and its schema and template are packaged")
 
 
 def _fault(skill: Skill) -> str | None:
     """What keeps an enabled skill from being searched, or None."""
-    for relative, parse in ((SCHEMA, _parse_json), (TEMPLATE, _parse_yaml)):
-        path = skill.root / relative
-        if not path.is_file():
-            return f"{path} is missing"
-        fault = parse(path)
-        if fault is not None:
-            return f"{path} {fault}"
-    return None
-
-
-def _parse_json(path: Path) -> str | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        return f"is not JSON: {error}"
-    if not isinstance(data, dict) or not data.get("automl_default_parameters"):
-        return "names no parameter to search (automl_default_parameters is empty)"
-    return None
-
-
-def _parse_yaml(path: Path) -> str | None:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        return f"is not YAML: {' '.join(str(error).split())}"
-    return None if isinstance(data, dict) else "holds no mapping"
+        schema = skill.schema()
+    except (SkillError, SpecError) as error:
+        return error.message
+    if not schema.automl_default_parameters:
+        return f"{skill.root / SCHEMA_FILE} names no parameter to search (automl_default_parameters is empty)"
+    return skill.why_not_runnable()

@@ -107,7 +107,9 @@ def _curves(snapshot: StudySnapshot) -> str:
     best = snapshot.best
     series = []
     for trial in snapshot.trials:
-        points = [Point(x=epoch, y=value, title=f"trial {trial.number}, epoch {epoch}: {number_text(value)}") for epoch, value in trial.curve]
+        points = [
+            Point(x=epoch, y=value, title=f"trial {trial.number}, epoch {epoch}: {number_text(value)}") for epoch, value in trial.curve
+        ]
         chosen = best is not None and trial.number == best.number
         series.append(Series(points=points, style="best" if chosen else trial.status.value, line=True, marks=chosen or len(points) == 1))
     values = [value for trial in snapshot.trials for _, value in trial.curve]
@@ -116,7 +118,11 @@ def _curves(snapshot: StudySnapshot) -> str:
 
 def _against(snapshot: StudySnapshot, parameter: Parameter) -> str:
     """Objective against one parameter, on the scale that it was sampled on."""
-    found = [(trial, trial.values[parameter.key], trial.value) for trial in snapshot.trials if parameter.key in trial.values and trial.value is not None]
+    found = [
+        (trial, trial.values[parameter.key], trial.value)
+        for trial in snapshot.trials
+        if parameter.key in trial.values and trial.value is not None
+    ]
     if parameter.kind in {"categorical", "bool"}:
         words = list(parameter.choices) if parameter.kind == "categorical" else [False, True]
         placed = [(trial, float(words.index(given)), value) for trial, given, value in found if given in words]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from automl.config import CONFIG_FILE
 from automl.policy import Policy, Route, decide
-from search_spaces.errors import DataError, SkillError, SpecError, StudyError
+from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError
 from search_spaces.objective import Objective, objective_for
 from search_spaces.skill import Skill, find_skill, list_skills
 from search_spaces.spec import LoadedSpec, Spec, read_spec, with_values
@@ -66,15 +66,25 @@ def resolve(request: RunRequest) -> Resolved:
     loaded = _load(request, skill)
     spec = loaded.spec
     _check_family(skill, spec)
+    _check_devices(spec)
     objective = _objective(spec, request.metric)
     fraction = _split_fraction(spec, request, objective)
     notes = [*loaded.assumed, *loaded.warnings]
     if objective.metric.startswith("train/"):
-        notes.append(f"{objective.metric} is a proxy: it says how well the training images are learned, not how good the network is on new ones")
+        notes.append(
+            f"{objective.metric} is a proxy: it says how well the training images are learned, not how good the network is on new ones"
+        )
     folder = _folder(request, skill, loaded)
     check_folder(folder)
     return Resolved(
-        request=request, skill=skill, route=route, spec=spec, objective=objective, folder=folder, notes=tuple(notes), split_fraction=fraction
+        request=request,
+        skill=skill,
+        route=route,
+        spec=spec,
+        objective=objective,
+        folder=folder,
+        notes=tuple(notes),
+        split_fraction=fraction,
     )
 
 
@@ -105,7 +115,9 @@ def _skill(request: RunRequest) -> Skill:
 
 def _load(request: RunRequest, skill: Skill) -> LoadedSpec:
     if request.spec_file is not None and not request.spec_file.is_file():
-        raise SpecError(f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used")
+        raise SpecError(
+            f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used"
+        )
     given: Sequence[tuple[str, str, int | None]] = (
         ("--epochs", "train.num_epochs", request.epochs),
         ("--seed", "train.seed", request.seed),
@@ -125,6 +137,14 @@ def _load(request: RunRequest, skill: Skill) -> LoadedSpec:
         spec = with_values(loaded.spec, {"train.num_gpus": request.gpus_per_trial, "train.gpu_ids": ids})
         return LoadedSpec(spec=spec, given=loaded.given, assumed=loaded.assumed, warnings=loaded.warnings)
     return loaded
+
+
+def _check_devices(spec: Spec) -> None:
+    if spec.train.num_gpus > 1 or spec.train.num_nodes > 1:
+        raise UnsupportedError(
+            f"a trial on several GPUs is not in this release, but train.num_gpus is {spec.train.num_gpus}, train.num_nodes {spec.train.num_nodes}",
+            hint="set both to 1; a search uses several GPUs by running several trials at once (--parallel)",
+        )
 
 
 def _check_family(skill: Skill, spec: Spec) -> None:
@@ -163,7 +183,7 @@ def _split_fraction(spec: Spec, request: RunRequest, objective: Objective) -> fl
     if not listed and objective.metric.startswith("val/"):
         raise DataError(
             f"there is no validation list, so {objective.metric} cannot be measured: dataset.val_dataset.data_sources is empty",
-            hint="either set a part of the training list aside with --val-fraction 0.2, or optimise --metric train/loss, which is only a proxy",
+            hint="either set part of the training list aside with --val-fraction 0.2, or optimise --metric train/loss, only a proxy",
         )
     return None
 

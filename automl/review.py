@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from automl.config import StudyConfig
 from automl.console import number_text, seconds_text
@@ -67,7 +68,9 @@ class Review:
 
     def seconds(self, epochs: int) -> float | None:
         """Time of so many epochs with all slots busy, or None when no step was measured."""
-        return None if self.times is None else self.times.epoch_s * epochs / self.config.parallel
+        # trials on GPUs run side by side; trials on the CPU share the cores that the measurement had to itself
+        lanes = self.config.parallel if self.config.gpus_per_trial else 1
+        return None if self.times is None else self.times.epoch_s * epochs / lanes
 
 
 def review_data(review: Review) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def review_data(review: Review) -> dict[str, Any]:
 def review_view(review: Review) -> RenderableType:
     """The review as a picture: panels from what is decided to what it costs."""
     parts: list[RenderableType] = [Panel(_head(review), title=f"[bold]automl run[/]  {escape(review.config.skill)}", title_align="left")]
-    parts += [_space_table(review), _dropped_table(review.dropped), _first_table(review), _data_table(review.sources), _budget(review)]
+    parts += [_space_table(review), _dropped_table(review.dropped), _first_table(review), _data_view(review.sources), _budget(review)]
     if review.notes:
         parts.append(Group(*(f"[yellow]note[/]  {escape(note)}" for note in review.notes)))
     return Group(*(part for pair in ((part, "") for part in parts) for part in pair))
@@ -141,7 +144,7 @@ def _head(review: Review) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "parameter")
     return table
 
 
@@ -178,21 +181,19 @@ def _first_table(review: Review) -> RenderableType:
     return table
 
 
-def _data_table(sources: Sequence[SourceReport]) -> RenderableType:
-    table = _table("Data", "split", "list", "class", "rows", "remarks")
+def _data_view(sources: Sequence[SourceReport]) -> RenderableType:
+    lines = [Text("Data", style="bold")]
     for source in sources:
-        data = _source_data(source)
-        remarks = "; ".join(str(remark) for remark in data.get("warnings") or data.get("remarks") or ())
-        cells = (data.get("split", ""), data.get("data_file", ""), data.get("dataset_name", ""), data.get("rows", ""), remarks)
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    return table
+        lines.append(Text(source.describe()))
+        lines += [Text(f"  warning: {warning}", style="yellow") for warning in source.warnings]
+    return Group(*lines)
 
 
 def _budget(review: Review) -> Table:
     config = review.config
     table = _table("Budget", "", "")
     table.show_header = False
-    early = f", compared after {', '.join(map(str, review.rungs[:-1]))} epochs" if len(review.rungs) > 1 else ", every trial to the end"
+    early = f", compared after epoch {', '.join(map(str, review.rungs[:-1]))}" if len(review.rungs) > 1 else ", every trial to the end"
     table.add_row("trials", f"{config.trials} of up to {config.epochs} epochs{early}")
     table.add_row("finalists", f"{config.finalists} best trained again with another seed" if config.finalists else "none: too few trials")
     table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")

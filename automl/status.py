@@ -6,7 +6,7 @@ The keys of the JSON are a promise to programs: skill, metric, direction, state,
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from automl.console import number_text, seconds_text, state_text, values_text
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+from trials.contract import ProgressEvent
 
 PROMOTION_FILE = Path("promotion") / "promotion.json"
 CHOICE_FILE = "choice.json"
@@ -84,7 +85,13 @@ def _trial_data(trial: TrialSummary) -> dict[str, Any]:
     }
 
 
-def trials_table(trials: tuple[TrialSummary, ...], metric: str, *, best: int | None = None, now: float | None = None) -> Table:
+def trials_table(
+    trials: tuple[TrialSummary, ...],
+    metric: str,
+    *,
+    best: int | None = None,
+    progress: Mapping[int, ProgressEvent] | None = None,
+) -> Table:
     """One row a trial: state, the values that were sampled, epochs of its rung, best objective, time, and why it ended."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("trial", "right"), ("state", "left"), ("epochs", "right"), (metric, "right"), ("time", "right")):
@@ -92,17 +99,17 @@ def trials_table(trials: tuple[TrialSummary, ...], metric: str, *, best: int | N
     table.add_column("values", overflow="fold")
     for trial in trials:
         mark = "[bold green]*[/]" if trial.number == best else " "
-        running = trial.status is TrialStatus.RUNNING and now is not None and trial.started_at is not None
-        elapsed = (now or 0.0) - (trial.started_at or 0.0) if running else trial.elapsed_s
-        note = escape(values_text(trial.values, limit=VALUES_SHOWN) or "the spec's own values")
+        note = escape(values_text(trial.values, limit=VALUES_SHOWN))
+        if trial.number == 0 and trial.parent is None:
+            note = f"[dim]the spec's own:[/] {note}"
         if trial.error is not None:
             note = f"[red]{escape(trial.error.cause.value)}: {escape(_first_line(trial.error.message))}[/]"
         table.add_row(
             f"{mark}{trial.number}",
-            state_text(trial.status.value),
+            state_text(trial.status.value) + _step_text(None if progress is None else progress.get(trial.number)),
             f"{trial.epoch}/{trial.rung}",
             number_text(trial.value),
-            seconds_text(elapsed) if elapsed else "-",
+            seconds_text(trial.elapsed_s) if trial.elapsed_s else "-",
             note,
         )
     return table
@@ -114,11 +121,13 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     arrow = "lower is better" if config.direction == "minimize" else "higher is better"
     counts = {status: sum(trial.status is status for trial in snapshot.trials) for status in TrialStatus}
     told = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
-    head = [f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {escape(config.objective)} ({arrow}), state: [bold]{study_state(snapshot)}[/]"]
+    head = [
+        f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {escape(config.objective)} ({arrow}), state: [bold]{study_state(snapshot)}[/]"
+    ]
     head.append(f"{len(snapshot.trials)} of {config.trials} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
     best = snapshot.best
     parts: list[RenderableType] = [Text.from_markup("\n".join(head)), ""]
-    parts.append(trials_table(snapshot.trials, config.objective, best=None if best is None else best.number, now=time.time()))
+    parts.append(trials_table(snapshot.trials, config.objective, best=None if best is None else best.number))
     if best is not None:
         parts += ["", Text(f"best: trial {best.number}, {config.objective} {number_text(best.value)}, checkpoint {best.checkpoint or '-'}")]
     promotion = read_json(snapshot.folder / PROMOTION_FILE)
@@ -128,6 +137,10 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     if not snapshot.active and (snapshot.end is None or snapshot.end.reason.value in {"stopped", "interrupted"}):
         parts += ["", Text(f"continue it with: automl resume {snapshot.folder}")]
     return Group(*parts)
+
+
+def _step_text(event: ProgressEvent | None) -> str:
+    return "" if event is None else f" [dim]{'validates' if event.phase == 'validation' else f'step {event.step}/{event.total_steps}'}[/]"
 
 
 def _first_line(text: str) -> str:

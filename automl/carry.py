@@ -1,0 +1,221 @@
+"""A study from its first trial to its summary, and again from wherever it was left.
+
+Every step writes its result and is skipped when that is there: search, finalists, choice (choice.json), promotion
+(promotion/promotion.json), report.html.  Ctrl-C stops cleanly at any point and says how to go on.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from automl.board import Board
+from automl.console import number_text, screen, tell
+from automl.entry import DONE, FAILED, INTERRUPTED
+from automl.events import OnEvent, StudyEvent
+from automl.live import SearchView
+from automl.mirror import Mirror, ModelRecord, RunRecord, Tracking, prepare_database
+from automl.report import write_report
+from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialSummary, ranking
+from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
+from automl.study import Study
+from automl.summary import print_summary
+from automl.tracking import StudyMirror, content_hash, tracking_for
+from automl.winner import candidates_of, choice_data, choose, evaluate_test, evaluation_judge, save_choice, spec_of
+from search_spaces.spec import spec_from_dict
+
+
+def carry_out(study: Study) -> int:
+    """Runs `study` to its end and says what was found; the exit code: 0 done, 1 failed, 130 ended by Ctrl-C."""
+    console = screen()
+    config = study.config
+    tracking = tracking_for(study.folder, config.name, str(config.notes.get("study_id", config.name)))
+    mirror = open_mirror(tracking, console)
+    keeper = StudyKeeper(study, mirror, console)
+    try:
+        end = keeper.search()
+        if end.reason is EndReason.EXHAUSTED:
+            end = keeper.final() or end
+        if end.reason is EndReason.EXHAUSTED:
+            keeper.crown()
+    except KeyboardInterrupt:
+        end = StudyEnd(reason=EndReason.INTERRUPTED, message="interrupted by Ctrl-C")
+    return keeper.close(end)
+
+
+def open_mirror(tracking: Tracking, console: Console) -> Mirror:
+    """The mirror of a study, its database made before any worker can; a fault is said once and stops nothing."""
+
+    def warn(message: str) -> None:
+        console.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
+
+    try:
+        prepare_database(tracking)
+    except Exception as error:  # noqa: BLE001  a mirror never fails the study
+        warn(f"MLflow at {tracking.shown} cannot be prepared: {error}")
+    return Mirror(tracking, warn=warn)
+
+
+class StudyKeeper:
+    """Leads one opened study through its steps; used once, by one thread."""
+
+    def __init__(self, study: Study, mirror: Mirror, console: Console) -> None:
+        self.study, self.config = study, study.config
+        self.mirror, self.console = mirror, console
+        self._started = time.time()
+        self._finalists: tuple[TrialSummary, ...] = ()
+        self._data_hash = _data_hash(study)
+
+    def search(self) -> StudyEnd:
+        """Runs the trials; a search that is over already is only mirrored again."""
+        likely = int(self.config.notes.get("likely_epochs", self.config.trials * self.config.epochs))
+        return self._run(self.study, kind="trial", likely=likely, title=f"{self.config.name}: {self.config.objective}")
+
+    def final(self) -> StudyEnd | None:
+        """Trains the best trials again with other seeds; None when no finalists are wanted."""
+        if not self.config.finalists:
+            return None
+        final = self.study.finalists()
+        end = self._run(final, kind="finalist", likely=final.config.trials * final.config.epochs, title="finalists, other seeds")
+        self._finalists = final.snapshot().trials
+        # a failed repetition is no reason to have no winner
+        return StudyEnd(reason=EndReason.EXHAUSTED, message=end.message) if end.reason is EndReason.FAILED else end
+
+    def crown(self) -> None:
+        """Chooses the winner, measures it on the test list, promotes it and registers it; each step once."""
+        from deploy.promotion import promote
+
+        folder, config = self.study.folder, self.config
+        self.console.print("choosing the winner by one fixed evaluation ...")
+        ranked = ranking(self.study.snapshot().trials, config.direction)
+        choice = choose(candidates_of(ranked, self._finalists, config), evaluation_judge(config), minimise=config.direction == "minimize")
+        known = read_json(folder / CHOICE_FILE)
+        candidate = choice.winner.candidate
+        same = known is not None and known.get("checkpoint") == str(candidate.checkpoint)
+        test = known["test"] if known is not None and same else evaluate_test(choice, config)
+        save_choice(folder, choice_data(choice, config, test=test))
+        promotion = read_json(folder / PROMOTION_FILE)
+        if promotion is None or promotion.get("checkpoint") != str(candidate.checkpoint):
+            self.console.print("promoting it to ONNX ...")
+            spec = spec_of(candidate, config)
+            split = "val" if spec.dataset.val_dataset.data_sources else "train"
+            promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split)
+
+    def close(self, end: StudyEnd) -> int:
+        """Writes the report, ends the mirror, prints the summary; the exit code."""
+        snapshot = self.study.snapshot()
+        report = write_report(snapshot, self._finalists)
+        self.mirror.put(self._study_record(snapshot, end, report))
+        complete = self.mirror.close()
+        promotion = read_json(self.study.folder / PROMOTION_FILE)
+        if end.reason is EndReason.EXHAUSTED and promotion is not None and promotion.get("promoted"):
+            self._register(promotion)
+        print_summary(self.console, snapshot, end, complete=complete)
+        match end.reason:
+            case EndReason.EXHAUSTED:
+                return DONE if promotion is not None and promotion.get("promoted") else FAILED
+            case EndReason.INTERRUPTED:
+                return INTERRUPTED
+            case EndReason.STOPPED:
+                return DONE
+            case EndReason.FAILED:
+                return FAILED
+
+    def _run(self, study: Study, *, kind: str, likely: int, title: str) -> StudyEnd:
+        board = Board(study.config)
+        mirror = StudyMirror(self.mirror, study.config, kind=kind, data_hash=self._data_hash)
+        with SearchView(board, self.console, likely_epochs=likely, title=title) as view:
+
+            def on_event(event: StudyEvent) -> None:
+                board.apply(event)
+                mirror.on_event(event, board)
+                view.on_event(event)
+
+            return run_engine(study, on_event)
+
+    def _study_record(self, snapshot: StudySnapshot, end: StudyEnd, report: Path) -> RunRecord:
+        config, folder = self.config, self.study.folder
+        choice = read_json(folder / CHOICE_FILE) or {}
+        tags = {
+            "kind": "study",
+            "state": end.reason.value,
+            "skill": config.skill,
+            "study": config.name,
+            "searcher": config.searcher,
+            "fidelity": config.fidelity,
+            "objective": config.objective,
+            "direction": config.direction,
+            "space_hash": config.space.fingerprint[:12],
+            "data_hash": self._data_hash,
+            "winner": str(choice.get("chosen", "")),
+            "reason": str(choice.get("reason", end.message)),
+            "folder": str(folder),
+        }
+        best = {} if snapshot.best is None or snapshot.best.value is None else {"best_value": snapshot.best.value}
+        status = {EndReason.FAILED: "FAILED", EndReason.INTERRUPTED: "KILLED"}.get(end.reason, "FINISHED")
+        files = [report, folder / "study.yaml", folder / CHOICE_FILE, folder / PROMOTION_FILE]
+        return RunRecord(
+            key="study",
+            name=f"study {config.name}",
+            status=status,
+            tags=tags,
+            params={"trials": str(config.trials), "epochs": str(config.epochs), "seed": str(config.seed)},
+            metrics=best,
+            started_s=min((trial.started_at for trial in snapshot.trials if trial.started_at is not None), default=self._started),
+            ended_s=time.time(),
+            artifacts=files,
+        )
+
+    def _register(self, promotion: dict[str, Any]) -> None:
+        folder, config = self.study.folder, self.config
+        choice = read_json(folder / CHOICE_FILE) or {}
+        study_id = self.mirror.tracking.study_id
+        trial = int(choice.get("trial", 0))
+        record = ModelRecord(
+            name=config.skill,
+            key=f"{study_id}-{promotion['checkpoint_sha256']}",
+            run_key=f"trial-{trial:04d}",
+            folder=folder / "promotion",
+            tags={
+                "study": config.name,
+                "study_id": study_id,
+                "trial": str(trial),
+                "seed": str(choice.get("seed", "")),
+                "checkpoint": str(choice.get("checkpoint", "")),
+                "spec_hash": str(promotion["spec_sha256"]),
+                "data_hash": self._data_hash,
+                "evaluation_hash": str(choice.get("evaluation_hash", "")),
+                config.objective.replace("/", "_"): number_text(choice.get("value")),
+                "folder": str(folder),
+            },
+        )
+        version = self.mirror.register(record)
+        if version is not None:
+            tell(self.console, f"registered: {config.skill} version {version}, alias champion")
+
+
+def run_engine(study: Study, on_event: OnEvent) -> StudyEnd:
+    """Runs `study` with the engine of its config and gives the reason of its end."""
+    if study.config.engine == "inline":
+        from automl.engine import run_inline
+
+        snapshot = run_inline(study, on_event=on_event)
+    else:
+        from automl.ray_engine import run_ray
+
+        snapshot = run_ray(study, on_event=on_event)
+    assert snapshot.end is not None
+    return snapshot.end
+
+
+def _data_hash(study: Study) -> str:
+    """One hash of the training and the validation lists."""
+    from trials.data import data_hash
+
+    spec = spec_from_dict(study.config.spec)
+    splits = [split for split in ("train", "val") if getattr(spec.dataset, f"{split}_dataset").data_sources]
+    return content_hash([data_hash(spec, split) for split in splits])

@@ -1,0 +1,235 @@
+"""`automl run` and `automl resume`: review, question, search, finalists, choice, promotion, summary.
+
+The order is fixed: everything that can be refused is refused before the study folder is made; the MLflow database is
+made before any worker starts; the winner is chosen before anything is promoted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import tempfile
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import typer
+
+from automl.carry import carry_out
+from automl.config import StudyConfig
+from automl.console import screen, tell
+from automl.entry import DONE, quiet_libraries
+from automl.fidelity import make_rule
+from automl.reader import read_snapshot
+from automl.resolve import Resolved, RunRequest, resolve
+from automl.review import Review, review_data, review_view
+from automl.searchers import startup_trials
+from automl.snapshot import EndReason
+from automl.sources import SearchSource
+from automl.study import Study
+from automl.timing import measure
+from automl.tracking import tracking_for
+from search_spaces.errors import StudyError, UserError
+from search_spaces.spec import Spec, save_spec, spec_to_dict, with_values
+from trials.data.preflight import SourceReport
+
+FIRST_SHOWN = 4
+FEWEST_FOR_FINALISTS = 4
+FINALISTS = 2
+
+
+def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """Carries out `automl run`: the review alone with `dry_run`; plain training when the policy says so."""
+    if as_json and not dry_run:
+        raise UserError("--json shows the review and goes with --dry-run", hint="for the state of a study use `automl status DIR --json`")
+    quiet_libraries()
+    resolved = resolve(request)
+    if not resolved.route.search and not dry_run:
+        from automl.plain import train_resolved
+
+        return train_resolved(resolved, yes=yes)
+    review = make_review(resolved)
+    if as_json:
+        tell(screen(), json.dumps(review_data(review), indent=2, allow_nan=False))
+    else:
+        screen().print(review_view(review))
+    if dry_run:
+        return DONE
+    confirm(yes)
+    return start(resolved, review)
+
+
+def make_review(resolved: Resolved) -> Review:
+    """Everything the user should see; checks data and weights on the way.  Writes nothing that stays."""
+    with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
+        spec = divide_lists(resolved, Path(scratch))
+        sources = check_data(spec)
+        check_weights(spec)
+        rows = sum(source.rows for source in sources if source.split == "train")
+        steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
+        space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs)
+        config = replace(_config(resolved), space=space.space)
+        rule = make_rule(config.fidelity, epochs=config.epochs, reduction_factor=config.reduction_factor, min_epochs=config.min_epochs)
+        source = SearchSource(config, rule)
+        blind = min(config.trials, startup_trials(config.trials), FIRST_SHOWN)
+        return Review(
+            config=config,
+            folder=str(resolved.folder),
+            route=resolved.route,
+            spec=resolved.spec,
+            dropped=space.dropped,
+            first=tuple(source.draw(number, ()).values for number in range(blind)),
+            rungs=rule.rungs,
+            sources=tuple(sources),
+            device=device_text(config.gpus_per_trial),
+            times=measure(spec),
+            tracking=tracking_for(resolved.folder, config.name, "").shown,
+            notes=resolved.notes,
+        )
+
+
+def start(resolved: Resolved, review: Review) -> int:
+    """Makes the study and runs it to its summary; the exit code."""
+    folder = resolved.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = divide_lists(resolved, folder / "data")
+    # the study's own number keeps its tracking apart from an earlier study of the same name
+    notes = {**review.config.notes, "study_id": uuid.uuid4().hex[:12], "likely_epochs": review.likely_epochs}
+    config = replace(review.config, spec=spec_to_dict(spec), notes=notes)
+    study = Study.create(folder, config)
+    try:
+        save_spec(spec, folder / "spec.yaml")
+        return carry_out(study)
+    finally:
+        study.close()
+
+
+def resume_study(folder: Path, *, yes: bool) -> int:
+    """`automl resume`: goes on with the search, or with what comes after it."""
+    quiet_libraries()
+    snapshot = read_snapshot(folder)
+    console = screen()
+    if snapshot.active:
+        raise StudyError(
+            f"{folder} is being run by another process",
+            hint=f"look at it with `automl status {folder}`, end it with `automl stop {folder}`",
+        )
+    over = sum(trial.status.ended for trial in snapshot.trials)
+    tell(console, f"{folder}: {over} of {snapshot.config.trials} trials are over, they are kept")
+    if snapshot.end is not None and snapshot.end.reason is EndReason.EXHAUSTED:
+        console.print("the search itself is over; finalists, choice and promotion go on where they were left")
+    confirm(yes or not sys.stdin.isatty())
+    study = Study.open(folder)
+    try:
+        return carry_out(study)
+    finally:
+        study.close()
+
+
+def confirm(yes: bool) -> None:
+    """Asks whether to start; UserError where nobody can answer, Abort on no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError(
+            "the question whether to start cannot be asked: stdin is no terminal",
+            hint="add --yes to start, or --dry-run to see the review alone",
+        )
+    typer.confirm("Start?", default=True, abort=True)
+
+
+def divide_lists(resolved: Resolved, folder: Path) -> Spec:
+    """The spec with a validation list cut out of the training lists (written to `folder`), or as it is when it has one."""
+    spec, fraction = resolved.spec, resolved.split_fraction
+    if fraction is None:
+        return spec
+    from trials.data.split import write_split
+
+    train, val = [], []
+    for source in spec.dataset.train_dataset.data_sources:
+        lists = write_split(source, fraction, max(spec.train.seed, 0), folder)
+        for part, path in zip((train, val), lists, strict=True):
+            part.append({**asdict(source), "data_file": str(path.resolve()), "data_root": None})
+    return with_values(spec, {"dataset.train_dataset.data_sources": train, "dataset.val_dataset.data_sources": val})
+
+
+def check_data(spec: Spec) -> Sequence[SourceReport]:
+    """What was found in every list of the spec that a study reads; DataError for data that cannot be used."""
+    from trials.data.preflight import preflight
+
+    splits = [split for split in ("train", "val", "test") if getattr(spec.dataset, f"{split}_dataset").data_sources]
+    return preflight(spec, splits)
+
+
+def check_weights(spec: Spec) -> None:
+    """CheckpointError when a weights file that the spec names is missing or does not fit; costs nothing without one."""
+    stereo = spec.model.stereo_backbone
+    files = (stereo.depth_anything_v2_pretrained_path, stereo.edgenext_pretrained_path, spec.model.mono_backbone.pretrained_path)
+    named = (*files, spec.train.pretrained_model_path)
+    if any(named):
+        from models.registry import build_network
+        from models.weights import load_spec_weights
+
+        load_spec_weights(build_network(spec), spec)
+
+
+def device_text(gpus_per_trial: int) -> str:
+    """The device of a trial in words."""
+    import torch
+
+    if not gpus_per_trial:
+        return f"CPU ({len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores)"
+    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "GPU"
+    return f"{gpus_per_trial} of {torch.cuda.device_count()} GPUs ({name}) a trial"
+
+
+def _config(resolved: Resolved) -> StudyConfig:
+    """The study's settings but for the space, which depends on the data."""
+    from search_spaces.space import SearchSpace
+
+    request, spec, objective = resolved.request, resolved.spec, resolved.objective
+    gpus = _gpus(request, spec)
+    trials = request.trials
+    seed = spec.train.seed if spec.train.seed >= 0 else secrets.randbelow(2**31)
+    return StudyConfig(
+        name=resolved.folder.resolve().name,
+        skill=resolved.skill.name,
+        spec=spec_to_dict(spec),
+        space=SearchSpace(skill=resolved.skill.name, parameters=()),
+        objective=objective.metric,
+        direction=objective.direction,
+        trials=trials,
+        epochs=spec.train.num_epochs,
+        seed=seed,
+        searcher=request.searcher,
+        fidelity=request.fidelity,
+        parallel=min(trials, request.parallel or _slots(gpus)),
+        gpus_per_trial=gpus,
+        engine=request.engine,
+        finalists=FINALISTS if trials >= FEWEST_FOR_FINALISTS else 0,
+        notes={"route": resolved.route.why},
+    )
+
+
+def _gpus(request: RunRequest, spec: Spec) -> int:
+    """Devices of one trial: what was asked for, else what the spec says, never more than there are by default."""
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if request.gpus_per_trial is None:
+        return min(spec.train.num_gpus, there)
+    if request.gpus_per_trial > there:
+        raise StudyError(f"--gpus-per-trial {request.gpus_per_trial}, but this machine has {there}", hint="lower it; 0 trains on the CPU")
+    return request.gpus_per_trial
+
+
+def _slots(gpus_per_trial: int) -> int:
+    """Trials at once on this machine: one per group of GPUs, or one per two cores."""
+    if gpus_per_trial:
+        import torch
+
+        return max(1, torch.cuda.device_count() // gpus_per_trial)
+    return max(1, (os.cpu_count() or 1) // 2)

@@ -1,0 +1,190 @@
+"""A search while it runs: a table that redraws itself in a terminal, one plain line per event everywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from automl.board import Board
+from automl.console import number_text, seconds_text, values_text
+from automl.events import StudyEnded, StudyEvent, StudyStarted, StudyStopping, TrialEnded, TrialPromoted, TrialReported, TrialStarted
+from automl.snapshot import TrialStatus, TrialSummary
+from automl.status import trials_table
+from trials.contract import Decision, ProgressEvent, Report
+
+ROWS_BESIDE_TABLE = 7
+OWN_VALUES = " (the spec's own values)"
+
+
+class SearchView:
+    """Shows a board as its events come.  A context manager: the live table is taken down when it is left.
+
+    `likely_epochs` is what the review expected of the whole search; the remaining time is drawn from it and from the
+    speed so far.
+    """
+
+    def __init__(self, board: Board, console: Console, *, likely_epochs: int, title: str, clock: Callable[[], float] = time.time) -> None:
+        self._board, self._console, self._likely = board, console, max(likely_epochs, 1)
+        self._title, self._clock = title, clock
+        self._epochs_before: int | None = None
+        self._message = ""
+        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._console.print(self._table(len(self._board.trials)))
+
+    def on_event(self, event: StudyEvent) -> None:
+        """Shows what `event` changed; the board has already taken note of it."""
+        if self._epochs_before is None:
+            self._epochs_before = self._board.epochs_done()
+        if isinstance(event, StudyStopping):
+            self._message = event.message
+        if self._live is None:
+            line = event_line(event, self._board)
+            if line:
+                self._console.print(f"{seconds_text(self._clock() - self._board.started_at):>12}  {line}", soft_wrap=True, markup=False)
+
+    def say(self, message: str) -> None:
+        """A line that stays: a warning, a remark."""
+        self._console.print(Text(message, style="yellow"), soft_wrap=True)
+
+    def remaining_s(self) -> float | None:
+        """Seconds until the search is likely to be over, or None before anything was trained."""
+        done = self._board.epochs_done()
+        trained = done - (self._epochs_before or 0)
+        if trained <= 0:
+            return None
+        return max(self._likely - done, 0) * (self._clock() - self._board.started_at) / trained
+
+    def _draw(self) -> RenderableType:
+        rows = max(self._console.height - ROWS_BESIDE_TABLE, 4)
+        return Group(self._table(rows), "", self._progress())
+
+    def _table(self, rows: int) -> Table:
+        best = self._board.ranked()
+        chosen = best[0].number if best else None
+        table = trials_table(self._shown(rows), self._board.config.objective, best=chosen, progress=self._board.progress)
+        table.title, table.title_justify, table.title_style = escape(self._title), "left", "bold"
+        return table
+
+    def _shown(self, rows: int) -> tuple[TrialSummary, ...]:
+        """All trials, or those that matter when the screen is too small: running ones, the best, the newest."""
+        trials = list(self._board.trials.values())
+        if len(trials) <= rows:
+            return tuple(trials)
+        running = [trial for trial in trials if trial.status is TrialStatus.RUNNING]
+        order = {trial.number: trial for trial in (*running, *self._board.ranked()[: rows // 2], *reversed(trials))}
+        kept = list(order)[:rows]
+        return tuple(self._board.trials[number] for number in sorted(kept))
+
+    def _progress(self) -> RenderableType:
+        board = self._board
+        done = board.epochs_done()
+        best = board.ranked()
+        line = Table.grid(padding=(0, 2))
+        told = f"best so far: {number_text(best[0].value)} (trial {best[0].number})" if best else "no metric yet"
+        left = self.remaining_s()
+        line.add_row(
+            ProgressBar(total=self._likely, completed=min(done, self._likely), width=28),
+            f"{board.ended()}/{board.config.trials} trials over, {done} epochs",
+            told,
+            f"{seconds_text(self._clock() - board.started_at)} so far",
+            "time left: unknown" if left is None else f"about {seconds_text(left)} left",
+        )
+        return Group(line, Text(self._message, style="yellow")) if self._message else line
+
+
+def event_line(event: StudyEvent, board: Board) -> str | None:
+    """`event` in one line, or None for one that says nothing new."""
+    line: str | None = None
+    match event:
+        case StudyStarted(resumed=True):
+            line = f"study goes on with {len(event.snapshot.trials)} trials"
+        case TrialStarted():
+            line = _start_line(event)
+        case TrialReported():
+            answer = {Decision.PAUSE: ", pauses", Decision.STOP: ", stops"}.get(event.decision, "")
+            best = board.ranked()
+            told = f"; best so far {number_text(best[0].value)} (trial {best[0].number})" if best else ""
+            value = f"{board.config.objective} {number_text(event.value)}"
+            line = f"trial {event.number} epoch {event.epoch}/{board.config.epochs}  {value}{answer}{told}"
+        case TrialPromoted():
+            line = f"trial {event.number} is promoted from epoch {event.from_epoch} to {event.to_epoch}"
+        case TrialEnded():
+            line = _end_line(event, board)
+        case StudyStopping():
+            line = event.message
+        case StudyEnded():
+            line = f"search over: {event.end.message}"
+    return line
+
+
+def _start_line(event: TrialStarted) -> str:
+    if event.segment > 1:
+        return f"trial {event.number} goes on from epoch {event.from_epoch} to {event.until_epoch}"
+    values = values_text(event.values)
+    if event.parent is not None:
+        return f"finalist {event.number} starts, trial {event.parent} with seed {event.seed}: {values}"
+    return f"trial {event.number} starts{OWN_VALUES if event.number == 0 else ''}: {values}"
+
+
+def _end_line(event: TrialEnded, board: Board) -> str | None:
+    error = event.result.error
+    if event.retry:
+        return f"trial {event.number} lost its worker and will be run again"
+    if event.status is TrialStatus.FAILED and error is not None:
+        return f"trial {event.number} FAILED ({error.cause.value}): {error.message.splitlines()[0]}"
+    if not event.status.ended:
+        return None
+    trial, metric = board.trials[event.number], board.config.objective
+    return f"trial {event.number} {event.status.value} after {trial.epoch} epochs, {metric} {number_text(event.value)}"
+
+
+class TrainView:
+    """One training run: a bar with the remaining time in a terminal, one line per epoch everywhere.  A context manager."""
+
+    def __init__(self, console: Console, *, metric: str, epochs: int) -> None:
+        self._console, self._metric, self._epochs = console, metric, epochs
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("starting", total=None, told="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def on_progress(self, event: ProgressEvent) -> None:
+        """Moves the bar."""
+        loss = "" if event.loss is None else f", loss {number_text(event.loss)}"
+        left = "" if event.eta_s is None else f", about {seconds_text(event.eta_s)} left"
+        told = f"step {event.step}/{event.total_steps}{loss}{left}"
+        doing = "validates" if event.phase == "validation" else "trains"
+        description = f"epoch {event.epoch}/{event.max_epochs} {doing}"
+        self._progress.update(self._task, total=event.total_steps, completed=event.step, description=description, told=told)
+
+    def on_report(self, report: Report) -> None:
+        """Prints the epoch's metrics above the bar."""
+        metrics = "  ".join(f"{name} {number_text(value)}" for name, value in report.metrics.items())
+        self._console.print(
+            f"{seconds_text(report.elapsed_s):>12}  epoch {report.epoch}/{self._epochs}  {metrics}", soft_wrap=True, markup=False
+        )

@@ -1,0 +1,226 @@
+"""Plain training: one spec, the same `run_trial` as a trial of a search, the same folder layout and the same tracking.
+
+`automl off`, `automl run --policy off` and `depth_net train` all end here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from automl.carry import open_mirror
+from automl.console import metrics_table, screen, seconds_text, tell
+from automl.entry import DONE, FAILED, INTERRUPTED, MISUSED, say_error
+from automl.launch import check_data, check_weights, confirm, device_text, divide_lists
+from automl.live import TrainView
+from automl.mirror import Mirror, RunRecord
+from automl.reader import read_snapshot
+from automl.resolve import Resolved, RunRequest, check_folder, resolve
+from automl.summary import shown_path
+from automl.tracking import content_hash, params_of, read_history, tracking_for
+from automl.winner import chosen_values
+from search_spaces.errors import SpecError, StudyError
+from search_spaces.objective import Objective, objective_for
+from search_spaces.spec import Spec, read_spec, spec_from_dict, spec_to_dict, with_values
+from trials.contract import Cause, Decision, Report, State, TrialResult, TrialSpec
+
+RUN_FILE = "run.json"
+STATUS = {
+    State.COMPLETE: "FINISHED",
+    State.FAILED: "FAILED",
+    State.INTERRUPTED: "KILLED",
+    State.PAUSED: "SCHEDULED",
+    State.STOPPED: "FINISHED",
+}
+# failures that the user can put right: the command was misused, nothing broke
+USER_CAUSES = frozenset({Cause.SPEC, Cause.DATA})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainRun:
+    """One training run: where it goes, what picks its best checkpoint, and the name of its skill for tracking."""
+
+    spec: Spec
+    folder: Path
+    objective: Objective
+    skill: str
+
+
+def run_plain(request: RunRequest, *, from_study: Path | None, yes: bool) -> int:
+    """Carries out `automl off`."""
+    if from_study is not None:
+        return train_again(request, from_study, yes=yes)
+    resolved = resolve(request)
+    if request.results is None and resolved.folder.parent == Path("results"):
+        resolved = replace(resolved, folder=resolved.folder.with_name(f"{resolved.folder.name}-off"))
+        check_folder(resolved.folder)
+    return train_resolved(resolved, yes=yes)
+
+
+def train_resolved(resolved: Resolved, *, yes: bool) -> int:
+    """Plain training of a request that was understood; asks before it starts."""
+    console = screen()
+    for note in (resolved.route.why, *resolved.notes):
+        tell(console, f"note  {note}")
+    spec = divide_lists(resolved, resolved.folder / "data")
+    run = PlainRun(spec=spec, folder=resolved.folder, objective=resolved.objective, skill=resolved.skill.name)
+    return review_and_train(run, console, yes=yes)
+
+
+def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
+    """`automl off --from STUDY`: the winner's spec (before a choice: the best trial's), with the request's overrides on top."""
+    if request.spec_file is not None or request.skill is not None:
+        raise SpecError("--from takes skill and spec from the study", hint="leave out --skill and -e; key=value overrides are welcome")
+    snapshot = read_snapshot(study)
+    choice = chosen_values(study)
+    best = snapshot.best
+    if choice is None and best is None:
+        raise StudyError(f"{study} has no trial with a metric yet, so there is no winner to train again", hint=f"`automl status {study}`")
+    values = choice["values"] if choice is not None else dict(best.values) if best is not None else {}
+    spec = with_values(spec_from_dict(snapshot.config.spec), values)
+    options = {"train.num_epochs": request.epochs, "train.seed": request.seed, "train.num_gpus": request.gpus_per_trial or None}
+    overrides = [*request.overrides, *(f"{key}={value}" for key, value in options.items() if value is not None)]
+    spec = read_spec(None, overrides, template=spec_to_dict(spec)).spec
+    folder = request.results or study.with_name(f"{study.resolve().name}-again")
+    check_folder(folder)
+    objective = objective_for(spec.family, request.metric or snapshot.config.objective, relative=spec.is_relative)
+    console = screen()
+    source = f"trial {choice['trial']}, the winner" if choice is not None else f"trial {best.number if best else '-'}, the best so far"
+    tell(console, f"the values of {source} of {study}")
+    return review_and_train(PlainRun(spec=spec, folder=folder, objective=objective, skill=snapshot.config.skill), console, yes=yes)
+
+
+def review_and_train(run: PlainRun, console: Console, *, yes: bool) -> int:
+    """Checks data and weights, shows what is about to happen, asks, trains, tracks; the exit code."""
+    sources = check_data(run.spec)
+    check_weights(run.spec)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    gpus = run.spec.train.num_gpus if _has_gpu() else 0
+    rows = {
+        "network": f"{run.spec.model.model_type}, encoder {run.spec.model.encoder}",
+        "objective": f"{run.objective.metric} picks the best checkpoint",
+        "epochs": str(run.spec.train.num_epochs),
+        "device": device_text(gpus),
+        "results": str(run.folder),
+    }
+    for name, text in rows.items():
+        table.add_row(name, text)
+    console.print(table)
+    for source in sources:
+        tell(console, f"data  {source.describe()}")
+        for warning in source.warnings:
+            tell(console, f"      warning: {warning}")
+    confirm(yes)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    study_id = _identity(run)
+    tracking = tracking_for(run.folder, run.folder.resolve().name, study_id)
+    mirror = open_mirror(tracking, console)
+    try:
+        result = train(run, console, mirror=mirror)
+    finally:
+        complete = mirror.close()
+    if not complete:
+        tell(console, "MLflow does not hold everything; the run's own files do")
+    return finish(run, result, console)
+
+
+def train(run: PlainRun, console: Console, *, mirror: Mirror | None = None) -> TrialResult:
+    """Trains `run` in this process with a progress bar; every report is mirrored.  Ctrl-C gives an INTERRUPTED result."""
+    from trials.run import run_trial
+
+    started_s = time.time()
+    spec = with_values(run.spec, {"results_dir": str(run.folder), "train.results_dir": None})
+    trial = TrialSpec(
+        study="",
+        number=0,
+        skill=run.skill,
+        spec=spec_to_dict(spec),
+        values={},
+        max_epochs=spec.train.num_epochs,
+        seed=spec.train.seed,
+        folder=run.folder.resolve(),
+        objective=run.objective.metric,
+    )
+    record = _record(run, spec, started_s)
+    with TrainView(console, metric=run.objective.metric, epochs=trial.max_epochs) as view:
+
+        def on_report(report: Report) -> Decision:
+            view.on_report(report)
+            if mirror is not None:
+                mirror.put(replace(record, history=read_history(run.folder)))
+            return Decision.CONTINUE
+
+        if mirror is not None:
+            mirror.put(record)
+        result = run_trial(trial, on_report, progress=view.on_progress)
+    if mirror is not None:
+        tags = {**record.tags, "state": result.state.value}
+        if result.error is not None:
+            tags.update(failure=result.error.cause.value, failure_message=result.error.message)
+        ended = replace(record, tags=tags, status=STATUS[result.state], history=read_history(run.folder), ended_s=time.time())
+        mirror.put(ended)
+    return result
+
+
+def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
+    """Says how training ended and what comes next; the exit code."""
+    folder = shown_path(run.folder)
+    if result.error is not None:
+        hint = result.error.details.get("hint")
+        say_error(result.error.message, str(hint) if hint else f"the whole story is in {folder}/train/error.log")
+        return MISUSED if result.error.cause in USER_CAUSES else FAILED
+    if result.state is State.INTERRUPTED:
+        say_error(
+            "interrupted; the state after the last step is saved", f"run the same command with train.resume=auto to go on in {folder}"
+        )
+        return INTERRUPTED
+    console.print(metrics_table(f"Best epoch: {result.best_epoch}", result.metrics, run.spec.family))
+    tell(console, f"trained in {seconds_text(result.elapsed_s)}; checkpoint {shown_path(result.checkpoint) if result.checkpoint else '-'}")
+    if run.spec.dataset.test_dataset.data_sources and result.checkpoint is not None:
+        spec_file = f"{folder}/train/experiment.yaml"
+        tell(console, f"next: depth_net evaluate -e {spec_file} evaluate.checkpoint={shown_path(result.checkpoint)}")
+    return DONE
+
+
+def _record(run: PlainRun, spec: Spec, started_s: float) -> RunRecord:
+    from trials.data import data_hash
+
+    splits = [split for split in ("train", "val") if getattr(spec.dataset, f"{split}_dataset").data_sources]
+    data = spec_to_dict(spec)
+    tags: Mapping[str, str] = {
+        "kind": "plain",
+        "state": "running",
+        "skill": run.skill,
+        "objective": run.objective.metric,
+        "seed": str(spec.train.seed),
+        "spec_hash": content_hash(data),
+        "data_hash": content_hash([data_hash(spec, split) for split in splits]),
+        "folder": str(run.folder.resolve()),
+    }
+    name = run.folder.resolve().name
+    return RunRecord(key="plain", name=name, status="RUNNING", tags=tags, params=params_of(data, {}), started_s=started_s)
+
+
+def _identity(run: PlainRun) -> str:
+    """The run's own number for tracking, kept in its folder so that a resumed run finds its MLflow run again."""
+    path = run.folder / RUN_FILE
+    if path.is_file():
+        return str(json.loads(path.read_text(encoding="utf-8"))["study_id"])
+    study_id = uuid.uuid4().hex[:12]
+    path.write_text(json.dumps({"study_id": study_id, "skill": run.skill, "objective": run.objective.metric}) + "\n", encoding="utf-8")
+    return study_id
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,214 @@
+"""Who wins: the best trials of the search and their repetitions, measured once more by one fixed evaluation.
+
+The best of many trials looks better than it is, because luck was selected too (the winner's curse).  So the best few
+configurations are trained again with other seeds; a configuration is judged by the mean over its runs, and the better of
+its checkpoints is shipped.  Without finalists the best trial of the search wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from automl.config import StudyConfig
+from automl.console import number_text
+from automl.snapshot import TrialStatus, TrialSummary, Value
+from automl.status import CHOICE_FILE, read_json
+from search_spaces.errors import StudyError
+from search_spaces.spec import Spec, spec_from_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One checkpoint that may win.  `configuration` is the search trial whose values it has; `search_value` what training reported."""
+
+    name: str
+    configuration: int
+    repeated: bool
+    seed: int
+    values: Mapping[str, Value]
+    checkpoint: Path
+    search_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A candidate with its metrics in the fixed evaluation (`value` is the objective there; without a val list that of training)."""
+
+    candidate: Candidate
+    value: float
+    metrics: Mapping[str, float | None]
+    evaluation_hash: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The winner and why.  `gap` is by how much its configuration was worse with other seeds than the search had said (positive =
+    worse, in the unit of the objective); None when it was not repeated."""
+
+    winner: Judged
+    judged: tuple[Judged, ...]
+    reason: str
+    gap: float | None
+
+
+Judge = Callable[[Candidate], Judged]
+
+
+def candidates_of(ranked: Sequence[TrialSummary], finalists: Sequence[TrialSummary], config: StudyConfig) -> list[Candidate]:
+    """The best search trials and every repetition of them that has a checkpoint; StudyError when nothing has one."""
+    usable = [trial for trial in ranked if trial.checkpoint is not None]
+    repeated = [trial for trial in finalists if trial.checkpoint is not None and trial.status is not TrialStatus.FAILED]
+    parents = {trial.parent for trial in repeated}
+    chosen = [trial for trial in usable if trial.number in parents] or usable[:1]
+    found = [_candidate(trial, f"trial {trial.number}", trial.number) for trial in chosen]
+    known = {trial.number for trial in chosen}
+    found += [
+        _candidate(trial, f"trial {trial.parent}, seed {trial.seed}", trial.parent)
+        for trial in repeated
+        if trial.parent is not None and trial.parent in known
+    ]
+    if not found:
+        raise StudyError(
+            f"no trial of {config.name} left a checkpoint, so there is no winner", hint="`automl status` shows why each trial ended"
+        )
+    return found
+
+
+def choose(candidates: Sequence[Candidate], judge: Judge, *, minimise: bool) -> Choice:
+    """Judges every candidate and picks: best mean over the runs of a configuration, then its best checkpoint."""
+    judged = tuple(judge(candidate) for candidate in candidates)
+    hashes = {one.evaluation_hash for one in judged}
+    assert len(hashes) == 1, f"candidates were measured on different data: {hashes}"
+    sign = 1.0 if minimise else -1.0
+    groups: dict[int, list[Judged]] = {}
+    for one in judged:
+        groups.setdefault(one.candidate.configuration, []).append(one)
+    means = {number: fmean(sign * one.value for one in runs) for number, runs in groups.items()}
+    number = min(means, key=lambda key: (means[key], key))
+    runs = groups[number]
+    winner = min(runs, key=lambda one: (sign * one.value, one.candidate.repeated, one.candidate.seed))
+    fresh = [sign * one.value for one in runs if one.candidate.repeated]
+    original = next((sign * one.value for one in runs if not one.candidate.repeated), None)
+    gap = fmean(fresh) - original if fresh and original is not None else None
+    return Choice(winner=winner, judged=judged, reason=_reason(number, groups, means, sign=sign, gap=gap), gap=gap)
+
+
+def evaluation_judge(config: StudyConfig) -> Judge:
+    """Measures checkpoints on the val list; with a training objective (no val list) their own training value stands."""
+    if not config.objective.startswith("val/"):
+        return lambda candidate: Judged(candidate=candidate, value=candidate.search_value, metrics={}, evaluation_hash=None)
+
+    def judge(candidate: Candidate) -> Judged:
+        from deploy.runtime import load_predictor
+        from trials.evaluate import evaluate
+
+        spec = spec_of(candidate, config)
+        done = evaluate(load_predictor(candidate.checkpoint, spec), spec, "val")
+        value = done.metrics[config.objective.partition("/")[2]]
+        if value is None:
+            raise StudyError(f"{candidate.checkpoint} has no finite {config.objective} in the fixed evaluation")
+        return Judged(candidate=candidate, value=value, metrics=done.metrics, evaluation_hash=done.evaluation_hash)
+
+    return judge
+
+
+def spec_of(candidate: Candidate, config: StudyConfig) -> Spec:
+    """The spec that the candidate was trained with, its own seed and results_dir included."""
+    from search_spaces.spec import with_values
+
+    own = {"train.seed": candidate.seed, "train.num_epochs": config.epochs, "results_dir": str(candidate.checkpoint.parent.parent)}
+    return with_values(spec_from_dict(config.spec), {**candidate.values, **own})
+
+
+def evaluate_test(choice: Choice, config: StudyConfig) -> dict[str, Any] | None:
+    """Metrics of the winner on the test list, or None without one.  Called once in the life of a study (`choice.json` keeps it)."""
+    from deploy.runtime import load_predictor
+    from trials.evaluate import evaluate
+
+    candidate = choice.winner.candidate
+    spec = spec_of(candidate, config)
+    if not spec.dataset.test_dataset.data_sources:
+        return None
+    done = evaluate(load_predictor(candidate.checkpoint, spec), spec, "test")
+    return {
+        "metrics": {f"test/{name}": value for name, value in done.metrics.items()},
+        "num_images": done.num_images,
+        "evaluation_hash": done.evaluation_hash,
+        "mode": done.mode,
+    }
+
+
+def choice_data(choice: Choice, config: StudyConfig, *, test: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What `choice.json` holds: every candidate, the winner, the reason, the gap, the test figures."""
+    return {
+        "objective": config.objective,
+        "direction": config.direction,
+        "chosen": choice.winner.candidate.name,
+        "trial": choice.winner.candidate.configuration,
+        "seed": choice.winner.candidate.seed,
+        "values": dict(choice.winner.candidate.values),
+        "checkpoint": str(choice.winner.candidate.checkpoint),
+        "value": choice.winner.value,
+        "metrics": {f"val/{name}": value for name, value in choice.winner.metrics.items()},
+        "reason": choice.reason,
+        "winners_curse": choice.gap,
+        "evaluation_hash": choice.winner.evaluation_hash,
+        "candidates": [_judged_data(one) for one in choice.judged],
+        "test": None if test is None else dict(test),
+    }
+
+
+def save_choice(folder: Path, data: Mapping[str, Any]) -> Path:
+    """Writes `choice.json` whole or not at all."""
+    path = folder / CHOICE_FILE
+    partial = path.with_name(f".{CHOICE_FILE}.part")
+    partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def chosen_values(folder: Path) -> Mapping[str, Any] | None:
+    """`values`, `trial` and `seed` of the winner of a finished study, or None before there is one."""
+    return read_json(folder / CHOICE_FILE)
+
+
+def _candidate(trial: TrialSummary, name: str, configuration: int) -> Candidate:
+    assert trial.checkpoint is not None
+    assert trial.value is not None
+    return Candidate(
+        name=name,
+        configuration=configuration,
+        repeated=trial.parent is not None,
+        seed=trial.seed,
+        values=trial.values,
+        checkpoint=trial.checkpoint,
+        search_value=trial.value,
+    )
+
+
+def _reason(number: int, groups: Mapping[int, Sequence[Judged]], means: Mapping[int, float], *, sign: float, gap: float | None) -> str:
+    runs = len(groups[number])
+    own = number_text(sign * means[number])
+    told = (
+        f"trial {number} has the best mean over {runs} runs: {own}"
+        if runs > 1
+        else f"trial {number} has the best value in the fixed evaluation: {own}"
+    )
+    others = ", ".join(f"trial {other} {number_text(sign * mean)}" for other, mean in means.items() if other != number)
+    if others:
+        told += f" (against {others})"
+    if gap is not None:
+        told += f"; with other seeds it was {number_text(abs(gap))} {'worse' if gap > 0 else 'better'} than its run in the search"
+    return told
+
+
+def _judged_data(one: Judged) -> dict[str, Any]:
+    data = asdict(one.candidate)
+    data["checkpoint"] = str(one.candidate.checkpoint)
+    data["values"] = dict(one.candidate.values)
+    return {**data, "value": one.value, "metrics": dict(one.metrics)}
