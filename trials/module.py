@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from search_spaces.errors import DataError, UnsupportedError
 from search_spaces.spec import Spec
@@ -65,16 +66,20 @@ class DepthModule(pl.LightningModule):
         self.validation: dict[str, float | None] = {}
         self.skipped_batches = 0
         self.last_finite_step: int | None = None
+        self.last_loss = math.nan  # of the last step that learned; a log line, never a metric
+        self._rate: float | None = None
         self._map_loss = map_loss(spec)
         self._scorer = Scorer(spec)
         self._loss_sum = 0.0
         self._loss_count = 0
 
+    @override
     def configure_optimizers(self) -> Any:
         """Optimiser and per-step schedule of the spec."""
         optimizer = make_optimizer(self.model, self.spec)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": make_scheduler(optimizer, self.schedule), "interval": "step"}}
 
+    @override
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
@@ -85,16 +90,11 @@ class DepthModule(pl.LightningModule):
 
         Done here and not by the Trainer, which refuses to clip for a fused optimiser even under bf16, where it is right.
         """
-        del gradient_clip_val, gradient_clip_algorithm
         if self.spec.train.clip_grad_norm > 0:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.spec.train.clip_grad_norm)
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> dict[str, Any]:
-        """Moves the tensors of a batch; paths and geometry stay as they are."""
-        del dataloader_idx
-        return {key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for key, value in batch.items()}
-
+    @override
     def on_train_start(self) -> None:
         """A resumed run follows the rate and decay of its own spec, not those stored by the run it continues."""
         optimizer, scheduler = self.trainer.optimizers[0], cast(Any, self.lr_schedulers())
@@ -106,13 +106,14 @@ class DepthModule(pl.LightningModule):
                 group["lr"] = rate * self.schedule.factor(scheduler.last_epoch, base_lr=rate)
         scheduler.base_lrs = rates
 
+    @override
     def on_train_epoch_start(self) -> None:
         """Forgets the last epoch's mean loss."""
         self._loss_sum, self._loss_count = 0.0, 0
 
+    @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of a batch; None (batch skipped and counted) when it holds nothing to learn from."""
-        del batch_idx
         loss = self._training_loss(batch)
         if loss is None:
             self.skipped_batches += 1
@@ -126,6 +127,7 @@ class DepthModule(pl.LightningModule):
             )
         self.last_finite_step = self.global_step
         self.last_loss = value
+        self._rate = self.learning_rate()
         self._loss_sum += value
         self._loss_count += 1
         return loss
@@ -157,20 +159,22 @@ class DepthModule(pl.LightningModule):
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def train_summary(self) -> dict[str, float | None]:
-        """Mean loss of the steps of this epoch (None when every batch was skipped) and the learning rate."""
+        """Mean loss of the steps of this epoch (None when every batch was skipped) and the rate of the last of them."""
         mean = self._loss_sum / self._loss_count if self._loss_count else None
-        return {"train/loss": mean, "train/lr": self.learning_rate()}
+        return {"train/loss": mean, "train/lr": self._rate}
 
+    @override
     def on_validation_epoch_start(self) -> None:
         """Starts a new pass."""
         self._scorer = Scorer(self.spec)
 
+    @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores a batch on the grid of its ground truth."""
-        del batch_idx
         prediction = to_target_grid(predict_map(self.model, batch, self.spec.family), batch["geometry"], self.spec.family)
         self._scorer.update(prediction, batch["target"], batch["valid"], batch["path"])
 
+    @override
     def on_validation_epoch_end(self) -> None:
         """Puts the numbers of the pass into `validation`; CollapseError when every map is constant."""
         scorer = self._scorer
@@ -186,6 +190,7 @@ class DepthModule(pl.LightningModule):
             )
         self.validation = {f"val/{name}": value for name, value in scorer.compute().items()}
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the running mean of the epoch, so that a resume in mid-epoch reports the same loss."""
         checkpoint[STATE_KEY] = {
@@ -195,6 +200,7 @@ class DepthModule(pl.LightningModule):
             "last_finite_step": self.last_finite_step,
         }
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores what `on_save_checkpoint` stored; a checkpoint of TAO has none of it."""
         state = checkpoint.get(STATE_KEY)

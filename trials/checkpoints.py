@@ -1,0 +1,195 @@
+"""Checkpoint files of one run: full states to continue from, and the best weights.
+
+Names follow TAO Toolkit (Apache-2.0): `model_epoch_<EEE>_step_<SSSSS>.pth` with a 0-based epoch, `dn_model_latest.pth` a
+link to the newest.  `best.pth` (ours) holds weights, spec and metrics alone.  Every file appears in one step, holds plain
+data only and is read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+from torch import Tensor
+from typing_extensions import override
+
+from models.checkpoints import read_checkpoint
+from search_spaces.errors import CheckpointError
+from trials.datamodule import Start
+
+LATEST = "dn_model_latest.pth"
+BEST = "best.pth"
+FULL_STATES = "model_epoch_*_step_*.pth"
+TRIAL_KEY = "trial"
+RECORDS = ("metrics.jsonl", "result.json", "error.log")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best epoch (1-based) by `objective` so far, with all its metrics."""
+
+    objective: str
+    value: float
+    epoch: int
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """A full state to continue from: where it stands and the best epoch before it."""
+
+    path: Path
+    start: Start
+    best: Best | None
+
+
+class AtomicFiles(CheckpointIO):
+    """Writes a checkpoint beside its place and moves it there; reads it without rebuilding objects."""
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """OSError with the path when the disk refuses."""
+        del storage_options
+        write_state(checkpoint, Path(path))
+
+    @override
+    def load_checkpoint(
+        self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The content on the CPU, plain data only, whatever the caller would allow."""
+        del map_location, weights_only
+        return _read(Path(path), mmap=False)  # the optimiser keeps these tensors
+
+    @override
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Deletes the file."""
+        Path(path).unlink(missing_ok=True)
+
+
+class CheckpointFolder:
+    """Writes the checkpoints of one run; no other process writes there.  `keep_all` False keeps the newest full state alone."""
+
+    def __init__(self, folder: Path, *, keep_all: bool) -> None:
+        self._folder = folder
+        self._keep_all = keep_all
+
+    @property
+    def latest(self) -> Path:
+        """The link to the newest full state."""
+        return self._folder / LATEST
+
+    @property
+    def best(self) -> Path:
+        """The best weights."""
+        return self._folder / BEST
+
+    def save_full(self, trainer: pl.Trainer, *, epoch: int, step: int) -> Path:
+        """Saves everything needed to continue; `epoch` is 0-based, `step` counts optimiser steps done."""
+        path = self._folder / f"model_epoch_{epoch:03d}_step_{step:05d}.pth"
+        trainer.save_checkpoint(path)
+        link = self._folder / f".{LATEST}.tmp"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path.name)
+        link.replace(self.latest)
+        if not self._keep_all:
+            for old in self._folder.glob(FULL_STATES):
+                if old.name != path.name:
+                    old.unlink(missing_ok=True)
+        return path
+
+    def save_best(self, module: pl.LightningModule, best: Best, *, spec: Mapping[str, Any], step: int) -> None:
+        """Saves the weights as they are now as the best ones; `epoch` in the file is 0-based, as Lightning has it."""
+        content = {
+            "pytorch-lightning_version": version("pytorch-lightning"),
+            "state_dict": module.state_dict(),
+            "spec": dict(spec),
+            "epoch": best.epoch - 1,
+            "global_step": step,
+            "objective": best.objective,
+            "metrics": dict(best.metrics),
+        }
+        write_state(content, self.best)
+
+    def clear(self) -> None:
+        """Removes what an earlier attempt of the same trial left."""
+        for name in (LATEST, BEST, *RECORDS):
+            (self._folder / name).unlink(missing_ok=True)
+        for old in self._folder.glob(FULL_STATES):
+            old.unlink(missing_ok=True)
+
+    def adopt_best(self, resume: Resume) -> Best | None:
+        """The best epoch before `resume`, provided that its weights are at hand; a trial continued in another folder gets a copy."""
+        if resume.best is None or self.best.is_file():
+            return resume.best
+        donor = resume.path.parent / BEST
+        if not donor.is_file():
+            return None
+        write_state(_read(donor), self.best)
+        return resume.best
+
+
+def trial_state(start: Start, best: Best | None) -> dict[str, Any]:
+    """What a full state says about the run it belongs to, as plain data."""
+    return {
+        "epochs_done": start.epoch,
+        "batches_done": start.batch,
+        "best": None if best is None else {**asdict(best), "metrics": dict(best.metrics)},
+    }
+
+
+def read_resume(path: Path, *, objective: str) -> Resume:
+    """Where the full state at `path` stands; CheckpointError when it is not one of ours.  A best by another objective is forgotten."""
+    content = _read(path)
+    state = content.get(TRIAL_KEY)
+    if not isinstance(state, Mapping) or "optimizer_states" not in content:
+        raise CheckpointError(
+            f"{path} is not a full training state of this program, so training cannot continue from it",
+            hint=f"resume from a {LATEST}; to start from its weights alone set train.pretrained_model_path",
+        )
+    best = Best(**state["best"]) if state["best"] is not None and state["best"]["objective"] == objective else None
+    return Resume(path=path.resolve(), start=Start(epoch=state["epochs_done"], batch=state["batches_done"]), best=best)
+
+
+def check_same_network(path: Path, module: pl.LightningModule) -> None:
+    """CheckpointError unless the state at `path` holds exactly the tensors of `module`."""
+    theirs: Mapping[str, Tensor] = _read(path)["state_dict"]
+    ours = module.state_dict()
+    differing = sorted(set(theirs) ^ set(ours)) or [name for name, value in ours.items() if value.shape != theirs[name].shape]
+    if differing:
+        raise CheckpointError(
+            f"{path} belongs to another network than the spec: {len(differing)} tensors differ, first {differing[0]}",
+            hint="resume with the spec that the run was started with (experiment.yaml beside the checkpoint)",
+        )
+
+
+def write_state(content: Mapping[str, Any], path: Path) -> None:
+    """Puts `content` at `path` in one step; OSError with the path when the disk refuses."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        torch.save(dict(content), temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno or errno.EIO, f"cannot write a checkpoint ({error.strerror or error})", str(path)) from error
+        if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):  # what torch makes of a full disk
+            raise OSError(errno.EIO, "cannot write a checkpoint (is the disk full?)", str(path)) from error
+        raise
+
+
+def _read(path: Path, *, mmap: bool = True) -> dict[str, Any]:
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        read_checkpoint(path)  # says what is wrong with it
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a full training state is needed")
+    return content

@@ -1,0 +1,271 @@
+"""`run_trial`: one training run from spec to result, behind trials of a search, `automl off` and `depth_net train` alike.
+
+Layout of `<folder>/train/` (names of TAO Toolkit where it has them): experiment.yaml (the resolved spec), status.json,
+metrics.jsonl, result.json, model_epoch_<EEE>_step_<SSSSS>.pth, dn_model_latest.pth, best.pth, train.log, and error.log
+after a failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from torch import nn
+
+from models.registry import build_network
+from models.weights import load_spec_weights
+from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
+from search_spaces.objective import Objective, objective_for
+from search_spaces.spec import Spec, save_spec, spec_from_dict, spec_to_dict, with_values
+from trials.callbacks import ExactResume, PeakMemory, ProgressFeed
+from trials.checkpoints import LATEST, AtomicFiles, CheckpointFolder, Resume, check_same_network, read_resume
+from trials.contract import ProgressTo, ReportTo, State, TrialResult, TrialSpec
+from trials.data import DepthDataset, build_dataset
+from trials.datamodule import Start, TrialData
+from trials.failures import Interrupted, failure_of
+from trials.interruption import StopRequest
+from trials.module import DepthModule, lightning_precision
+from trials.run_log import run_log
+from trials.seeding import actual_seed, cudnn_settings, seeded
+from trials.status import MetricsLog, StatusWriter, kpi_of, write_result
+from trials.trial_loop import Records, TrialLoop
+from trials.workers import usable_cores
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run is made of; tests put smaller things in their place."""
+
+    network: Callable[[Spec], nn.Module] = build_network
+    weights: Callable[[nn.Module, Spec], Sequence[object]] = load_spec_weights
+    dataset: Callable[[Spec, str, bool, int], DepthDataset] = lambda spec, split, training, seed: build_dataset(
+        spec, split, training=training, seed=seed
+    )
+
+
+@dataclass(kw_only=True)
+class _Outcome:
+    """What is known about a run so far, for its result whichever way it ends."""
+
+    peak: PeakMemory
+    status: StatusWriter
+    loop: TrialLoop | None = None
+    checkpoints: CheckpointFolder | None = None
+    family: str = "mono"
+    resume: Resume | None = None
+
+
+def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None, parts: Parts | None = None) -> TrialResult:
+    """Trains one segment of one trial and says how it ended; every failure of the trial is in the result, none is raised.
+
+    `report` is asked after each validation (after each epoch when there is no validation list) and may pause or stop the
+    run.  The first Ctrl-C or SIGTERM saves the state after the current step and gives INTERRUPTED.  One run at a time in a process.
+    """
+    started = time.monotonic()
+    folder = trial.folder / "train"
+    outcome = _Outcome(peak=PeakMemory(), status=StatusWriter(folder / "status.json"))
+    state, error = State.COMPLETE, None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with run_log(folder), StopRequest() as stop:
+            state = _run(trial, report, progress, parts or Parts(), stop=stop, outcome=outcome)
+    except (Interrupted, KeyboardInterrupt):
+        state = State.INTERRUPTED
+    except SystemExit as exit_:
+        # what Lightning makes of a KeyboardInterrupt
+        if not isinstance(exit_.__context__, KeyboardInterrupt):
+            raise
+        state = State.INTERRUPTED
+    except Exception as exception:  # noqa: BLE001  the worker border: whatever it was becomes a failed result
+        state, error = State.FAILED, failure_of(exception)
+        _write_traceback(folder, exception)
+    best = None if outcome.loop is None else outcome.loop.best
+    checkpoint = None if outcome.checkpoints is None or best is None or not outcome.checkpoints.best.is_file() else outcome.checkpoints.best
+    result = TrialResult(
+        number=trial.number,
+        state=state,
+        metrics={} if best is None else dict(best.metrics),
+        best_epoch=None if best is None else best.epoch,
+        checkpoint=checkpoint,
+        elapsed_s=time.monotonic() - started,
+        peak_memory_mib=outcome.peak.peak_mib,
+        error=error,
+    )
+    return _recorded(result, folder, outcome)
+
+
+def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts: Parts, *, stop: StopRequest, outcome: _Outcome) -> State:
+    """The run itself; raises whatever goes wrong."""
+    folder = trial.folder / "train"
+    outcome.status.write("STARTED", "Starting Depth Net train.")
+    seed = actual_seed(trial.seed)
+    spec = with_values(spec_from_dict(trial.spec), {"train.num_epochs": trial.max_epochs, "train.seed": seed})
+    outcome.family = spec.family
+    objective = objective_for(spec.family, trial.objective, relative=spec.is_relative)
+    _check(spec, objective)
+    dry = spec.train.is_dry_run
+    checkpoints = CheckpointFolder(folder, keep_all=not trial.study)
+    resume = _resume(trial, spec, folder, objective)
+    if resume is None and trial.study:
+        checkpoints.clear()
+    outcome.resume, outcome.checkpoints = resume, None if dry else checkpoints
+    save_spec(spec, folder / "experiment.yaml")
+    with seeded(seed), cudnn_settings(spec):
+        _limit_threads()
+        data = _data(spec, parts, seed=seed, start=Start() if resume is None else resume.start)
+        network = parts.network(spec)
+        for loaded in [] if resume is not None else parts.weights(network, spec):
+            logger.info("%s", loaded)
+        epochs = 1 if dry else trial.max_epochs
+        module = DepthModule(network, spec, total_steps=epochs * data.steps_per_epoch)
+        records = Records(status=outcome.status, metrics=MetricsLog(folder / "metrics.jsonl"), checkpoints=outcome.checkpoints)
+        loop = TrialLoop(trial, spec, objective=objective, report=report, records=records, stop=stop, spec_data=spec_to_dict(spec))
+        outcome.loop = loop
+        if resume is not None:
+            _continue(resume, module, loop, records)
+            if resume.start.epoch >= epochs:
+                return State.COMPLETE
+        trainer = _trainer(spec, folder, epochs=epochs, validates=data.validates)
+        trainer.callbacks.extend([ExactResume(), outcome.peak, *_feed(trial, progress, module), loop])  # type: ignore[attr-defined]
+        outcome.status.write("STARTED", "Starting Training Loop.")
+        trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else resume.path, weights_only=True)
+        return loop.state
+
+
+def _check(spec: Spec, objective: Objective) -> None:
+    """Refuses what this release or this machine cannot do, before anything is read."""
+    if spec.train.num_gpus > 1 or spec.train.num_nodes > 1:
+        raise UnsupportedError(
+            f"trials on more than one GPU are not in this release, but train.num_gpus is {spec.train.num_gpus} "
+            f"and train.num_nodes is {spec.train.num_nodes}",
+            hint="set both to 1; a search uses several GPUs by running several trials",
+        )
+    if not spec.dataset.val_dataset.data_sources and not objective.metric.startswith("train/"):
+        raise SpecError(
+            f"the objective is {objective.metric}, but dataset.val_dataset.data_sources is empty",
+            hint="give a validation list, or use train/loss as the objective (a proxy: it does not see overfitting)",
+        )
+
+
+def _resume(trial: TrialSpec, spec: Spec, folder: Path, objective: Objective) -> Resume | None:
+    """The state to continue from, if any: the trial's own, the spec's, or the folder's as `train.resume` says."""
+    if trial.resume_from is not None:
+        return read_resume(trial.resume_from, objective=objective.metric)
+    if trial.study:
+        return None
+    if spec.train.resume_training_checkpoint_path:
+        return read_resume(Path(spec.train.resume_training_checkpoint_path), objective=objective.metric)
+    latest = folder / LATEST
+    match spec.train.resume, latest.exists():
+        case "never", True:
+            raise SpecError(
+                f"{folder} already holds a run, and train.resume is never",
+                hint="continue it with train.resume=auto, or choose another results_dir",
+            )
+        case "must", False:
+            raise CheckpointError(f"train.resume is must, but {latest} does not exist", hint="train.resume=auto starts anew in that case")
+        case _, True:
+            return read_resume(latest, objective=objective.metric)
+    return None
+
+
+def _continue(resume: Resume, module: DepthModule, loop: TrialLoop, records: Records) -> None:
+    """Makes loop and records stand where `resume` does."""
+    check_same_network(resume.path, module)
+    loop.resumed(resume)
+    records.metrics.cut_after(resume.start.epoch)
+    records.status.write("RUNNING", f"Resuming training from checkpoint: {resume.path}")
+    logger.info("resuming %s after %d epochs and %d batches", resume.path, resume.start.epoch, resume.start.batch)
+
+
+def _data(spec: Spec, parts: Parts, *, seed: int, start: Start) -> TrialData:
+    train = parts.dataset(spec, "train", True, seed)
+    validation = parts.dataset(spec, "val", False, seed) if spec.dataset.val_dataset.data_sources else None
+    return TrialData(train, validation, spec, seed=seed, start=start)
+
+
+def _limit_threads() -> None:
+    """No more threads than cores that this process may use: torch counts those of the whole machine."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+
+
+def _trainer(spec: Spec, folder: Path, *, epochs: int, validates: bool) -> pl.Trainer:
+    """A silent Trainer on one device that keeps no logs or checkpoints of its own."""
+    cuda = torch.cuda.is_available() and spec.train.num_gpus > 0
+    gpu = spec.train.gpu_ids[0] if spec.train.gpu_ids else 0
+    if cuda and gpu >= torch.cuda.device_count():
+        raise SpecError(f"train.gpu_ids names GPU {gpu}, but only {torch.cuda.device_count()} are visible", hint="GPUs count from 0")
+    return pl.Trainer(
+        accelerator="gpu" if cuda else "cpu",
+        devices=[gpu] if cuda else 1,
+        precision=lightning_precision(spec, cuda=cuda),  # type: ignore[arg-type]
+        max_epochs=epochs,
+        check_val_every_n_epoch=spec.train.validation_interval,
+        limit_train_batches=1 if spec.train.is_dry_run else None,
+        limit_val_batches=(1 if spec.train.is_dry_run else 1.0) if validates else 0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,  # it would draw random numbers and so break exact resume
+        use_distributed_sampler=False,
+        benchmark=spec.train.cudnn.benchmark,
+        # without it Lightning would guess a cluster from the variables of a SLURM job
+        plugins=[AtomicFiles(), LightningEnvironment()],
+        default_root_dir=folder,
+    )
+
+
+def _feed(trial: TrialSpec, progress: ProgressTo | None, module: DepthModule) -> list[pl.Callback]:
+    if progress is None:
+        return []
+    return [ProgressFeed(progress, number=trial.number, max_epochs=trial.max_epochs, total_steps=module.schedule.total_steps)]
+
+
+def _recorded(result: TrialResult, folder: Path, outcome: _Outcome) -> TrialResult:
+    """Writes the last status line and result.json; a disk that refuses turns the result into a failure of the machine."""
+    try:
+        _write_end(result, outcome)
+        write_result(folder / "result.json", result)
+    except OSError as exception:
+        if result.error is None:
+            return replace(result, state=State.FAILED, error=failure_of(exception))
+    return result
+
+
+def _write_end(result: TrialResult, outcome: _Outcome) -> None:
+    status, kpi = outcome.status, kpi_of(result.metrics, outcome.family) or None
+    match result.state:
+        case State.FAILED:
+            assert result.error is not None
+            status.failure(result.error)
+        case State.INTERRUPTED:
+            status.write("FAILURE", "User/System interruption: training was interrupted; it can be resumed.")
+        case State.PAUSED:
+            status.write("RUNNING", "Training paused; it can be resumed.", kpi=kpi)
+        case State.STOPPED:
+            status.write("SUCCESS", "Training stopped early by the search.", kpi=kpi)
+        case State.COMPLETE:
+            status.write("RUNNING", "Training loop complete.")
+            status.write("SUCCESS", "Train finished successfully.", kpi=kpi)
+
+
+def _write_traceback(folder: Path, exception: Exception) -> None:
+    """error.log with the whole traceback, where the disk still takes it: the result carries the reason either way."""
+    text = "".join(traceback.format_exception(exception))
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context((folder / "error.log").open("w", encoding="utf-8"))
+            file.write(text)
+        except OSError:
+            logger.warning("error.log could not be written")

@@ -1,0 +1,174 @@
+"""What happens between the steps of a run: reports, decisions, checkpoints, records.
+
+At the end of an epoch the order is: best weights, records, report, full state.  A kill anywhere in between loses nothing:
+the epoch is then trained and reported again, with the same numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from typing_extensions import override
+
+from search_spaces.objective import Objective
+from search_spaces.spec import Spec
+from trials.checkpoints import TRIAL_KEY, Best, CheckpointFolder, Resume, trial_state
+from trials.contract import Decision, Report, ReportTo, State, TrialSpec
+from trials.datamodule import Start, TrialData
+from trials.failures import Interrupted
+from trials.interruption import StopRequest
+from trials.module import DepthModule
+from trials.status import MetricsLog, StatusWriter, finite, kpi_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Where a run writes; `checkpoints` is None for a dry run, which leaves none."""
+
+    status: StatusWriter
+    metrics: MetricsLog
+    checkpoints: CheckpointFolder | None
+
+
+class TrialLoop(pl.Callback):
+    """Drives one segment of one trial; `state` and `best` are its outcome once `fit` has returned or raised."""
+
+    def __init__(
+        self,
+        trial: TrialSpec,
+        spec: Spec,
+        *,
+        objective: Objective,
+        report: ReportTo,
+        records: Records,
+        stop: StopRequest,
+        spec_data: Mapping[str, Any],
+    ) -> None:
+        self.state = State.COMPLETE
+        self.best: Best | None = None
+        self.last_metrics: Mapping[str, float | None] = {}
+        self._trial = trial
+        self._train = spec.train
+        self._family = spec.family
+        self._objective = objective
+        self._report = report
+        self._records = records
+        self._stop = stop
+        self._spec_data = spec_data
+        self._position = Start()
+        self._started = self._epoch_started = time.monotonic()
+        self._due = False
+
+    def resumed(self, resume: Resume) -> None:
+        """Takes over what an earlier segment left."""
+        checkpoints = self._records.checkpoints
+        self.best = resume.best if checkpoints is None else checkpoints.adopt_best(resume)
+        self._position = resume.start
+
+    @override
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds spec, position and best epoch."""
+        checkpoint["spec"] = dict(self._spec_data)
+        checkpoint[TRIAL_KEY] = trial_state(self._position, self.best)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clocks."""
+        self._epoch_started = time.monotonic()
+        self._validate_last_epoch(trainer)
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tells the data which epoch it is."""
+        self._epoch_started = time.monotonic()
+        _data(trainer).set_epoch(trainer.current_epoch)
+        _module(pl_module).validation = {}
+        self._validate_last_epoch(trainer)
+
+    def _validate_last_epoch(self, trainer: pl.Trainer) -> None:
+        # Lightning validates multiples of the interval only, and would end a run of 10 epochs at interval 3 with epoch 9
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Saves by steps and honours a stop request; the last batch of an epoch leaves both to the end of the epoch."""
+        step, done = trainer.global_step, batch_idx + 1
+        if step % self._train.log_every_n_steps == 0:
+            logger.info("epoch %d step %d loss %.6g", trainer.current_epoch + 1, step, _module(pl_module).last_loss)
+        by_step = self._train.checkpoint_interval_unit == "step" and step % self._train.checkpoint_interval == 0
+        self._due = self._due or by_step
+        if done == trainer.num_training_batches:
+            return
+        if self._due or self._stop_requested(trainer):
+            self._save(trainer, Start(epoch=trainer.current_epoch, batch=done))
+        if self._stop_requested(trainer):
+            raise Interrupted(f"stopped in epoch {trainer.current_epoch + 1}, step {step}")
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reports, saves, and ends the segment where the study says so."""
+        module, epoch = _module(pl_module), trainer.current_epoch + 1
+        metrics = finite(module.train_summary() | module.validation)
+        validated = bool(module.validation) or not _data(trainer).validates
+        decision = Decision.CONTINUE
+        self._write_status(module, metrics, epoch=epoch)
+        if validated:
+            decision = self._reported(module, metrics, epoch=epoch)
+        last = epoch == trainer.max_epochs
+        by_epoch = self._train.checkpoint_interval_unit == "epoch" and epoch % self._train.checkpoint_interval == 0
+        if last or by_epoch or self._due or decision is not Decision.CONTINUE or self._stop_requested(trainer):
+            self._save(trainer, Start(epoch=epoch))
+        if last:
+            return
+        if decision is not Decision.CONTINUE:
+            self.state = State.PAUSED if decision is Decision.PAUSE else State.STOPPED
+            trainer.should_stop = True
+        elif self._stop_requested(trainer):
+            raise Interrupted(f"stopped after epoch {epoch}")
+
+    def _reported(self, module: DepthModule, metrics: Mapping[str, float | None], *, epoch: int) -> Decision:
+        step = module.global_step
+        value = metrics.get(self._objective.metric)
+        if value is not None and (self.best is None or self._objective.better(value, self.best.value)):
+            self.best = Best(objective=self._objective.metric, value=value, epoch=epoch, metrics=metrics)
+            if self._records.checkpoints is not None:
+                self._records.checkpoints.save_best(module, self.best, spec=self._spec_data, step=step)
+        self.last_metrics = metrics
+        report = Report(number=self._trial.number, epoch=epoch, step=step, metrics=metrics, elapsed_s=time.monotonic() - self._started)
+        self._records.metrics.append(report)
+        return self._report(report)
+
+    def _write_status(self, module: DepthModule, metrics: Mapping[str, float | None], *, epoch: int) -> None:
+        status = self._records.status
+        if module.validation:
+            status.write("RUNNING", "Eval metrics generated.", kpi=kpi_of(metrics, self._family))
+        status.epoch(done=epoch, max_epochs=self._trial.max_epochs, epoch_s=time.monotonic() - self._epoch_started)
+        status.write("RUNNING", "Train metrics generated.", kpi={"train_loss": metrics["train/loss"]})
+        logger.info("epoch %d %s", epoch, " ".join(f"{name}={value}" for name, value in metrics.items()))
+
+    def _stop_requested(self, trainer: pl.Trainer) -> bool:
+        return self._stop.requested or trainer.received_sigterm
+
+    def _save(self, trainer: pl.Trainer, position: Start) -> None:
+        self._position, self._due = position, False
+        if self._records.checkpoints is not None:
+            self._records.checkpoints.save_full(trainer, epoch=trainer.current_epoch, step=trainer.global_step)
+
+
+def _module(module: pl.LightningModule) -> DepthModule:
+    assert isinstance(module, DepthModule)
+    return module
+
+
+def _data(trainer: pl.Trainer) -> TrialData:
+    data: object = trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+    assert isinstance(data, TrialData)
+    return data
