@@ -191,6 +191,8 @@ class _Review:
         own = get_value(self.spec, key)
         if info.rule.off is not None and own == info.rule.off:
             return f"switched off in the spec ({own:g})"
+        if key == f"{OPTIM}.optimizer" and self.spec.family == "mono":
+            return "mono networks train with AdamW alone"
         if key == "train.clip_grad_norm" and own == 0:
             return "switched off in the spec (0)"
         augmentation = self.spec.dataset.train_dataset.augmentation

@@ -15,7 +15,7 @@ STRIDES = {"stereo": 32, "mono": 14}
 
 def check_rules(spec: Spec, places: Places) -> None:
     """Raise SpecError for the first rule between keys that `spec` breaks."""
-    for rule in (_pairing, _crops, _stereo_network, _mono_depths, _precision, _intervals, _ranges):
+    for rule in (_pairing, _crops, _stereo_network, _mono_depths, _precision, _optimizer, _intervals, _ranges, _batch_profile):
         rule(spec, _Fail(places))
 
 
@@ -143,6 +143,26 @@ def _precision(spec: Spec, fail: Fail) -> None:
             "train.precision",
             "train.precision bf16 is not supported for FoundationStereo",
             "use fp32, or fp16 on a GPU with model.mixed_precision=true",
+        )
+
+
+def _optimizer(spec: Spec, fail: Fail) -> None:
+    if spec.family == "mono" and spec.train.optim.optimizer == "SGD":
+        fail(
+            "train.optim.optimizer",
+            f"train.optim.optimizer SGD is for FoundationStereo, but model.model_type is {spec.model.model_type}",
+            "use train.optim.optimizer=AdamW: transformers do not fine-tune with SGD",
+        )
+
+
+def _batch_profile(spec: Spec, fail: Fail) -> None:
+    profile = spec.gen_trt_engine.tensorrt
+    sizes = (profile.min_batch_size, profile.opt_batch_size, profile.max_batch_size)
+    if list(sizes) != sorted(sizes):
+        fail(
+            "gen_trt_engine.tensorrt",
+            f"min_batch_size <= opt_batch_size <= max_batch_size must hold in gen_trt_engine.tensorrt, but they are {sizes}",
+            "for example 1, 1, 4",
         )
 
 

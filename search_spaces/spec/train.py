@@ -15,7 +15,7 @@ NO_IMAGES = "training writes numbers; pictures come from depth_net inference"
 class Optim:
     """Optimiser and learning-rate schedule.  A schedule advances every optimiser step, after a linear warm-up."""
 
-    optimizer: str = key("AdamW", "the optimiser", options=("AdamW", "SGD"))
+    optimizer: str = key("AdamW", "the optimiser; SGD for stereo alone", options=("AdamW", "SGD"))
     monitor_name: str = key(
         "val_loss",
         "metric a plateau schedule would watch",
@@ -26,7 +26,7 @@ class Optim:
     lr: float = key(
         1e-4, "learning rate; the head of mono networks takes 10 times as much", low=1e-6, high=1e-2, above=0.0, automl=True, log=True
     )
-    momentum: float = key(0.9, "momentum of SGD", low=0.0, high=1.0, above=0.0, automl=True, when=(OPTIMIZER, ("SGD",)))
+    momentum: float = key(0.9, "momentum of SGD", acts=Acts.STEREO, low=0.0, high=1.0, above=0.0, automl=True, when=(OPTIMIZER, ("SGD",)))
     weight_decay: float = key(1e-4, "weight decay; 0 switches it off", low=1e-6, high=1e-2, above=0.0, off=0.0, automl=True, log=True)
     lr_scheduler: str = key("MultiStepLR", "how the learning rate falls", options=SCHEDULERS, aliases={"MultiStep": "MultiStepLR"})
     lr_steps: tuple[int, ...] = key(
@@ -96,9 +96,11 @@ class Train:
     is_dry_run: bool = key(False, "one batch of training and validation, no checkpoint", acts=Acts.RUNNING)
     optim: Optim = field(default_factory=Optim)
     precision: str = key("fp32", "arithmetic; bf16 for mono alone", options=("bf16", "fp32", "fp16"))
-    distributed_strategy: str = key("ddp", "how several GPUs share the work", options=("ddp", "fsdp"), acts=Acts.RUNNING)
+    distributed_strategy: str = key(
+        "ddp", "how several GPUs share the work", options=("ddp", "fsdp"), acts=Acts.INERT, why="a run takes one GPU in this release"
+    )
     activation_checkpoint: bool = key(
-        False, "recompute activations to save memory", acts=Acts.INERT, why="no network recomputes activations yet"
+        False, "compute the refinement steps again in the backward pass: less memory, more time", acts=Acts.RUNNING, stereo_only=True
     )
     inference_tile: bool = key(False, "tiled inference", acts=Acts.INERT, why="images are taken whole")
     tile_wtype: str = key("gaussian", "weights of tiles", acts=Acts.INERT, why="images are taken whole")

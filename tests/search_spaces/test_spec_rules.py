@@ -32,6 +32,7 @@ def mono(*overrides: str) -> Spec:
         ("model.n_downsample=1", "must be 2, but is 1", "leave it out"),
         ("train.precision=bf16", "bf16 is not supported", "fp32"),
         ("dataset.dataset_name=MonoDataset", "needs dataset.dataset_name StereoDataset", "leave dataset.dataset_name out"),
+        ("gen_trt_engine.tensorrt.min_batch_size=2", "(2, 1, 1)", "1, 1, 4"),
         ("train.checkpoint_interval=11", "11 > 10", "at most 10"),
         ("train.validation_interval=11", "11 > 10", "at most 10"),
         ("train.optim.lr_steps=[20,10]", "must rise", "[10, 20]"),
@@ -51,6 +52,7 @@ def test_stereo_rules(override: str, words: str, hint: str) -> None:
     [
         (f"{CROP}=[128,128]", "multiples of 14 for RelativeDepthAnything"),
         ("dataset.max_depth=10", "is for metric models"),
+        ("train.optim.optimizer=SGD", "SGD is for FoundationStereo"),
         ("dataset.dataset_name=StereoDataset", "needs dataset.dataset_name MonoDataset"),
     ],
 )
