@@ -1,0 +1,133 @@
+"""The check of data sources before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search_spaces.errors import DataError
+from search_spaces.spec import Spec
+from tests.trials.data.build import mono_spec, stereo_spec, write_pair
+from trials.data.decoders import write_pfm, write_png
+from trials.data.preflight import SourceReport, preflight, spread
+from trials.data.sample import SampleSet
+
+
+def only(spec: Spec, split: str = "val") -> SourceReport:
+    (report,) = preflight(spec, [split])
+    return report
+
+
+def depth_list(folder: Path, values: list[int], size: tuple[int, int] = (60, 90)) -> Path:
+    depth = np.resize(np.array(values, np.uint16), size)
+    write_png(folder / "i.png", np.zeros((*size, 3), np.uint8))
+    write_png(folder / "d.png", depth)
+    (folder / "list.txt").write_text("i.png d.png\n")
+    return folder / "list.txt"
+
+
+def test_a_good_source_is_described(scenes: SampleSet) -> None:
+    report = only(stereo_spec(scenes.list_file("stereo", "train")), "train")
+    assert (report.rows, report.checked, report.sizes, report.unit) == (3, 3, ((96, 128),), "px")
+    assert report.valid_share == 1.0
+    assert report.values is not None
+    assert 0 < report.values.low < report.values.median < report.values.high < 32
+    assert report.warnings == ()
+    assert "3 samples; 128x96;" in report.describe()
+    assert "(the list's own folder)" in report.describe()
+
+
+def test_a_true_disparity_explains_the_views(scenes: SampleSet) -> None:
+    before, after = only(stereo_spec(scenes.list_file("nocc", "train"))).warp_grey or (0.0, 0.0)
+    assert after < 0.2 * before
+
+
+def test_swapped_views_are_noticed(scenes: SampleSet, tmp_path: Path) -> None:
+    lines = [line.split() for line in scenes.list_file("stereo", "train").read_text().splitlines()]
+    (tmp_path / "list.txt").write_text("\n".join(f"{right} {left} {disparity}" for left, right, disparity in lines))
+    report = only(stereo_spec(tmp_path / "list.txt", source={"data_root": str(scenes.folder)}))
+    assert any("left and right swapped" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(("values", "scale"), [([801, 1772, 3493], 1000), ([3619, 6986, 16014], 5000)])
+def test_raw_png_as_metres_is_refused_with_the_scale_that_fits(tmp_path: Path, values: list[int], scale: int) -> None:
+    with pytest.raises(DataError, match=rf"observed: values {values[0]} to {values[2]}") as error:
+        only(mono_spec(depth_list(tmp_path, values), "MetricMonoDataset"))
+    assert f"set dataset.val_dataset.data_sources[0].depth_scale={scale} (" in str(error.value.hint)
+
+
+def test_the_scale_mends_it(tmp_path: Path) -> None:
+    report = only(mono_spec(depth_list(tmp_path, [801, 1772, 3493]), "MetricMonoDataset", source={"depth_scale": 1000.0}))
+    assert report.values is not None
+    assert (report.values.low, report.values.high, report.unit) == (pytest.approx(0.801), pytest.approx(3.493), "m")
+    assert report.warnings == ()
+
+
+def test_raw_png_within_a_wide_range_is_a_warning(tmp_path: Path) -> None:
+    report = only(mono_spec(depth_list(tmp_path, [801, 1772, 3493]), "MetricMonoDataset", dataset__max_depth=10000.0))
+    assert any("are read as metres" in warning for warning in report.warnings)
+
+
+def test_data_beyond_max_depth_is_a_warning(tmp_path: Path) -> None:
+    spec = mono_spec(depth_list(tmp_path, [5000, 15000]), "MetricMonoDataset", source={"depth_scale": 1000.0})
+    assert any("50.0% of the ground truth is beyond dataset.max_depth = 10" in warning for warning in only(spec).warnings)
+
+
+def test_raw_depth_as_relative_target_is_a_warning(tmp_path: Path) -> None:
+    report = only(mono_spec(depth_list(tmp_path, [801, 900]), "RelativeMonoDataset", relative=True))
+    assert any("looks like raw depth" in warning for warning in report.warnings)
+
+
+def test_ground_truth_without_values_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no value at all"):
+        only(mono_spec(depth_list(tmp_path, [0]), "NYUDV2"))
+
+
+def test_disparity_out_of_range_is_refused(tmp_path: Path) -> None:
+    file = write_pair(tmp_path)
+    write_pfm(tmp_path / "disparity.pfm", np.full((80, 120), 300, np.float32))
+    with pytest.raises(DataError, match=r"0\.00% .* \(0 < value < 64 px\)") as error:
+        only(stereo_spec(file))
+    assert "dataset.max_disparity" in str(error.value.hint)
+
+
+def test_a_grey_disparity_png_is_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    write_png(tmp_path / "d.png", np.full((80, 120), 75, np.uint8))
+    (tmp_path / "list.txt").write_text("left.png right.png d.png\n")
+    with pytest.raises(DataError, match=r"8-bit grey PNG with values 75 to 75.*list.txt:1"):
+        only(stereo_spec(tmp_path / "list.txt"))
+
+
+def test_disparity_of_another_size_is_refused(tmp_path: Path) -> None:
+    file = write_pair(tmp_path)
+    write_pfm(tmp_path / "disparity.pfm", np.full((40, 60), 5, np.float32))
+    with pytest.raises(DataError, match=r"disparity and image differ in size: 60x40 .* 120x80"):
+        only(stereo_spec(file))
+
+
+def test_an_image_smaller_than_the_crop_is_a_warning(tmp_path: Path) -> None:
+    report = only(stereo_spec(write_pair(tmp_path, height=40, width=120)), "train")
+    assert "1 of 1 images are smaller than crop_size 96x64 (width x height) and will be padded" in report.warnings
+
+
+def test_fewer_samples_than_a_batch_are_refused(scenes: SampleSet) -> None:
+    spec = stereo_spec(scenes.list_file("stereo", "train"), dataset__train_dataset__batch_size=4)
+    with pytest.raises(DataError, match=r"dataset size \(3\) is smaller than the total batch size \(4\).*stereo_train.txt"):
+        only(spec, "train")
+
+
+def test_images_in_two_splits_are_a_warning(scenes: SampleSet) -> None:
+    _, val = preflight(stereo_spec(scenes.list_file("stereo", "train")), ["train", "val"])
+    assert "3 of 3 images are also in train: val figures will be too good" in val.warnings
+
+
+def test_an_unknown_class_names_its_source(scenes: SampleSet) -> None:
+    with pytest.raises(DataError, match=r"dataset\.val_dataset\.data_sources\[0\]: unknown dataset_name Middlebry"):
+        only(stereo_spec(scenes.list_file("stereo", "train"), "Middlebry"))
+
+
+def test_long_lists_are_sampled_evenly() -> None:
+    assert spread(list(range(101)), 5) == [0, 25, 50, 75, 100]  # type: ignore[arg-type, comparison-overlap]
