@@ -13,7 +13,7 @@ from typing import Any
 
 from search_spaces.errors import SkillError, SpecError
 from search_spaces.schema import SCHEMA_FILE
-from search_spaces.skill import Skill, read_skill
+from search_spaces.skill import Skill, read_skill, read_yaml
 from search_spaces.spec import Acts, FieldInfo, all_fields, load_spec, spec_to_dict
 from search_spaces.spec.tree import unknown_key
 
@@ -82,9 +82,7 @@ def manifest(skill: Skill, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_overlay(path: Path) -> dict[str, dict[str, Any]]:
     """What a skill's space.yaml says, by dotted key; `searched` is `default` or `on request`.  SkillError for a wrong entry."""
-    import yaml
-
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = read_yaml(path)
     overlay: dict[str, dict[str, Any]] = {}
     for group, searched in (("default", "default"), ("on_request", "on request")):
         for key, entry in (data.get(group) or {}).items():

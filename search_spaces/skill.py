@@ -49,7 +49,7 @@ class Skill:
 
     def template(self, action: str = "train") -> dict[str, Any]:
         """The spec template of an action; SkillError when it is missing or not YAML."""
-        return _read_yaml(self.root / "references" / f"spec_template_{action}.yaml")
+        return read_yaml(self.root / "references" / f"spec_template_{action}.yaml")
 
     def schema(self) -> TrainSchema:
         """The train schema; SkillError when it is missing or broken."""
@@ -99,7 +99,7 @@ def find_skill(name_or_folder: str | Path) -> Skill:
 
 def read_skill(root: Path) -> Skill:
     """The skill in a folder; SkillError when its skill_info.yaml is missing, broken or incomplete."""
-    info = _read_yaml(root / INFO_FILE)
+    info = read_yaml(root / INFO_FILE)
     for name in ("name", "network_arch"):
         if not isinstance(info.get(name), str):
             raise SkillError(f"{root / INFO_FILE} has no {name}", hint="a skill names itself and its network_arch")
@@ -120,7 +120,7 @@ def _action(entry: Mapping[str, Any]) -> Action:
     return Action(command=str(entry.get("command", "")), inputs=entry.get("inputs") or {}, outputs=entry.get("outputs") or {})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping in which 1e-4 is a number, as OmegaConf reads it."""
     from omegaconf import DictConfig, OmegaConf
     from yaml import YAMLError

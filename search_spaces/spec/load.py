@@ -216,9 +216,8 @@ def _default_at(dotted: str) -> Any:
 
 
 def _finish(tree: dict[str, Any], given: set[str], places: Places, template: set[str] | frozenset[str]) -> LoadedSpec:
-    """Complete, build and check; `template` keys count as set, except where the user set only one of a pair."""
-    pair = {"dataset.max_disparity", "model.max_disparity"}
-    known = given | (template - pair)
+    """Complete, build and check.  `template` keys count as set, except those that follow what the user set."""
+    known = given | (template - {"dataset.max_disparity", "model.max_disparity", "dataset.dataset_name"})
     assumed = complete(tree, known)
     spec = build(Spec, tree, places)
     check_rules(spec, places)

@@ -106,8 +106,9 @@ def _nearest_key(dotted: str) -> str | None:
     return siblings[close] if close else nearest(dotted, known)
 
 
-def _shared_parts(name: str, head: str) -> tuple[int, int]:
-    """How much of `name`'s path agrees with `head`; among equals the shallower key wins."""
+def _shared_parts(name: str, head: str) -> tuple[int, bool, int]:
+    """How much of `name`'s path agrees with `head`; among equals what acts on training wins, then the shallower key."""
     ours, theirs = name.split(".")[:-1], head.split(".") if head else []
     shared = sum(1 for part in theirs if part in ours)
-    return shared, -len(ours)
+    info = all_fields().get(name)
+    return shared, info is not None and info.acts in (Acts.TRAINING, Acts.STEREO, Acts.MONO), -len(ours)

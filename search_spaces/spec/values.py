@@ -107,6 +107,8 @@ def _scalar(dotted: str, value: Any, target: type, rule: Key, places: Places) ->
 
 def _typed(value: Any, target: type) -> Any:
     """`value` as `target`, or None when it is something else.  True is no number; 2.0 is a whole one."""
+    if target is bool and isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())  # TAO's templates quote some switches
     if target is bool or isinstance(value, bool):
         return value if isinstance(value, bool) and target is bool else None
     if target is float and isinstance(value, int | float):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from search_spaces.errors import SpecError
@@ -124,6 +128,21 @@ def test_names_that_cannot_be_searched(name: str, words: str) -> None:
 def test_skill_and_spec_must_be_of_one_family() -> None:
     with pytest.raises(SpecError, match=r"skill depth_net_stereo is for stereo networks, but model\.model_type is MetricDepthAnything"):
         find_skill("depth_net_stereo").review(load_spec(None))
+
+
+def test_foreign_schema_without_our_overlay_is_searched_by_what_acts(tmp_path: Path) -> None:
+    own = find_skill("depth_net_stereo")
+    shutil.copytree(own.root, tmp_path / "foreign")
+    path = tmp_path / "foreign" / "schemas" / "train.schema.json"
+    schema = json.loads(path.read_text(), object_hook=lambda node: {name: value for name, value in node.items() if name != "x_automl"})
+    schema["properties"]["automl_disabled_parameters"] = ["train"]
+    path.write_text(json.dumps(schema))
+    foreign = find_skill(tmp_path / "foreign")
+    result = foreign.review(load_spec(None, template=foreign.template()))
+    searched = {*BLUR, "hshift_prob", "crop_min_valid_disp_ratio", "lr", "weight_decay", "lr_decay", "corr_radius"}
+    assert {key.rsplit(".", 1)[-1] for key in keys(result)} == searched
+    assert result.space.parameter("train.optim.lr").log
+    assert len(keys(result)) + len(result.dropped) == 45
 
 
 def test_baseline_is_a_legal_point_of_the_space() -> None:

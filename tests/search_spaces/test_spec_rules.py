@@ -76,6 +76,11 @@ def test_dataset_name_follows_the_model() -> None:
     assert (stereo().dataset.dataset_name, mono().dataset.dataset_name) == ("StereoDataset", "MonoDataset")
 
 
+def test_model_of_the_user_beats_the_data_family_of_a_template() -> None:
+    template = {"dataset": {"dataset_name": "StereoDataset"}}
+    assert load_spec(None, ["model.model_type=MetricDepthAnything"], template=template).dataset.dataset_name == "MonoDataset"
+
+
 def test_one_disparity_follows_the_other() -> None:
     assert stereo("model.max_disparity=192").dataset.max_disparity == 192
     assert stereo("dataset.max_disparity=100").model.max_disparity == 128

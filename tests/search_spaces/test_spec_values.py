@@ -89,6 +89,8 @@ def test_options_take_any_case_and_the_alias_of_the_schema() -> None:
         ("model.max_disp", "model.max_disparity"),
         ("train.optim.wieght_decay", "train.optim.weight_decay"),
         ("modle", "model"),
+        ("batch_size", "dataset.train_dataset.batch_size"),
+        ("optim", "train.optim"),
     ],
 )
 def test_unknown_key_names_the_nearest(wrong: str, right: str) -> None:
@@ -122,6 +124,11 @@ def test_empty_entry_of_a_template_is_no_source() -> None:
 )
 def test_wrong_sources_are_refused(entry: Any, words: str) -> None:
     assert words in problem({"dataset": {"val_dataset": {"data_sources": [entry]}}}).message
+
+
+def test_quoted_switches_of_templates_are_read() -> None:
+    data = {"dataset": {"train_dataset": {"augmentation": {"do_flip": "False"}}}}
+    assert spec_from_dict(data).dataset.train_dataset.augmentation.do_flip is False
 
 
 def test_empty_text_is_unset() -> None:
