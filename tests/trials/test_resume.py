@@ -1,0 +1,199 @@
+"""A run that is interrupted and continued ends with the same bits as one that is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trials.small import Recorder, SmallMono, SmallStereo, mono_spec, parts, stereo_spec, trial
+from tests.trials.test_run import Interrupting
+from trials.contract import Cause, Decision, Report, State, always_continue
+from trials.data.sample import SampleSet
+from trials.run import run_trial
+
+LATEST = "train/dn_model_latest.pth"
+
+
+def tensors(value: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor of nested plain data by its path."""
+    if isinstance(value, Tensor):
+        return {prefix: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {name: tensor for key, inner in items for name, tensor in tensors(inner, f"{prefix}/{key}").items()}
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    """Weights, optimiser and random state of the newest full state."""
+    content = torch.load(folder / LATEST, weights_only=True)
+    return tensors({key: content[key] for key in ("state_dict", "optimizer_states", "rng")})
+
+
+def assert_same_bits(first: Path, second: Path) -> None:
+    ours, theirs = state(first), state(second)
+    assert set(ours) == set(theirs)
+    assert [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])] == []
+
+
+@pytest.fixture(scope="module")
+def whole(scenes: SampleSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Report]]:
+    """Four epochs in one go."""
+    folder, recorder = tmp_path_factory.mktemp("whole"), Recorder()
+    assert run_trial(trial(folder, stereo_spec(scenes), epochs=4), recorder, parts=parts()).state is State.COMPLETE
+    return folder, recorder.reports
+
+
+def test_two_segments_equal_one(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    spec = stereo_spec(scenes)
+    first = run_trial(trial(tmp_path, spec, epochs=4), Recorder(Decision.CONTINUE, Decision.PAUSE), parts=parts())
+    assert first.state is State.PAUSED
+    recorder = Recorder()
+    second = run_trial(trial(tmp_path, spec, epochs=4, resume_from=tmp_path / LATEST), recorder, parts=parts())
+    assert second.state is State.COMPLETE, second.error
+    assert_same_bits(tmp_path, whole[0])
+    assert [report.metrics for report in recorder.reports] == [report.metrics for report in whole[1][2:]]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours runs after it."""
+
+
+def test_a_kill_during_a_report_costs_that_epoch_alone(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    def report(sent: Report) -> Decision:
+        if sent.epoch == 3:
+            raise Killed
+        return Decision.CONTINUE
+
+    with pytest.raises(Killed):
+        run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4), report, parts=parts())
+    recorder = Recorder()
+    run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4, resume_from=tmp_path / LATEST), recorder, parts=parts())
+    assert_same_bits(tmp_path, whole[0])
+    assert [report.epoch for report in recorder.reports] == [3, 4]
+    epochs = [json.loads(line)["epoch"] for line in (tmp_path / "train" / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3, 4]
+
+
+def test_ctrl_c_in_mid_epoch_continues_with_the_next_batch(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    spec = stereo_spec(scenes, resume="auto")
+    assert run_trial(trial(tmp_path, spec, epochs=4), always_continue, parts=parts(Interrupting)).state is State.INTERRUPTED
+    recorder = Recorder()
+    run_trial(trial(tmp_path, spec, epochs=4), recorder, parts=parts())
+    assert_same_bits(tmp_path, whole[0])
+    assert [report.metrics for report in recorder.reports] == [report.metrics for report in whole[1]]
+
+
+def test_every_checkpoint_by_steps_can_be_continued(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    spec = stereo_spec(scenes, checkpoint_interval=2, checkpoint_interval_unit="step")
+    run_trial(trial(tmp_path / "a", spec, epochs=4), always_continue, parts=parts())
+    saved = sorted((tmp_path / "a" / "train").glob("model_epoch_*.pth"))
+    # steps 2, 4, ..., 12 of 3 an epoch; step 6 ends epoch 2, step 12 the run
+    assert [path.stem[-14:] for path in saved] == [
+        f"{epoch:03d}_step_{step:05d}" for epoch, step in ((0, 2), (1, 4), (1, 6), (2, 8), (3, 10), (3, 12))
+    ]
+    for path in saved[:5]:
+        folder = tmp_path / path.stem
+        run_trial(trial(folder, spec, epochs=4, resume_from=path), always_continue, parts=parts())
+        assert_same_bits(folder, whole[0])
+
+
+def test_loader_processes_change_nothing(scenes: SampleSet, tmp_path: Path) -> None:
+    rows = scenes.list_file("stereo", "train").read_text().splitlines()
+    many = tmp_path / "many.txt"
+    many.write_text("\n".join((rows * 11)[:64]) + "\n")
+    spec = stereo_spec(scenes)
+    spec["dataset"]["train_dataset"] |= {"batch_size": 16, "workers": 1}
+    spec["dataset"]["train_dataset"]["data_sources"][0] |= {"data_file": str(many), "data_root": str(scenes.folder)}
+    alone = json.loads(json.dumps(spec))
+    alone["dataset"]["train_dataset"]["workers"] = 0
+    run_trial(trial(tmp_path / "alone", alone), always_continue, parts=parts())
+    run_trial(trial(tmp_path / "b", spec), Recorder(Decision.PAUSE), parts=parts())
+    run_trial(trial(tmp_path / "b", spec, resume_from=tmp_path / "b" / LATEST), always_continue, parts=parts())
+    assert_same_bits(tmp_path / "b", tmp_path / "alone")
+
+
+def test_mono_resumes_exactly(scenes: SampleSet, tmp_path: Path) -> None:
+    spec = mono_spec(scenes)
+    run_trial(trial(tmp_path / "a", spec), always_continue, parts=parts(SmallMono))
+    run_trial(trial(tmp_path / "b", spec), Recorder(Decision.PAUSE), parts=parts(SmallMono))
+    run_trial(trial(tmp_path / "b", spec, resume_from=tmp_path / "b" / LATEST), always_continue, parts=parts(SmallMono))
+    assert_same_bits(tmp_path / "a", tmp_path / "b")
+
+
+def test_resuming_a_finished_run_is_complete_at_once(scenes: SampleSet, whole: tuple[Path, list[Report]]) -> None:
+    folder, reports = whole
+    recorder = Recorder()
+    result = run_trial(trial(folder, stereo_spec(scenes, resume="auto"), epochs=4), recorder, parts=parts())
+    assert (result.state, recorder.reports) == (State.COMPLETE, [])
+    assert result.metrics == min((report.metrics for report in reports), key=lambda metrics: metrics["val/loss"] or 0.0)
+
+
+def test_the_best_epoch_survives_a_move_to_another_folder(scenes: SampleSet, tmp_path: Path) -> None:
+    # from epoch 2 on the rate is too small to change a weight, and an equal value is no better one
+    spec = stereo_spec(scenes, optim={"lr_scheduler": "StepLR", "lr_step_size": 3, "lr_decay": 1e-9, "warmup_steps": 0})
+    run_trial(trial(tmp_path / "a", spec), Recorder(Decision.PAUSE), parts=parts())
+    result = run_trial(trial(tmp_path / "b", spec, resume_from=tmp_path / "a" / LATEST), always_continue, parts=parts())
+    assert (result.best_epoch, result.checkpoint) == (1, tmp_path / "b" / "train" / "best.pth")
+
+
+def test_a_resumed_run_follows_the_learning_rate_of_its_own_spec(scenes: SampleSet, tmp_path: Path) -> None:
+    def spec(lr: float) -> dict[str, Any]:
+        return stereo_spec(scenes, optim={"lr": lr, "lr_scheduler": "MultiStepLR", "warmup_steps": 0})
+
+    run_trial(trial(tmp_path, spec(1e-3)), Recorder(Decision.PAUSE), parts=parts())
+    recorder = Recorder()
+    run_trial(trial(tmp_path, spec(1e-4), resume_from=tmp_path / LATEST), recorder, parts=parts())
+    assert recorder.reports[0].metrics["train/lr"] == pytest.approx(1e-4)
+
+
+def refused(folder: Path, spec: dict[str, Any], **fields: Any) -> str:
+    result = run_trial(trial(folder, spec, **fields), always_continue, parts=parts())
+    assert result.error is not None
+    assert result.error.cause is Cause.SPEC
+    return result.error.message
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(scenes: SampleSet, whole: tuple[Path, list[Report]]) -> None:
+    before = state(whole[0])
+    assert "already holds a run" in refused(whole[0], stereo_spec(scenes), epochs=4)
+    assert set(before) == set(state(whole[0]))
+
+
+def test_must_resume_needs_a_state(scenes: SampleSet, tmp_path: Path) -> None:
+    assert "does not exist" in refused(tmp_path, stereo_spec(scenes, resume="must"))
+
+
+def test_the_path_of_the_spec_is_resumed(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    path = whole[0] / "train" / "model_epoch_002_step_00009.pth"
+    spec = stereo_spec(scenes, resume_training_checkpoint_path=str(path))
+    recorder = Recorder()
+    run_trial(trial(tmp_path, spec, epochs=4), recorder, parts=parts())
+    assert [report.epoch for report in recorder.reports] == [4]
+    assert_same_bits(tmp_path, whole[0])
+
+
+def test_best_weights_are_no_state_to_resume(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    assert "not a full training state" in refused(tmp_path, stereo_spec(scenes), resume_from=whole[0] / "train" / "best.pth")
+
+
+def test_a_state_of_another_network_is_named(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    class Wider(SmallStereo):
+        def __init__(self) -> None:
+            super().__init__()
+            self.third = torch.nn.Conv2d(1, 1, 1)
+
+    result = run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4, resume_from=whole[0] / LATEST), always_continue, parts=parts(Wider))
+    assert result.error is not None
+    assert "another network" in result.error.message
+
+
+def test_a_new_attempt_of_a_study_trial_starts_clean(scenes: SampleSet, tmp_path: Path) -> None:
+    run_trial(trial(tmp_path, stereo_spec(scenes), study="s"), always_continue, parts=parts())
+    recorder = Recorder()
+    run_trial(trial(tmp_path, stereo_spec(scenes), epochs=1, study="s"), recorder, parts=parts())
+    assert [report.epoch for report in recorder.reports] == [1]
+    assert len((tmp_path / "train" / "metrics.jsonl").read_text().splitlines()) == 1
