@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from search_spaces.errors import DataError
 from search_spaces.spec import Augmentation, DataSource, Spec, Split
@@ -142,6 +143,8 @@ class DepthDataset(Dataset[Item]):
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> Item:
+        if get_worker_info() is not None:
+            cv2.setNumThreads(1)  # torch does so for itself; OpenCV would start a thread per core in every loader process
         row = self.rows[index]
         sample = self._cache.get(index, lambda: self._readers[index].read(row))
         if self.training:

@@ -134,6 +134,7 @@ class _SourceCheck:
     def report(self, *, shared: Sequence[str]) -> SourceReport:
         """Decode the chosen rows one by one and judge what they hold."""
         looks = [_look(self.reader, row) for row in spread(self.listing.rows, CHECKED_FILES)]
+        self._check_center_crop(looks)
         values = np.concatenate([look.values for look in looks])
         pixels = sum(look.pixels for look in looks)
         share = sum(look.counted for look in looks) / pixels if pixels else None
@@ -160,6 +161,17 @@ class _SourceCheck:
     def _limits(self) -> str:
         unit = _UNITS[self.data_class.kind]
         return f"{self.rule.low:g} < value < {self.rule.high:g} {unit}".rstrip()
+
+    def _check_center_crop(self, looks: Sequence[_Look]) -> None:
+        if self.split == "train" or split_of(self.spec, self.split).augmentation.evaluation != "center_crop":
+            return
+        for look in looks:
+            if look.truth_size not in (None, look.size):
+                key = f"dataset.{self.split}_dataset.augmentation.evaluation"
+                raise DataError(
+                    f"{key}=center_crop needs ground truth of the image's size, got {look.truth_size} for {look.size} in {self.source.data_file}",
+                    hint=f"set {key}=native",
+                )
 
     def _refuse(self, share: float, values: F32) -> None:
         name, file = self.data_class.name, self.source.data_file

@@ -124,6 +124,13 @@ def test_images_in_two_splits_are_a_warning(scenes: SampleSet) -> None:
     assert "3 of 3 images are also in train: val figures will be too good" in val.warnings
 
 
+def test_center_crop_needs_ground_truth_of_the_images_size(tmp_path: Path) -> None:
+    file = depth_list(tmp_path, [2500])
+    write_png(tmp_path / "i.png", np.zeros((120, 180, 3), np.uint8))
+    with pytest.raises(DataError, match=r"center_crop needs ground truth .* got \(60, 90\) for \(120, 180\)"):
+        only(mono_spec(file, "NYUDV2", dataset__val_dataset__augmentation__evaluation="center_crop"))
+
+
 def test_an_unknown_class_names_its_source(scenes: SampleSet) -> None:
     with pytest.raises(DataError, match=r"dataset\.val_dataset\.data_sources\[0\]: unknown dataset_name Middlebry"):
         only(stereo_spec(scenes.list_file("stereo", "train"), "Middlebry"))
