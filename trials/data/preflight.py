@@ -165,13 +165,11 @@ class _SourceCheck:
     def _check_center_crop(self, looks: Sequence[_Look]) -> None:
         if self.split == "train" or split_of(self.spec, self.split).augmentation.evaluation != "center_crop":
             return
+        key = f"dataset.{self.split}_dataset.augmentation.evaluation"
         for look in looks:
             if look.truth_size not in (None, look.size):
-                key = f"dataset.{self.split}_dataset.augmentation.evaluation"
-                raise DataError(
-                    f"{key}=center_crop needs ground truth of the image's size, got {look.truth_size} for {look.size} in {self.source.data_file}",
-                    hint=f"set {key}=native",
-                )
+                sizes = f"{look.truth_size} for {look.size} in {self.source.data_file}"
+                raise DataError(f"{key}=center_crop needs ground truth of the image's size, got {sizes}", hint=f"set {key}=native")
 
     def _refuse(self, share: float, values: F32) -> None:
         name, file = self.data_class.name, self.source.data_file
