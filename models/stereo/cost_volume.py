@@ -32,27 +32,28 @@ def _correlation(left_BCHW: Tensor, right_BCHW: Tensor, disparities: int, groups
     width = int(left_BCHW.shape[-1])
     tiles = -(-width // TILE)
     margin = tiles * TILE - width
-    left = F.normalize(left_BCHW.unflatten(1, (groups, -1)), dim=2)
-    right = F.normalize(right_BCHW.unflatten(1, (groups, -1)), dim=2)
+    left = F.normalize(torch.unflatten(left_BCHW, 1, (groups, -1)), dim=2)
+    right = F.normalize(torch.unflatten(right_BCHW, 1, (groups, -1)), dim=2)
     # mirrored, so that a growing disparity is a growing column; zeros stand for what lies left of the image
     mirrored = F.pad(right, (0, margin)).flip(-1)
     mirrored = F.pad(mirrored, (0, disparities - 1))
-    left_tiles = F.pad(left, (0, margin)).unflatten(-1, (tiles, TILE)).permute(0, 1, 3, 4, 5, 2)  # B G H n T C
+    left_tiles = torch.unflatten(F.pad(left, (0, margin)), -1, (tiles, TILE)).permute(0, 1, 3, 4, 5, 2)  # B G H n T C
     reach = TILE + disparities - 1
     starts = [(tiles - 1 - tile) * TILE for tile in range(tiles)]
     windows = torch.stack([mirrored[..., start : start + reach] for start in starts], dim=-2)  # B G C H n R
     products = left_tiles @ windows.permute(0, 1, 3, 4, 2, 5)  # B G H n T R
     # row i of a tile holds disparity d at column T - 1 - i + d: rows shortened by one line the disparities up
-    band = products.flatten(-2)[..., TILE - 1 : TILE - 1 + TILE * (reach - 1)].unflatten(-1, (TILE, reach - 1))
+    band = products.flatten(-2)[..., TILE - 1 : TILE - 1 + TILE * (reach - 1)]
+    band = torch.unflatten(band, -1, (TILE, reach - 1))
     volume = band[..., :disparities].permute(0, 1, 5, 2, 3, 4).flatten(-2)
     return volume[..., :width]
 
 
 def shifted_right(right_BCHW: Tensor, disparities: int) -> Tensor:
     """(B, C, D, H, W): the right map moved d columns to the right in slice d; 0 where x < d."""
-    width = right_BCHW.shape[-1]
+    width = int(right_BCHW.shape[-1])
     padded = F.pad(right_BCHW, (disparities, 0))[:, :, :, None].expand(-1, -1, -1, disparities, -1)
-    rows = padded.flatten(-2)[..., disparities:].unflatten(-1, (disparities, width + disparities - 1))
+    rows = torch.unflatten(padded.flatten(-2)[..., disparities:], -1, (disparities, width + disparities - 1))
     return rows[..., :width].transpose(2, 3)
 
 
@@ -67,7 +68,9 @@ class VolumeMix(nn.Conv3d):
 
     def forward(self, correlation_BGDHW: Tensor, left_BCHW: Tensor, right_BCHW: Tensor) -> Tensor:  # type: ignore[override]
         """(B, 28, D, H, W) from the correlation and the two maps of 12 channels."""
-        correlation, left, right = self.weight.split((GROUPS, CONCAT_CHANNELS, CONCAT_CHANNELS), dim=1)
+        after_left = GROUPS + CONCAT_CHANNELS
+        # slices, not a split: the tracing ONNX exporter must know the shapes of weights
+        correlation, left, right = self.weight[:, :GROUPS], self.weight[:, GROUPS:after_left], self.weight[:, after_left:]
         shifted = shifted_right(right_BCHW, int(correlation_BGDHW.shape[2]))
         volume = F.conv3d(torch.cat((correlation_BGDHW.to(shifted.dtype), shifted), dim=1), torch.cat((correlation, right), dim=1))
         return volume + F.conv2d(left_BCHW, left[..., 0], self.bias)[:, :, None]

@@ -123,9 +123,9 @@ class DisparityConv3d(nn.Conv3d):
 
     def forward(self, x_BCDHW: Tensor) -> Tensor:
         """Same shape as given."""
-        size = x_BCDHW.shape[-2:]
+        size = [int(side) for side in x_BCDHW.shape[-2:]]
         flat = F.conv2d(x_BCDHW.flatten(3), self.weight[..., 0], self.bias, padding=(self.kernel_size[0] // 2, 0))
-        return flat.unflatten(3, size)
+        return torch.unflatten(flat, 3, size)
 
 
 class AxialPlanarConv(nn.Module):
@@ -154,10 +154,10 @@ class OneChannelConv3d(nn.Conv3d):
 
     def forward(self, x_BCDHW: Tensor) -> Tensor:
         """(B, C, D, H, W) -> (B, 1, D, H, W)."""
-        kernel, reach, disparities = self.kernel_size[0], self.kernel_size[0] // 2, x_BCDHW.shape[2]
+        kernel, reach, disparities = self.kernel_size[0], self.kernel_size[0] // 2, int(x_BCDHW.shape[2])
         slices = x_BCDHW.transpose(1, 2).flatten(0, 1)
         parts = F.conv2d(slices, self.weight[0].transpose(0, 1), padding=reach)  # one channel for each depth of the kernel
-        parts = F.pad(parts.unflatten(0, (-1, disparities)), (0, 0, 0, 0, 0, 0, reach, reach))
+        parts = F.pad(torch.unflatten(parts, 0, (-1, disparities)), (0, 0, 0, 0, 0, 0, reach, reach))
         out = parts[:, 0:disparities, 0]
         for depth in range(1, kernel):
             out = out + parts[:, depth : depth + disparities, depth]

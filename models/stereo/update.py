@@ -72,7 +72,7 @@ class SelectiveConvGru(nn.Module):
         """The share of the work that does not change from one iteration to the next."""
         first = self.conv0[0]
         assert isinstance(first, nn.Conv2d)
-        width = context_BCHW.shape[1]
+        width = int(context_BCHW.shape[1])
         return GruPlan(
             attention=attention_B1HW,
             context=F.conv2d(context_BCHW, first.weight[:, :width], first.bias, padding=1),
@@ -124,7 +124,8 @@ class ConvNextBlock(nn.Module):
         """Same shape as given."""
         y = self.dwconv(x_BCHW).permute(0, 2, 3, 1)
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x_BCHW + y.permute(0, 3, 1, 2)
+        out: Tensor = x_BCHW + y.permute(0, 3, 1, 2)
+        return out
 
 
 class DisparityHead(nn.Module):

@@ -56,5 +56,5 @@ def convex_upsample(disparity_B1hw: Tensor, scores_B9HW: Tensor) -> Tensor:
     padded = F.pad(FACTOR * disparity_B1hw.float(), (1, 1, 1, 1))
     shifts = [padded[:, 0, row : row + height, column : column + width] for row in range(3) for column in range(3)]
     neighbours = torch.stack(shifts, dim=1)[:, :, :, None, :, None]
-    weights = scores_B9HW.float().softmax(dim=1).unflatten(3, (width, FACTOR)).unflatten(2, (height, FACTOR))
+    weights = torch.unflatten(torch.unflatten(scores_B9HW.float().softmax(dim=1), 3, (width, FACTOR)), 2, (height, FACTOR))
     return (neighbours * weights).sum(dim=1).flatten(3, 4).flatten(1, 2)[:, None]
