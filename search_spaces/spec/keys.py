@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Acts(Enum):
@@ -29,11 +30,12 @@ class Acts(Enum):
     INERT = "inert"  # accepted because TAO's specs carry it; nothing reads it
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Key:
     """What a section says about one key; `outside` is its effect in the val, test and infer splits."""
 
     doc: str
+    _: KW_ONLY
     low: float | None = None
     high: float | None = None
     above: float | None = None  # exclusive lower bound
@@ -104,12 +106,20 @@ class FieldInfo:
         return self.rule.automl
 
 
-def key(default: T, doc: str, **facts: typing.Any) -> T:
-    """A dataclass field with `default`; `facts` are the further attributes of `Key`."""
-    metadata = {"key": Key(doc=doc, **facts)}
-    if isinstance(default, dict):
-        return typing.cast(T, field(default_factory=lambda: dict(default), metadata=metadata))
-    return field(default=default, metadata=metadata)
+def _declared_by(rule: Callable[P, Key]) -> Callable[Concatenate[T, P], T]:
+    """A function that makes dataclass fields; its arguments after the default are those of `rule`, and checked as such."""
+
+    def declare(default: T, /, *facts: P.args, **more: P.kwargs) -> T:
+        metadata = {"key": rule(*facts, **more)}
+        if isinstance(default, dict):
+            return typing.cast(T, field(default_factory=lambda: dict(default), metadata=metadata))
+        return field(default=default, metadata=metadata)
+
+    return declare
+
+
+# key(default, doc, low=..., high=..., ...): a dataclass field with its default and its Key
+key = _declared_by(Key)
 
 
 def fields_of(kind: type, prefix: str = "", *, outside: bool = False) -> Iterator[FieldInfo]:
