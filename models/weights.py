@@ -1,6 +1,6 @@
 """Weights from any published file into a network: recognise, convert, load strictly, report.
 
-Public: `inspect_checkpoint`, `load_weights`, `load_spec_weights`; `read_checkpoint` comes from `models.checkpoints`.
+Public: `inspect_checkpoint`, `load_weights`, `load_spec_weights`, `check_spec_weights`; `read_checkpoint` comes from `models.checkpoints`.
 A file either fills the part it was asked for completely, or CheckpointError says what does not fit and what to set.
 """
 
@@ -11,16 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from models.checkpoints import Checkpoint, Container, read_checkpoint
 from models.layouts import STEREO_LAYOUTS, Layout, Traits, describe, recognise, unwrapped_names
 from models.mono.depth_anything import DepthAnything
 from models.parts import Part, check_fit, check_layout, check_traits, target_of
+from models.registry import build_network
 from search_spaces.errors import CheckpointError
 from search_spaces.spec import Spec
 
-__all__ = ["CheckpointInfo", "LoadReport", "inspect_checkpoint", "load_checkpoint", "load_spec_weights", "load_weights", "read_checkpoint"]
+__all__ = [
+    "CheckpointInfo",
+    "LoadReport",
+    "check_spec_weights",
+    "inspect_checkpoint",
+    "load_checkpoint",
+    "load_spec_weights",
+    "load_weights",
+    "read_checkpoint",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,21 +118,43 @@ def load_weights(network: nn.Module, path: Path, *, part: Part = "all") -> LoadR
 
 def load_spec_weights(network: nn.Module, spec: Spec) -> list[LoadReport]:
     """Loads every weight file that `spec` names into its `network`, parts before the whole; an empty path is none."""
-    model = spec.model
+    return [_from_spec(network, wanted, load=True) for wanted in _wanted(spec)]
+
+
+def check_spec_weights(spec: Spec) -> list[LoadReport]:
+    """What `load_spec_weights` would do for `spec`, without a network in memory: for checks before anything starts."""
+    with torch.device("meta"):
+        network = build_network(spec)
+    return [_from_spec(network, wanted, load=False) for wanted in _wanted(spec)]
+
+
+def _wanted(spec: Spec) -> list[tuple[str, str, Part]]:
+    """Key of the spec, path, part."""
+    stereo, mono = spec.model.stereo_backbone, spec.model.mono_backbone
+    parts: list[tuple[str, str | None, Part]] = [("model.mono_backbone.pretrained_path", mono.pretrained_path, "mono_backbone")]
     if spec.family == "stereo":
-        backbone = model.stereo_backbone
-        wanted: list[tuple[str | None, Part]] = [
-            (backbone.depth_anything_v2_pretrained_path, "side_network"),
-            (backbone.edgenext_pretrained_path, "trunk"),
+        parts = [
+            ("model.stereo_backbone.depth_anything_v2_pretrained_path", stereo.depth_anything_v2_pretrained_path, "side_network"),
+            ("model.stereo_backbone.edgenext_pretrained_path", stereo.edgenext_pretrained_path, "trunk"),
         ]
-    else:
-        wanted = [(model.mono_backbone.pretrained_path, "mono_backbone")]
-    wanted.append((spec.train.pretrained_model_path, "all"))
-    return [load_weights(network, Path(path), part=part) for path, part in wanted if path]
+    parts.append(("train.pretrained_model_path", spec.train.pretrained_model_path, "all"))
+    return [(key, path, part) for key, path, part in parts if path]
+
+
+def _from_spec(network: nn.Module, wanted: tuple[str, str, Part], *, load: bool) -> LoadReport:
+    key, path, part = wanted
+    try:
+        return _fit(network, read_checkpoint(Path(path)), part=part, load=load)
+    except CheckpointError as error:
+        raise CheckpointError(f"{key}: {error.message}", hint=error.hint) from error
 
 
 def load_checkpoint(network: nn.Module, checkpoint: Checkpoint, *, part: Part = "all") -> LoadReport:
     """`load_weights` for a file that is already read."""
+    return _fit(network, checkpoint, part=part, load=True)
+
+
+def _fit(network: nn.Module, checkpoint: Checkpoint, *, part: Part, load: bool) -> LoadReport:
     target = target_of(network, part)
     tensors, outside = _unwrapped(checkpoint)
     layout = _layout(checkpoint, tensors)
@@ -135,7 +168,8 @@ def load_checkpoint(network: nn.Module, checkpoint: Checkpoint, *, part: Part = 
     for name in aside:
         del converted[name]
     missing = check_fit(checkpoint.path, layout, converted, target)
-    target.module.load_state_dict(converted, strict=False)  # every name and shape was checked above
+    if load:
+        target.module.load_state_dict(converted, strict=False)  # every name and shape was checked above
     return LoadReport(
         path=checkpoint.path,
         layout=layout.value,

@@ -102,7 +102,7 @@ class DinoV2(nn.Module):
         super().__init__()
         self.encoder = ENCODERS[encoder]
         dim = self.encoder.dim
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.cls_token = nn.Parameter(1e-6 * torch.randn(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + STORED_GRID**2, dim))
         self.mask_token = nn.Parameter(torch.zeros(1, dim))
         self.patch_embed = PatchEmbed(dim)
@@ -140,7 +140,6 @@ class DinoV2(nn.Module):
 
     def _initialise(self) -> None:
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.normal_(self.cls_token, std=1e-6)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)

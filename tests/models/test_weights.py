@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.backbones.edgenext import EdgeNeXt
 from models.mono.depth_anything import DepthAnything
 from models.stereo.foundation_stereo import FoundationStereo
-from models.weights import inspect_checkpoint, load_spec_weights, load_weights, read_checkpoint
+from models.weights import check_spec_weights, inspect_checkpoint, load_spec_weights, load_weights, read_checkpoint
 from search_spaces.errors import CheckpointError
 from search_spaces.spec import load_spec
 
@@ -218,6 +218,18 @@ def test_all_files_of_a_spec(tmp_path: Path, source: State, trunk: State) -> Non
     overrides = ["model.model_type=FoundationStereo", "model.encoder=vitt", *(f"model.stereo_backbone.{key}" for key in keys)]
     reports = load_spec_weights(stereo(1), load_spec(None, overrides))
     assert [report.part for report in reports] == ["side_network", "trunk"]
+
+
+def test_files_of_a_spec_are_checked_without_a_network(tmp_path: Path, source: State) -> None:
+    path = saved(tmp_path / "a.pth", source)
+    spec = load_spec(None, ["model.model_type=RelativeDepthAnything", "model.encoder=vitt", f"train.pretrained_model_path={path}"])
+    assert [report.loaded for report in check_spec_weights(spec)] == [len(source)]
+
+
+def test_an_error_names_the_key_of_the_spec() -> None:
+    spec = load_spec(None, ["model.model_type=RelativeDepthAnything", "model.encoder=vitt", "train.pretrained_model_path=none.pth"])
+    with pytest.raises(CheckpointError, match=r"^train.pretrained_model_path: weight file none.pth does not exist"):
+        check_spec_weights(spec)
 
 
 def test_an_empty_path_loads_nothing() -> None:
