@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from automl.board import Board
 from automl.console import number_text, screen, tell
-from automl.entry import DONE, FAILED, INTERRUPTED
+from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.events import OnEvent, StudyEvent
 from automl.live import SearchView
 from automl.mirror import Mirror, ModelRecord, RunRecord, Tracking, prepare_database
@@ -23,9 +23,10 @@ from automl.report import write_report
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialSummary, ranking
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from automl.study import Study
-from automl.summary import print_summary
+from automl.summary import print_summary, shown_path
 from automl.tracking import StudyMirror, content_hash, tracking_for
 from automl.winner import candidates_of, choice_data, choose, evaluate_test, evaluation_judge, save_choice, spec_of
+from search_spaces.errors import UserError
 from search_spaces.spec import spec_from_dict
 
 
@@ -42,6 +43,9 @@ def carry_out(study: Study) -> int:
             end = keeper.final() or end
         if end.reason is EndReason.EXHAUSTED:
             keeper.crown()
+    except UserError as error:
+        # the search itself is worth its report even if nothing could be promoted
+        keeper.fault = error
     except KeyboardInterrupt:
         end = StudyEnd(reason=EndReason.INTERRUPTED, message="interrupted by Ctrl-C")
     return keeper.close(end)
@@ -67,6 +71,7 @@ class StudyKeeper:
         self.study, self.config = study, study.config
         self.mirror, self.console = mirror, console
         self._started = time.time()
+        self.fault: UserError | None = None
         self._finalists: tuple[TrialSummary, ...] = ()
         self._data_hash = _data_hash(study)
 
@@ -115,6 +120,9 @@ class StudyKeeper:
         if end.reason is EndReason.EXHAUSTED and promotion is not None and promotion.get("promoted"):
             self._register(promotion)
         print_summary(self.console, snapshot, end, complete=complete)
+        if self.fault is not None:
+            say_error(self.fault.message, self.fault.hint or f"`automl resume {shown_path(self.study.folder)}` tries again")
+            return FAILED
         match end.reason:
             case EndReason.EXHAUSTED:
                 return DONE if promotion is not None and promotion.get("promoted") else FAILED
@@ -128,6 +136,9 @@ class StudyKeeper:
     def _run(self, study: Study, *, kind: str, likely: int, title: str) -> StudyEnd:
         board = Board(study.config)
         mirror = StudyMirror(self.mirror, study.config, kind=kind, data_hash=self._data_hash)
+        if study.end is not None and study.end.reason is EndReason.EXHAUSTED:
+            mirror.catch_up(study.snapshot().trials)
+            return study.end
         with SearchView(board, self.console, likely_epochs=likely, title=title) as view:
 
             def on_event(event: StudyEvent) -> None:
@@ -207,7 +218,7 @@ def run_engine(study: Study, on_event: OnEvent) -> StudyEnd:
     else:
         from automl.ray_engine import run_ray
 
-        snapshot = run_ray(study, on_event=on_event)
+        snapshot = run_ray(study, slots=study.config.parallel, gpus_per_trial=study.config.gpus_per_trial, on_event=on_event)
     assert snapshot.end is not None
     return snapshot.end
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from search_spaces.errors import SpecError
 from search_spaces.objective import metric_info
+from search_spaces.spec import Family
 
 # a log file has no width: wide enough for a trial table, narrow enough for a CI page
 PLAIN_WIDTH = 140
@@ -97,7 +98,7 @@ def state_text(state: str) -> str:
     return f"[{colour}]{word}[/]" if colour else word
 
 
-def metrics_table(title: str, metrics: Mapping[str, float | None], family: str) -> Table:
+def metrics_table(title: str, metrics: Mapping[str, float | None], family: Family) -> Table:
     """One row a metric: name, value, unit, which way is better, definition."""
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.add_column("metric")

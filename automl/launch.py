@@ -148,7 +148,8 @@ def divide_lists(resolved: Resolved, folder: Path) -> Spec:
         return spec
     from trials.data.split import write_split
 
-    train, val = [], []
+    train: list[dict[str, object]] = []
+    val: list[dict[str, object]] = []
     for source in spec.dataset.train_dataset.data_sources:
         lists = write_split(source, fraction, max(spec.train.seed, 0), folder)
         for part, path in zip((train, val), lists, strict=True):
@@ -166,14 +167,9 @@ def check_data(spec: Spec) -> Sequence[SourceReport]:
 
 def check_weights(spec: Spec) -> None:
     """CheckpointError when a weights file that the spec names is missing or does not fit; costs nothing without one."""
-    stereo = spec.model.stereo_backbone
-    files = (stereo.depth_anything_v2_pretrained_path, stereo.edgenext_pretrained_path, spec.model.mono_backbone.pretrained_path)
-    named = (*files, spec.train.pretrained_model_path)
-    if any(named):
-        from models.registry import build_network
-        from models.weights import load_spec_weights
+    from models.weights import check_spec_weights
 
-        load_spec_weights(build_network(spec), spec)
+    check_spec_weights(spec)
 
 
 def device_text(gpus_per_trial: int) -> str:

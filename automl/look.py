@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from automl.console import number_text, screen, seconds_text, tell
+from automl.console import number_text, screen, tell
 from automl.entry import DONE
 from automl.policy import Policy, decide
 from automl.reader import read_snapshot
@@ -60,7 +60,7 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
         history = read_history(trial.folder)
         for report in history[shown:]:
             metrics = "  ".join(f"{name} {number_text(value)}" for name, value in report.metrics.items())
-            console.print(f"epoch {report.epoch}  step {report.step}  {seconds_text(report.elapsed_s)}  {escape(metrics)}", soft_wrap=True)
+            console.print(f"epoch {report.epoch}  step {report.step}  {escape(metrics)}", soft_wrap=True)
         shown = len(history)
         if not follow or trial.status.ended or not snapshot.active:
             break

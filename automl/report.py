@@ -16,7 +16,7 @@ from automl.console import number_text, percent_text, seconds_text
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from automl.status import status_data
 from search_spaces.objective import metric_info
-from search_spaces.space import Parameter
+from search_spaces.space import Parameter, Value
 from search_spaces.spec import spec_from_dict
 
 REPORT = "report.html"
@@ -124,7 +124,7 @@ def _against(snapshot: StudySnapshot, parameter: Parameter) -> str:
         if parameter.key in trial.values and trial.value is not None
     ]
     if parameter.kind in {"categorical", "bool"}:
-        words = list(parameter.choices) if parameter.kind == "categorical" else [False, True]
+        words: list[Value] = list(parameter.choices) if parameter.kind == "categorical" else [False, True]
         placed = [(trial, float(words.index(given)), value) for trial, given, value in found if given in words]
         axis = Axis(label=parameter.key, words=tuple(number_text(word) for word in words))
     else:

@@ -18,11 +18,10 @@ from rich.text import Text
 from automl.config import StudyConfig
 from automl.console import number_text, seconds_text
 from automl.policy import Route
-from automl.snapshot import Value
 from automl.timing import StepTimes
 from search_spaces.objective import metric_info
 from search_spaces.relevance import Dropped
-from search_spaces.space import Parameter
+from search_spaces.space import Parameter, Value
 from search_spaces.spec import Spec
 from trials.data.preflight import SourceReport
 

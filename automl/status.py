@@ -122,7 +122,7 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     counts = {status: sum(trial.status is status for trial in snapshot.trials) for status in TrialStatus}
     told = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
     head = [
-        f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {escape(config.objective)} ({arrow}), state: [bold]{study_state(snapshot)}[/]"
+        f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {escape(config.objective)} ({arrow}), [bold]{study_state(snapshot)}[/]"
     ]
     head.append(f"{len(snapshot.trials)} of {config.trials} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
     best = snapshot.best

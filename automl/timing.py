@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import cast
 
 from search_spaces.spec import Spec, spec_from_dict, spec_to_dict
 
@@ -54,6 +55,7 @@ def time_steps(spec: Spec) -> StepTimes:
 
     from models.registry import build_network
     from trials.data import build_dataset, collate
+    from trials.module import StereoNetwork
 
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,7 +67,7 @@ def time_steps(spec: Spec) -> StepTimes:
     images = [batch["image"].to(device), batch["right_image"].to(device)] if stereo else [batch["image"].to(device)]
 
     def step() -> None:
-        output = network.unroll(*images, spec.model.train_iters)[1][-1] if stereo else network(*images)
+        output = cast(StereoNetwork, network).unroll(images[0], images[1], spec.model.train_iters)[1][-1] if stereo else network(*images)
         output.mean().backward()
         network.zero_grad()
 

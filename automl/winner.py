@@ -16,9 +16,10 @@ from typing import Any
 
 from automl.config import StudyConfig
 from automl.console import number_text
-from automl.snapshot import TrialStatus, TrialSummary, Value
+from automl.snapshot import TrialStatus, TrialSummary
 from automl.status import CHOICE_FILE, read_json
 from search_spaces.errors import StudyError
+from search_spaces.space import Value
 from search_spaces.spec import Spec, spec_from_dict
 
 

@@ -1,0 +1,236 @@
+"""The actions behind `depth_net`: train, evaluate, inference, export, for checkpoints and for ONNX files.
+
+A checkpoint of ours carries the spec it was trained with.  Its model section stands in for what the given spec leaves
+unsaid, so that `depth_net evaluate -e data.yaml evaluate.checkpoint=best.pth` needs no second copy of the network's
+settings; where the two disagree the load refuses and names the keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from automl.console import metrics_table, number_text, screen, tell
+from automl.entry import DONE, quiet_libraries
+from automl.launch import check_weights
+from automl.plain import PlainRun, finish, train
+from automl.summary import shown_path
+from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
+from search_spaces.objective import objective_for
+from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec
+from trials.contract import Failure
+from trials.status import StatusWriter
+
+# what a checkpoint decides about the data: the range of its output and how its images were prepared
+OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
+Count = Callable[[int, int], None]
+
+
+def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
+    """`depth_net train`: the run_trial of a search, on the spec as it stands."""
+    loaded, console = load(spec_file, overrides, "train"), screen()
+    spec = loaded.spec
+    folder = results_folder(spec, "train")
+    if not spec.dataset.train_dataset.data_sources:
+        raise SpecError(
+            "dataset.train_dataset.data_sources is empty", hint="name a list with its class: {data_file: train.txt, dataset_name: ...}"
+        )
+    metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
+    if metric == "train/loss":
+        tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
+    preflight(spec, ("train", "val"), console)
+    check_weights(spec)
+    # run_trial adds `train` itself; a folder of another name is taken as the root
+    root = folder.parent if folder.name == "train" else folder
+    run = PlainRun(spec=spec, folder=root, objective=objective_for(spec.family, metric, relative=spec.is_relative), skill="")
+    tell(console, f"Train results will be saved at: {root / 'train'}")
+    return finish(run, train(run, console), console)
+
+
+def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
+    """`depth_net evaluate`: metrics on the test lists; results.json and the kpi of status.json."""
+    from deploy.runtime import load_predictor
+    from trials.evaluate import evaluate
+
+    loaded, console = load(spec_file, overrides, "evaluate"), screen()
+    spec = loaded.spec
+    model = model_file(spec, "evaluate")
+    need_lists(spec, "test", "evaluate")
+    preflight(spec, ("test",), console)
+    folder = results_folder(spec, "evaluate")
+    with recorded(folder, spec, "evaluate", console) as status:
+        predictor = load_predictor(model, spec)
+        with counted(console, "evaluates") as count:
+            done = evaluate(predictor, spec, "test", progress=count)
+        metrics = {f"val/{name}": value for name, value in done.metrics.items()}
+        facts = {"num_images": done.num_images, "num_pixels": done.num_pixels, "skipped": done.skipped}
+        facts |= {"evaluation": done.mode, "evaluation_hash": done.evaluation_hash, "runtime": predictor.name, "model": str(model)}
+        (folder / "results.json").write_text(json.dumps({**done.metrics, **facts}, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+        status.write("RUNNING", "Test metrics generated.", kpi=metrics)
+        status.write("SUCCESS", "Evaluate finished successfully.", kpi=metrics)
+    title = f"{model} ({predictor.name}, {done.mode}) on {done.num_images} images"
+    console.print(metrics_table(title, done.metrics, spec.family))
+    tell(console, f"{number_text(done.seconds_per_image)} s an image; {shown_path(folder / 'results.json')}")
+    return DONE
+
+
+def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
+    """`depth_net inference`: pictures and, if asked, PFM files of the infer lists."""
+    from trials.inference import infer
+
+    from deploy.runtime import load_predictor
+
+    loaded, console = load(spec_file, overrides, "inference"), screen()
+    spec = loaded.spec
+    model = model_file(spec, "inference")
+    need_lists(spec, "infer", "inference")
+    preflight(spec, ("infer",), console)
+    folder = results_folder(spec, "inference")
+    with recorded(folder, spec, "inference", console) as status:
+        predictor = load_predictor(model, spec)
+        with counted(console, "infers") as count:
+            infer(predictor, spec, folder, progress=count)
+        status.write("SUCCESS", "Inference finished successfully.")
+    tell(console, f"pictures in {shown_path(folder)}")
+    return DONE
+
+
+def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
+    """`depth_net export`: a checkpoint as one ONNX file with its description beside it."""
+    from deploy.onnx_export import export_onnx
+    from deploy.runtime import load_network
+
+    loaded, console = load(spec_file, overrides, "export"), screen()
+    spec = loaded.spec
+    checkpoint = Path(require(spec, "export.checkpoint", action="export"))
+    target = Path(spec.export.onnx_file) if spec.export.onnx_file else checkpoint.with_suffix(".onnx")
+    folder = results_folder(spec, "export") if spec.results_dir or spec.export.results_dir else target.parent / "export"
+    batch = spec.export.batch_size if spec.export.batch_size and spec.export.batch_size > 0 else None
+    with recorded(folder, spec, "export", console) as status:
+        network = load_network(checkpoint, spec)
+        report = export_onnx(
+            network,
+            spec,
+            target,
+            height=spec.export.input_height,
+            width=spec.export.input_width,
+            batch=batch,
+            iterations=spec.export.valid_iters,
+            opset=spec.export.opset_version,
+            overwrite=spec.export.overwrite,
+            checkpoint=checkpoint,
+        )
+        status.write("SUCCESS", "Export finished successfully.")
+    shapes = ", ".join(f"{name} {_shape_text(shape)}" for name, shape in {**report.inputs, **report.outputs}.items())
+    tell(console, f"wrote {shown_path(report.path)}: opset {report.opset}, {report.nodes} nodes, {report.size_bytes / 2**20:.1f} MiB")
+    tell(console, f"{shapes}; described in {shown_path(report.sidecar)}")
+    return DONE
+
+
+def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
+    """The spec of an action; a checkpoint that it names fills in the model section where the user left it out."""
+    quiet_libraries()
+    if not spec_file.is_file():
+        raise SpecError(f"there is no spec file {spec_file}", hint="check the path given with -e")
+    loaded = read_spec(spec_file, overrides)
+    console = screen()
+    if action != "train":
+        named = getattr(loaded.spec, action).checkpoint
+        template = model_template(Path(named)) if named and Path(named).is_file() else {}
+        if template:
+            loaded = read_spec(spec_file, overrides, template=template)
+    for line in (*loaded.assumed, *loaded.warnings):
+        tell(console, f"note  {line}")
+    return loaded
+
+
+def model_template(model: Path) -> Mapping[str, Any]:
+    """What a checkpoint of ours says about its network, as a spec template; {} for files that carry no spec."""
+    if model.suffix.lower() not in {".pth", ".ckpt", ".pt"}:
+        return {}
+    from models.weights import read_checkpoint
+
+    own = read_checkpoint(model).spec
+    if own is None:
+        return {}
+    network = {name: value for name, value in own["model"].items() if not isinstance(value, Mapping)}
+    # weights of parts were loaded into the checkpoint long ago
+    for part in ("mono_backbone", "stereo_backbone"):
+        network[part] = {name: value for name, value in own["model"].get(part, {}).items() if not name.endswith("pretrained_path")}
+    return {"model": network, "dataset": {name: own["dataset"].get(name) for name in OUTPUT_KEYS}}
+
+
+def model_file(spec: Spec, action: str) -> Path:
+    """The checkpoint or ONNX file that an action runs; a TensorRT engine is refused with the reason."""
+    section = getattr(spec, action)
+    if section.trt_engine and not section.checkpoint:
+        raise UnsupportedError(
+            f"{action}.trt_engine is set, but TensorRT engines are not in this release", hint=f"set {action}.checkpoint to the ONNX file"
+        )
+    path = Path(require(spec, f"{action}.checkpoint", action=action))
+    if not path.is_file():
+        raise CheckpointError(f"{action}.checkpoint={path}: there is no such file", hint="best.pth lies in <results_dir>/train")
+    return path
+
+
+def need_lists(spec: Spec, split: str, action: str) -> None:
+    """SpecError when the split that an action reads is empty."""
+    if not getattr(spec.dataset, f"{split}_dataset").data_sources:
+        key = f"dataset.{split}_dataset.data_sources"
+        raise SpecError(f"depth_net {action} needs {key}", hint=f"add {key}=[{{data_file:{split}.txt,dataset_name:GenericDataset}}]")
+
+
+def preflight(spec: Spec, splits: Sequence[str], console: Console) -> None:
+    """Checks the lists of the splits that are named in the spec and says what was found."""
+    from trials.data.preflight import preflight as check
+
+    named = [split for split in splits if getattr(spec.dataset, f"{split}_dataset").data_sources]
+    for report in check(spec, named):
+        tell(console, f"data  {report.describe()}")
+        for warning in report.warnings:
+            tell(console, f"      warning: {warning}")
+
+
+@contextmanager
+def recorded(folder: Path, spec: Spec, action: str, console: Console) -> Iterator[StatusWriter]:
+    """A results folder with experiment.yaml and status.json; whatever is raised inside becomes its FAILURE line."""
+    from trials.failures import failure_of
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_spec(spec, folder / "experiment.yaml")
+    status = StatusWriter(folder / "status.json")
+    name = "DepthNet" if action == "export" else "Depth Net"
+    status.write("STARTED", f"Starting {name} {action}.")
+    tell(console, f"{action.capitalize()} results will be saved at: {folder}")
+    try:
+        yield status
+    except KeyboardInterrupt:
+        status.write("FAILURE", f"User/System interruption: {action} was interrupted.")
+        raise
+    except Exception as error:
+        failure: Failure = failure_of(error)
+        status.failure(failure)
+        raise
+
+
+@contextmanager
+def counted(console: Console, doing: str) -> Iterator[Count]:
+    """A progress bar over images, in a terminal alone."""
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(doing, total=None)
+
+        def count(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield count
+
+
+def _shape_text(shape: Sequence[int | None]) -> str:
+    return "x".join("N" if size is None else str(size) for size in shape)
