@@ -38,9 +38,7 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     spec = loaded.spec
     folder = results_folder(spec, "train")
     if not spec.dataset.train_dataset.data_sources:
-        raise SpecError(
-            "dataset.train_dataset.data_sources is empty", hint="name a list with its class: {data_file: train.txt, dataset_name: ...}"
-        )
+        raise SpecError("dataset.train_dataset.data_sources is empty", hint="name a list and its class")
     metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
@@ -69,7 +67,7 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
         with counted(console, "evaluates") as count:
             done = evaluate(predictor, spec, "test", progress=count)
         metrics = {f"val/{name}": value for name, value in done.metrics.items()}
-        facts = {"num_images": done.num_images, "num_pixels": done.num_pixels, "skipped": done.skipped}
+        facts: dict[str, object] = {"num_images": done.num_images, "num_pixels": done.num_pixels, "skipped": done.skipped}
         facts |= {"evaluation": done.mode, "evaluation_hash": done.evaluation_hash, "runtime": predictor.name, "model": str(model)}
         (folder / "results.json").write_text(json.dumps({**done.metrics, **facts}, indent=4, allow_nan=False) + "\n", encoding="utf-8")
         status.write("RUNNING", "Test metrics generated.", kpi=metrics)
@@ -82,9 +80,8 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
 
 def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
     """`depth_net inference`: pictures and, if asked, PFM files of the infer lists."""
-    from trials.inference import infer
-
     from deploy.runtime import load_predictor
+    from trials.inference import infer
 
     loaded, console = load(spec_file, overrides, "inference"), screen()
     spec = loaded.spec

@@ -89,7 +89,8 @@ def run(
     as_json: Json = False,
 ) -> int:
     """Search: propose configurations, train them, stop the poor ones, promote the winner."""
-    from automl.launch import RunRequest, run_request
+    from automl.launch import run_request
+    from automl.resolve import RunRequest
 
     request = RunRequest(
         skill=skill,
@@ -127,8 +128,8 @@ def off(
     yes: Yes = False,
 ) -> int:
     """Plain training of one spec: the same trial code and tracking, no search."""
-    from automl.launch import RunRequest
     from automl.plain import run_plain
+    from automl.resolve import RunRequest
 
     request = RunRequest(
         skill=skill,
@@ -166,9 +167,9 @@ def stop(
     study: StudyDir, trial: Annotated[int | None, typer.Option("--trial", min=0, help="End this trial only.", metavar="N")] = None
 ) -> int:
     """Ask a running study, or one trial of it, to end; works from any shell."""
-    from automl.look import request_stop
+    from automl.look import stop_study
 
-    return request_stop(study, trial)
+    return stop_study(study, trial)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.markup import escape
@@ -17,7 +18,7 @@ from automl.requests import request_stop
 from automl.status import status_data, status_view
 from automl.tracking import read_history
 from search_spaces.errors import SkillError, StudyError
-from search_spaces.skill import list_skills
+from search_spaces.skill import Skill, list_skills
 
 POLL_S = 1.0
 
@@ -77,33 +78,45 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
 
 def show_skills(*, as_json: bool) -> int:
     """Prints every skill with its actions and whether `automl run` can search it, and if not, why."""
-    rows = []
-    for skill in list_skills():
-        try:
-            route = decide(Policy.AUTO, skill)
-            searchable, why = route.search, route.why
-        except SkillError as error:
-            searchable, why = False, error.message
-        rows.append(
-            {
-                "name": skill.name,
-                "task": skill.task,
-                "actions": list(skill.actions),
-                "searchable": searchable,
-                "why": why,
-                "folder": str(skill.root),
-            }
-        )
+    rows = [_skill_facts(skill) for skill in list_skills()]
     if as_json:
-        tell(screen(), json.dumps(rows, indent=2))
+        tell(screen(), json.dumps([asdict(row) for row in rows], indent=2))
         return DONE
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("skill", "search", "actions", "task", "folder"):
+    for name in ("skill", "search", "actions", "what it is"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        searched = "yes" if row["searchable"] else f"no: {row['why']}"
-        table.add_row(
-            *(escape(str(cell)) for cell in (row["name"], searched, ", ".join(map(str, row["actions"])), row["task"], row["folder"]))
-        )  # type: ignore[call-overload]
+        searched = "yes" if row.searchable else f"no: {row.why}"
+        table.add_row(*(escape(cell) for cell in (row.name, searched, ", ".join(row.actions), row.description)))
     screen().print(table)
     return DONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkillFacts:
+    """One line of `automl skills`."""
+
+    name: str
+    task: str
+    actions: tuple[str, ...]
+    searchable: bool
+    why: str
+    description: str
+    folder: str
+
+
+def _skill_facts(skill: Skill) -> SkillFacts:
+    try:
+        route = decide(Policy.AUTO, skill)
+        searchable, why = route.search, route.why
+    except SkillError as error:
+        searchable, why = False, error.message
+    return SkillFacts(
+        name=skill.name,
+        task=skill.task,
+        actions=tuple(skill.actions),
+        searchable=searchable,
+        why=why,
+        description=skill.description,
+        folder=str(skill.root),
+    )

@@ -140,10 +140,12 @@ def _load(request: RunRequest, skill: Skill) -> LoadedSpec:
 
 
 def _check_devices(spec: Spec) -> None:
-    if spec.train.num_gpus > 1 or spec.train.num_nodes > 1:
+    if spec.train.num_nodes > 1:
+        raise UnsupportedError(f"training on several machines is not in this release, but train.num_nodes is {spec.train.num_nodes}")
+    if spec.train.num_gpus > 1:
         raise UnsupportedError(
-            f"a trial on several GPUs is not in this release: train.num_gpus is {spec.train.num_gpus}, train.num_nodes {spec.train.num_nodes}",
-            hint="set both to 1; a search uses several GPUs by running several trials at once (--parallel)",
+            f"a trial on several GPUs is not in this release, but train.num_gpus is {spec.train.num_gpus}",
+            hint="set it to 1; a search uses several GPUs by running several trials at once (--parallel)",
         )
 
 
