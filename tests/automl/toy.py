@@ -38,7 +38,7 @@ SPACE = SearchSpace(
 
 def toy_config(**changes: Any) -> StudyConfig:
     """A config of 12 trials of 9 epochs over SPACE; `lr` sets the baseline's learning rate."""
-    spec = with_values(spec_from_dict({}), {LR: changes.pop("lr", 1e-4)})
+    spec = with_values(spec_from_dict({"model": {"model_type": "FoundationStereo"}}), {LR: changes.pop("lr", 1e-4)})
     settings: dict[str, Any] = {
         "name": "toy",
         "skill": "depth_net_stereo",

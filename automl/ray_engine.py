@@ -1,0 +1,303 @@
+"""The Ray engine: Ray Tune starts, places, reuses and restarts the workers; the study decides everything else.
+
+Facts of Ray 2.60 this file rests on: `suggest` is asked one trial ahead, so it answers None while all slots are busy;
+Ray's own pause and stop are not used, workers return by themselves; a worker that dies ends its Ray trial with an
+error, and the next segment of that trial is a new Ray trial.  Design decision 2 has the reasons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from automl.engine import Proceedings, RunTrial
+from automl.events import OnEvent, ignore
+from automl.ray_worker import FATAL, RESULT, Mailbox, SegmentTrainable, WorkOrder, installed
+from automl.snapshot import StudySnapshot, TrialStatus
+from automl.study import Study
+from search_spaces.errors import StudyError, UnsupportedError
+from trials.contract import Cause, Decision, Failure, State, TrialResult, report_from_json, result_from_json, trial_spec_to_json
+
+_PATIENCE_S = 0.25
+_OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small; checkpoints never pass through Ray
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is the one that verbose=0 silences
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+def run_ray(study: Study, *, slots: int, gpus_per_trial: int = 0, run: RunTrial | None = None, on_event: OnEvent = ignore) -> StudySnapshot:
+    """Run `study` to its end with `slots` trials at a time on this machine, and give the last snapshot.
+
+    Each trial gets its share of the cores and `gpus_per_trial` GPUs.  `run` must be importable by a worker; None is
+    `trials.run.run_trial`.  The first Ctrl-C lets running trials pause at their next validation, the second ends them at
+    once; both leave a study that can be resumed.  UnsupportedError when the machine has fewer GPUs than one trial needs.
+    """
+    cores = len(os.sched_getaffinity(0))
+    cpus = float(cores // slots) if slots <= cores else cores / slots
+    install = installed()
+    assert install is not None
+    order = WorkOrder(run=run, install=install, working_folder=study.config.working_folder.resolve())
+    proceedings = Proceedings(study, on_event)
+    with _short_folder() as scratch, _environment(_QUIET), _hushed(), contextlib.chdir(study.folder):
+        with _cluster(scratch, cores, threads=max(1, int(cpus))):
+            _check_gpus(gpus_per_trial)
+            mailbox = ray.remote(num_cpus=0)(Mailbox).options(name="mailbox").remote(order)
+            proceedings.begin()
+            _search(study, proceedings, mailbox, slots=slots, resources={"CPU": cpus, "GPU": float(gpus_per_trial)}, scratch=scratch)
+        for trial in study.snapshot().trials:
+            if trial.status is TrialStatus.RUNNING:  # its process was ended by a second Ctrl-C or a fault of ours
+                proceedings.end_trial(_result(trial.number, State.INTERRUPTED))
+    return proceedings.end()
+
+
+def _search(study: Study, proceedings: Proceedings, mailbox: Any, *, slots: int, resources: Mapping[str, float], scratch: Path) -> None:
+    """Let Ray Tune ask until nothing is left; raise what went wrong on our own side."""
+    courier = Courier(proceedings, mailbox)
+    searcher = StudySearcher(study, proceedings, mailbox, slots=slots, courier=courier)
+    tuner = tune.Tuner(
+        tune.with_resources(SegmentTrainable, tune.PlacementGroupFactory([dict(resources)])),
+        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="segments",
+            storage_path=str(scratch / "tune"),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial keeps its own
+        ),
+    )
+    courier.start()
+    try:
+        with _interruptible(courier):
+            tuner.fit()
+    except KeyboardInterrupt:
+        proceedings.interrupt("Ctrl-C again: running trials are ended now; they resume from their last checkpoint")
+    finally:
+        courier.stop()
+    if courier.error is not None:
+        raise courier.error
+    if searcher.fatal is not None:
+        raise StudyError(searcher.fatal, hint="rename that folder, or start the search from another one")
+
+
+class StudySearcher(Searcher):
+    """What Ray Tune asks for the next trial; every answer is the study's.
+
+    Called from Tune's loop alone.  A Ray trial is one segment.
+    """
+
+    def __init__(self, study: Study, proceedings: Proceedings, mailbox: Any, *, slots: int, courier: Courier) -> None:
+        super().__init__()
+        self.fatal: str | None = None
+        self._study = study
+        self._proceedings = proceedings
+        self._mailbox = mailbox
+        self._slots = slots
+        self._courier = courier
+        self._running: dict[str, int] = {}
+        self._tickets = 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next segment, None while slots are full or nothing can start, FINISHED at the end."""
+        if len(self._running) >= self._slots:
+            return None
+        if self._courier.error is not None or self._study.finished():
+            return Searcher.FINISHED
+        trial = self._proceedings.next_trial()
+        if trial is None:
+            return Searcher.FINISHED if self._study.finished() else None
+        ticket, self._tickets = self._tickets, self._tickets + 1
+        ray.get(self._mailbox.put_spec.remote(ticket, trial_spec_to_json(trial)))
+        self._running[trial_id] = trial.number
+        return {"ticket": ticket, "mailbox": "mailbox"}
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """A segment ended: with its result, or with a dead process, which is the machine's fault."""
+        del error
+        number = self._running.pop(trial_id, None)
+        if number is None:
+            return
+        fatal = None if result is None else result.get(FATAL)
+        text = None if result is None else result.get(RESULT)
+        if fatal is not None:
+            self.fatal = str(fatal)
+            self._study.interrupt(self.fatal)
+            self._proceedings.end_trial(_result(number, State.INTERRUPTED))
+        elif text is None:
+            failure = Failure(cause=Cause.INFRASTRUCTURE, message="the worker process died")
+            self._proceedings.end_trial(_result(number, State.FAILED, error=failure))
+        else:
+            self._proceedings.end_trial(result_from_json(json.loads(text)))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study's journal is the record."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing of a live search can be carried elsewhere; Tune stores this, nobody restores it."""
+        return {}
+
+
+class Courier:
+    """A thread that brings the workers' reports to the study and the answers back.
+
+    An error of the study itself (a full disk) is kept in `error`; from then on every report is answered with PAUSE, so
+    that workers save themselves and return.
+    """
+
+    def __init__(self, proceedings: Proceedings, mailbox: Any) -> None:
+        self.error: Exception | None = None
+        self.interrupted = threading.Event()
+        self._proceedings = proceedings
+        self._mailbox = mailbox
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._deliver, name="courier", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the current round."""
+        self._over.set()
+        self._thread.join(timeout=10.0)
+
+    def _deliver(self) -> None:
+        told = False
+        while not self._over.is_set():
+            if self.interrupted.is_set() and not told:
+                told = True
+                self._proceedings.interrupt("Ctrl-C: trials pause at their next validation; press it again to end them now")
+            try:
+                letters = ray.get(self._mailbox.collect.remote(_PATIENCE_S))
+            except ray.exceptions.RayError as error:
+                self.error = self.error or error
+                return
+            for letter, content in letters:
+                self._handle(letter, content)
+
+    def _handle(self, letter: int | None, content: Any) -> None:
+        decision = Decision.PAUSE
+        try:
+            if letter is None:
+                self._proceedings.progress(content)
+                return
+            if self.error is None:
+                decision = self._proceedings.report(report_from_json(content))
+        except Exception as error:  # noqa: BLE001 - the border of this thread: kept, and raised by the engine
+            self.error = self.error or error
+        if letter is not None:
+            self._mailbox.answer.remote(letter, decision.value)
+
+
+def _result(number: int, state: State, *, error: Failure | None = None) -> TrialResult:
+    """A result of a segment that could not give one itself."""
+    return TrialResult(
+        number=number, state=state, metrics={}, best_epoch=None, checkpoint=None, elapsed_s=0.0, peak_memory_mib=None, error=error
+    )
+
+
+def _check_gpus(wanted: int) -> None:
+    present = int(ray.cluster_resources().get("GPU", 0))
+    if wanted > present:
+        raise UnsupportedError(f"a trial is to have {wanted} GPUs, but this machine has {present}", hint=f"use --gpus-per-trial {present}")
+
+
+@contextlib.contextmanager
+def _cluster(scratch: Path, cores: int, *, threads: int) -> Iterator[None]:
+    """A Ray of our own on this machine, gone afterwards.
+
+    Its folder is short, because sockets in it have a length limit.  `threads` are set before a worker imports torch; waiting
+    OpenMP threads sleep, because spinning ones slow everybody down when several trials share the cores.
+    """
+    env = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    ray.init(
+        address="local",
+        num_cpus=cores,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        runtime_env={"env_vars": env},
+        _temp_dir=str(scratch),
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A new folder with a short path, removed afterwards."""
+    root = "/tmp" if Path("/tmp").is_dir() and os.access("/tmp", os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """`values` stand in the environment meanwhile; what the user set already stays."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Ray's own messages are off meanwhile: the console tells what users need."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible(courier: Courier) -> Iterator[None]:
+    """The first Ctrl-C is told to the courier, the second raises; outside the main thread signals are left alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if courier.interrupted.is_set():
+            raise KeyboardInterrupt
+        courier.interrupted.set()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
