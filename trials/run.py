@@ -136,7 +136,7 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
             if resume.start.epoch >= epochs:
                 return State.COMPLETE
         trainer = _trainer(spec, folder, epochs=epochs, validates=data.validates)
-        trainer.callbacks.extend([ExactResume(), outcome.peak, *_feed(trial, progress, module), loop])  # type: ignore[attr-defined]
+        trainer.callbacks.extend([ExactResume(), outcome.peak, *_feed(trial, progress, module, epochs), loop])  # type: ignore[attr-defined]
         outcome.status.write("STARTED", "Starting Training Loop.")
         trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else resume.path, weights_only=True)
         return loop.state
@@ -226,10 +226,10 @@ def _trainer(spec: Spec, folder: Path, *, epochs: int, validates: bool) -> pl.Tr
     )
 
 
-def _feed(trial: TrialSpec, progress: ProgressTo | None, module: DepthModule) -> list[pl.Callback]:
+def _feed(trial: TrialSpec, progress: ProgressTo | None, module: DepthModule, epochs: int) -> list[pl.Callback]:
     if progress is None:
         return []
-    return [ProgressFeed(progress, number=trial.number, max_epochs=trial.max_epochs, total_steps=module.schedule.total_steps)]
+    return [ProgressFeed(progress, number=trial.number, max_epochs=epochs, total_steps=module.schedule.total_steps)]
 
 
 def _recorded(result: TrialResult, folder: Path, outcome: _Outcome) -> TrialResult:

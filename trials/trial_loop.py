@@ -150,7 +150,7 @@ class TrialLoop(pl.Callback):
         status = self._records.status
         if module.validation:
             status.write("RUNNING", "Eval metrics generated.", kpi=kpi_of(metrics, self._family))
-        status.epoch(done=epoch, max_epochs=self._trial.max_epochs, epoch_s=time.monotonic() - self._epoch_started)
+        status.epoch(done=epoch, max_epochs=module.trainer.max_epochs or epoch, epoch_s=time.monotonic() - self._epoch_started)
         status.write("RUNNING", "Train metrics generated.", kpi={"train_loss": metrics["train/loss"]})
         logger.info("epoch %d %s", epoch, " ".join(f"{name}={value}" for name, value in metrics.items()))
 
