@@ -1,0 +1,1 @@
+"""One contract per seam, run over everything that implements it."""

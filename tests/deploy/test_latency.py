@@ -1,0 +1,36 @@
+"""The latency table: who is timed, how often, and what stands beside the figures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from deploy.latency import measure_latency
+
+
+class Counting:
+    """Counts its calls, and says in which order they came."""
+
+    name = "counting"
+    fixed_size = None
+
+    def __init__(self, calls: list[str], label: str) -> None:
+        self.calls, self.label = calls, label
+
+    def predict(self, images: tuple[Tensor, ...]) -> Tensor:
+        self.calls.append(self.label)
+        return images[0][:, :1]
+
+
+def test_runtimes_take_turns_after_the_warm_up() -> None:
+    calls: list[str] = []
+    measure_latency({"a": Counting(calls, "a"), "b": Counting(calls, "b")}, (torch.zeros(1, 3, 2, 2),), warm_up=1, rounds=3)
+    assert calls == ["a", "b"] * 4
+
+
+def test_a_spent_budget_ends_it_after_three_rounds() -> None:
+    table = measure_latency({"a": Counting([], "a")}, (torch.zeros(2, 3, 4, 5),), warm_up=0, rounds=50, budget_s=0.0)
+    (row,) = table.rows
+    assert (row.rounds, row.batch, row.height, row.width) == (3, 2, 4, 5)
+    assert 0 <= row.min_ms <= row.median_ms <= row.p95_ms
+    assert table.machine.threads == torch.get_num_threads()

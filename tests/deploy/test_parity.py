@@ -1,0 +1,76 @@
+"""The gate's arithmetic, on maps small enough to check by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from deploy.parity import Tolerance, compare, tolerance_for
+from tests.deploy.networks import mono_spec, stereo_spec
+
+PIXELS = Tolerance(max_abs=0.1, mean_abs=0.05, unit="px")
+IMAGE = (torch.zeros(1, 3, 1, 4),)
+
+
+class Fixed:
+    """Answers every image with the same map."""
+
+    fixed_size = None
+
+    def __init__(self, *values: float, name: str = "torch") -> None:
+        self.name = name
+        self.map = torch.tensor(values).view(1, 1, 1, -1)
+
+    def predict(self, images: tuple[Tensor, ...]) -> Tensor:
+        return self.map.expand(images[0].shape[0], -1, -1, -1)
+
+
+REFERENCE = Fixed(0.0, 2.0, 4.0, 10.0)
+
+
+def test_largest_and_mean_are_over_all_pixels() -> None:
+    check = compare(REFERENCE, Fixed(0.0, 2.0, 4.08, 10.0), [IMAGE, IMAGE], tolerance=PIXELS)
+    assert check.max_abs == pytest.approx(0.08, abs=1e-6)
+    assert check.mean_abs == pytest.approx(0.02, abs=1e-6)
+    assert (check.passed, check.samples, check.reason) == (True, 2, None)
+
+
+def test_the_largest_difference_stops_it() -> None:
+    check = compare(REFERENCE, Fixed(0.0, 2.0, 4.15, 10.0), [IMAGE], tolerance=PIXELS)
+    assert not check.passed
+    assert check.reason == "the largest difference is 0.15 px, allowed are 0.1"
+
+
+def test_the_mean_difference_stops_it() -> None:
+    check = compare(REFERENCE, Fixed(0.07, 2.07, 4.07, 10.07), [IMAGE], tolerance=PIXELS)
+    assert check.reason == "the mean difference is 0.07 px, allowed are 0.05"
+
+
+def test_relative_depth_is_measured_in_shares_of_its_range() -> None:
+    check = compare(REFERENCE, Fixed(0.0, 2.0, 4.0, 11.0), [IMAGE], tolerance=Tolerance(max_abs=0.2, mean_abs=0.2, unit="range"))
+    assert (check.max_abs, check.mean_abs) == (pytest.approx(0.1), pytest.approx(0.025))
+
+
+def test_a_constant_map_has_no_range_and_is_compared_as_it_is() -> None:
+    check = compare(Fixed(3.0, 3.0), Fixed(3.0, 3.5), [IMAGE], tolerance=Tolerance(max_abs=1, mean_abs=1, unit="range"))
+    assert check.max_abs == 0.5
+
+
+def test_nan_does_not_pass_and_is_no_number() -> None:
+    check = compare(REFERENCE, Fixed(0.0, float("nan"), 4.0, 10.0, name="onnxruntime"), [IMAGE], tolerance=PIXELS)
+    assert (check.passed, check.max_abs, check.reason) == (False, None, "1 of 4 values of onnxruntime are not finite")
+
+
+def test_another_shape_does_not_pass() -> None:
+    assert not compare(REFERENCE, Fixed(0.0, 2.0), [IMAGE], tolerance=PIXELS).passed
+
+
+def test_no_sample_does_not_pass() -> None:
+    assert not compare(REFERENCE, REFERENCE, [], tolerance=PIXELS).passed
+
+
+def test_units_follow_the_network() -> None:
+    assert tolerance_for(stereo_spec()).unit == "px"
+    assert tolerance_for(mono_spec(relative=True)).unit == "range"
+    assert (tolerance_for(mono_spec()).unit, tolerance_for(mono_spec()).max_abs) == ("m", pytest.approx(0.02))

@@ -1,0 +1,150 @@
+"""Export, gate and verdict on generated scenes: what is written, what is refused, what a second run leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import pytest
+import torch
+from torch import nn
+
+from deploy.onnx_export import export_onnx
+from deploy.parity import Tolerance
+from deploy.promotion import Promotion, judge, promote
+from search_spaces.spec import Spec
+from tests.deploy.networks import mono_spec, network_of, save_checkpoint, stereo_spec
+from trials.data.sample import SampleSet, write_samples
+
+NOTHING_PASSES = Tolerance(max_abs=0.0, mean_abs=0.0, unit="m")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
+    return write_samples(tmp_path_factory.mktemp("scenes"), scenes=6, height=64, width=96, max_disparity=32)
+
+
+def with_lists(spec_of, scenes: SampleSet, kind: str, data_class: str) -> Spec:  # type: ignore[no-untyped-def]
+    lists = {split: scenes.list_file(kind, split) for split in ("train", "val")}
+    sources = [f"dataset.{split}_dataset.data_sources=[{{data_file: {path}, dataset_name: {data_class}}}]" for split, path in lists.items()]
+    spec: Spec = spec_of(*sources, "dataset.val_dataset.workers=0")
+    return spec
+
+
+@pytest.fixture(scope="module")
+def spec(scenes: SampleSet) -> Spec:
+    return with_lists(mono_spec, scenes, "mono", "MetricMonoDataset")
+
+
+@pytest.fixture(scope="module")
+def network(spec: Spec) -> nn.Module:
+    return network_of(spec)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(spec: Spec, network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(network, spec, tmp_path_factory.mktemp("trial") / "best.pth")
+
+
+@pytest.fixture(scope="module")
+def promotion(spec: Spec, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Promotion:
+    return promote(checkpoint, tmp_path_factory.mktemp("study") / "promotion", spec=spec)
+
+
+def verdict(folder: Path) -> dict:  # type: ignore[type-arg]
+    data: dict = json.loads((folder / "promotion.json").read_text(encoding="utf-8"))  # type: ignore[type-arg]
+    return data
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_good_export_is_promoted(promotion: Promotion) -> None:
+    assert promotion.promoted, promotion.reason
+    assert names(promotion.folder) == ["model.json", "model.onnx", "promotion.json", "spec.yaml"]
+
+
+def test_the_verdict_holds_the_figures(promotion: Promotion) -> None:
+    told = verdict(promotion.folder)
+    assert told["promoted"] is True
+    assert told["check"]["max_abs"] <= told["check"]["tolerance"]["max_abs"]
+    assert told["check"]["unit"] == "m"
+    assert told["metrics"]["torch"]["abs_rel"] == pytest.approx(told["metrics"]["onnxruntime"]["abs_rel"], rel=1e-4)
+    assert told["model"] == told["export"]["path"] == "model.onnx"
+
+
+def test_the_latency_table_has_both_runtimes(promotion: Promotion) -> None:
+    rows = verdict(promotion.folder)["latency"]["rows"]
+    assert [row["runtime"] for row in rows] == ["torch", "onnxruntime"]
+    assert all(0 < row["min_ms"] <= row["median_ms"] <= row["p95_ms"] for row in rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_the_engine_section_says_so(promotion: Promotion) -> None:
+    assert verdict(promotion.folder)["engine"] == {"built": False, "reason": "no GPU"}
+
+
+def test_a_model_over_tolerance_is_kept_aside_with_its_figures(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
+    promotion = promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
+    assert not promotion.promoted
+    assert names(tmp_path) == ["model.rejected.json", "model.rejected.onnx", "promotion.json", "spec.yaml"]
+    assert "allowed are 0" in verdict(tmp_path)["reason"]
+
+
+def test_a_second_run_replaces_the_first(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
+    promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
+    promote(checkpoint, tmp_path, spec=spec)
+    assert names(tmp_path) == ["model.json", "model.onnx", "promotion.json", "spec.yaml"]
+
+
+def test_an_earlier_model_is_kept_when_a_later_one_is_rejected(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
+    promote(checkpoint, tmp_path, spec=spec)
+    promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
+    assert "model.onnx" not in names(tmp_path)
+    assert "model.previous.onnx" in names(tmp_path)
+
+
+def test_a_crash_between_the_steps_leaves_no_claim(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
+    promote(checkpoint, tmp_path, spec=spec)
+    (tmp_path / "spec.yaml").unlink()
+    (tmp_path / "spec.yaml").mkdir()  # the step before the last one cannot be done
+    with pytest.raises(OSError, match=r"spec\.yaml"):
+        promote(checkpoint, tmp_path, spec=spec)
+    assert "promotion.json" not in names(tmp_path)
+
+
+def broken(path: Path, name_end: str, factor: float) -> Path:
+    """The same file with one initializer multiplied by `factor`."""
+    model = onnx.load(path)
+    (chosen,) = (value for value in model.graph.initializer if value.name.endswith(name_end))
+    changed = onnx.numpy_helper.to_array(chosen) * np.float32(factor)
+    chosen.CopyFrom(onnx.numpy_helper.from_array(changed, chosen.name))
+    onnx.save(model, path)
+    return path
+
+
+def test_a_broken_export_is_stopped(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    path = export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42).path
+    judgement = judge(network, broken(path, "output_conv1.weight", 1.5), spec)
+    assert not judgement.check.passed
+    assert "difference" in str(judgement.check.reason)
+
+
+def test_a_model_that_answers_nan_is_stopped(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    path = export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42).path
+    judgement = judge(network, broken(path, "output_conv1.weight", float("nan")), spec)
+    assert (judgement.check.passed, judgement.check.max_abs) == (False, None)
+    assert judgement.metrics["onnxruntime"] == {}
+
+
+def test_stereo_is_promoted_at_the_shape_asked_for(scenes: SampleSet, tmp_path: Path) -> None:
+    spec = with_lists(stereo_spec, scenes, "stereo", "GenericDataset")
+    checkpoint = save_checkpoint(network_of(spec), spec, tmp_path / "best.pth")
+    promotion = promote(checkpoint, tmp_path / "promotion", spec=spec, height=64, width=64)
+    assert promotion.promoted, promotion.reason
+    assert promotion.export.outputs == {"disparity": (1, 1, 64, 64)}
+    assert promotion.judgement.metrics["torch"]["epe"] == pytest.approx(promotion.judgement.metrics["onnxruntime"]["epe"], abs=1e-3)

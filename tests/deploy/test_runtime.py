@@ -1,0 +1,112 @@
+"""One `predict` over torch and ONNX Runtime, and what is said when a file and a spec do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from deploy.onnx_export import export_onnx
+from deploy.runtime import OnnxPredictor, TorchPredictor, load_predictor
+from search_spaces.errors import CheckpointError, DataError, UnsupportedError
+from search_spaces.spec import Spec
+from tests.deploy.networks import images_of, mono_spec, network_of, save_checkpoint, stereo_spec
+
+
+@pytest.fixture(scope="module")
+def spec() -> Spec:
+    return mono_spec()
+
+
+@pytest.fixture(scope="module")
+def network(spec: Spec) -> nn.Module:
+    return network_of(spec)
+
+
+@pytest.fixture(scope="module")
+def pairs_of_two(spec: Spec, network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file whose batch is fixed at 2."""
+    return export_onnx(network, spec, tmp_path_factory.mktemp("two") / "model.onnx", height=28, width=42, batch=2).path
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_fixed_batch_takes_any_number_of_images(spec: Spec, network: nn.Module, pairs_of_two: Path, count: int) -> None:
+    images = images_of(spec, count)
+    answered = OnnxPredictor(pairs_of_two).predict(images)
+    torch.testing.assert_close(answered, TorchPredictor(network, "mono", device="cpu").predict(images), atol=1e-4, rtol=1e-4)
+
+
+def test_it_knows_its_size_family_and_facts(pairs_of_two: Path) -> None:
+    predictor = OnnxPredictor(pairs_of_two)
+    assert (predictor.fixed_size, predictor.family, predictor.batch, predictor.name) == ((28, 42), "mono", 2, "onnxruntime")
+    assert predictor.facts is not None
+    assert predictor.facts.max_depth == 20
+
+
+def test_another_size_is_refused(spec: Spec, pairs_of_two: Path) -> None:
+    with pytest.raises(DataError, match="28x42 only, but got 42x42"):
+        OnnxPredictor(pairs_of_two).predict(images_of(spec, 1, size=(42, 42)))
+
+
+def test_a_missing_right_image_is_refused() -> None:
+    spec = stereo_spec()
+    with pytest.raises(DataError, match=r"2 image\(s\), but got 1"):
+        TorchPredictor(network_of(spec), "stereo", device="cpu").predict(images_of(spec, 1)[:1])
+
+
+def test_torch_answers_with_one_channel(spec: Spec, network: nn.Module) -> None:
+    assert TorchPredictor(network, "mono", device="cpu").predict(images_of(spec, 3)).shape == (3, 1, 28, 42)
+
+
+def test_a_checkpoint_is_loaded_by_its_ending(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    predictor = load_predictor(save_checkpoint(network, spec, tmp_path / "best.pth"), spec, device="cpu")
+    images = images_of(spec, 1)
+    assert torch.equal(predictor.predict(images), TorchPredictor(network, "mono", device="cpu").predict(images))
+
+
+def test_a_checkpoint_of_another_network_is_explained(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(network, spec, tmp_path / "best.pth")
+    with pytest.raises(CheckpointError, match=r"dataset\.max_depth is 20") as caught:
+        load_predictor(checkpoint, mono_spec("dataset.max_depth=10"))
+    assert caught.value.hint == "add dataset.max_depth=20.0"
+
+
+def test_an_onnx_file_of_another_network_is_explained(pairs_of_two: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.encoder is vitt in the file, vits in the spec"):
+        load_predictor(pairs_of_two, mono_spec("model.encoder=vits"))
+
+
+def test_a_mono_file_does_not_fit_a_stereo_spec(pairs_of_two: Path) -> None:
+    with pytest.raises(CheckpointError, match="mono in the file, stereo in the spec"):
+        load_predictor(pairs_of_two, stereo_spec())
+
+
+def test_a_missing_file_is_said(spec: Spec, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_predictor(tmp_path / "none.pth", spec)
+
+
+@pytest.mark.parametrize(("name", "told"), [("model.engine", "TensorRT"), ("model.zip", r"\.zip")])
+def test_a_kind_of_file_that_nothing_runs_is_said(spec: Spec, tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(UnsupportedError, match=told):
+        load_predictor(tmp_path / name, spec)
+
+
+def test_a_file_that_is_no_onnx_is_said(spec: Spec, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(CheckpointError, match="cannot load the model"):
+        load_predictor(tmp_path / "model.onnx", spec)
+
+
+def test_a_strangers_graph_is_refused_by_its_inputs(tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 28, 42])
+    answer = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3, 28, 42])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [value], [answer])
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "model.onnx")
+    with pytest.raises(UnsupportedError, match="but got x"):
+        OnnxPredictor(tmp_path / "model.onnx")
