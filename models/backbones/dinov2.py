@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.transformer import LayerScale, Mlp, SelfAttention, SwiGlu
+from models.layers.transformer import LayerScale, Mlp, SelfAttention, SwiGlu, draw_weights
 from search_spaces.errors import UserError
 
 PATCH_PX = 14
@@ -102,7 +102,7 @@ class DinoV2(nn.Module):
         super().__init__()
         self.encoder = ENCODERS[encoder]
         dim = self.encoder.dim
-        self.cls_token = nn.Parameter(1e-6 * torch.randn(1, 1, dim))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + STORED_GRID**2, dim))
         self.mask_token = nn.Parameter(torch.zeros(1, dim))
         self.patch_embed = PatchEmbed(dim)
@@ -139,10 +139,10 @@ class DinoV2(nn.Module):
         return torch.cat((stored[:, :1], resized.flatten(2).transpose(1, 2)), dim=1)
 
     def _initialise(self) -> None:
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        draw_weights(self.pos_embed)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                draw_weights(module.weight)
                 nn.init.zeros_(module.bias)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.transformer import LayerNorm2d, Mlp
+from models.layers.transformer import LayerNorm2d, Mlp, draw_weights
 
 WIDTHS = (48, 96, 160, 304)
 EXPANSION = 4
@@ -169,7 +169,7 @@ class EdgeNeXt(nn.Module):
         self.stages = nn.Sequential(*(Stage(number) for number in range(len(PLANS))))
         for module in (*self.stem.modules(), *self.stages.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                draw_weights(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

@@ -79,3 +79,13 @@ class LayerNorm2d(nn.LayerNorm):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Same shape as given."""
         return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def draw_weights(weight: Tensor) -> None:
+    """Fills `weight` with the usual start of a transformer: normal, deviation 0.02, none beyond three deviations.
+
+    Several times faster than `trunc_normal_`, which draws every outlier again; a tensor without storage is left alone.
+    """
+    if not weight.is_meta:
+        weight.normal_(std=0.02).clamp_(-0.06, 0.06)
