@@ -1,0 +1,39 @@
+"""Sample scenes and specs that the tests of the command lines share: the smallest that run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from automl.sample_specs import mono_spec, stereo_spec
+from trials.data.sample import write_samples
+
+
+def small_stereo_spec(folder: Path) -> Path:
+    """A stereo spec beside four scenes of 64 x 96 pixels: two to train, one to validate, one to test."""
+    write_samples(folder / "scenes", scenes=4, seed=0, height=64, width=96, max_disparity=32)
+    spec = stereo_spec(folder / "scenes")
+    spec["dataset"]["max_disparity"] = spec["model"]["max_disparity"] = 32
+    spec["model"].update(hidden_dims=[32, 32, 32], train_iters=1, valid_iters=1)
+    spec["train"]["num_epochs"] = 1
+    for split in ("train", "val", "test", "infer"):
+        spec["dataset"][f"{split}_dataset"]["augmentation"]["crop_size"] = [64, 64] if split == "train" else [64, 96]
+    spec["export"] = {"input_height": 64, "input_width": 96, "valid_iters": 1}
+    return _write(folder / "stereo.yaml", spec)
+
+
+def small_mono_spec(folder: Path) -> Path:
+    """A metric mono spec beside four scenes of 64 x 96 pixels; the network sees 28 x 42."""
+    write_samples(folder / "scenes", scenes=4, seed=0, height=64, width=96, max_disparity=32)
+    spec = mono_spec(folder / "scenes")
+    spec["train"]["num_epochs"] = 1
+    for split in ("train", "val", "test", "infer"):
+        spec["dataset"][f"{split}_dataset"]["augmentation"]["crop_size"] = [28, 42]
+    spec["export"] = {"input_height": 28, "input_width": 42}
+    return _write(folder / "mono.yaml", spec)
+
+
+def _write(path: Path, spec: dict[str, object]) -> Path:
+    path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
+    return path

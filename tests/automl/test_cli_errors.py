@@ -1,0 +1,186 @@
+"""What a user reads after a mistake: one `error:` line, a blank line, one `hint:` line, exit code 2, and nothing was started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+
+from automl import cli, depth_net
+from automl.entry import FAILED, INTERRUPTED, MISUSED, run_app
+from search_spaces.errors import SpecError
+from tests.automl.samples import small_stereo_spec
+
+Errors = Callable[..., str]
+
+
+@pytest.fixture
+def errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Errors:
+    """Runs `automl arguments...` in an empty folder, expects exit code 2 and nothing written, gives stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        assert run_app(cli.app, "automl", arguments) == MISUSED
+        assert sorted(tmp_path.rglob("*")) == before
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert "\n\nhint: " in err
+        return err
+
+    return run
+
+
+def app_that_raises(error: BaseException) -> typer.Typer:
+    app = typer.Typer()
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    return app
+
+
+def test_an_error_of_the_user_is_two_lines_on_stderr(capsys: pytest.CaptureFixture[str]):
+    assert run_app(app_that_raises(SpecError("low <= high must hold", hint="swap them")), "x", []) == MISUSED
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "error: low <= high must hold\n\nhint: swap them\n")
+
+
+def test_an_error_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert run_app(app_that_raises(SpecError("no")), "x", []) == MISUSED
+    assert capsys.readouterr().err == "error: no\n"
+
+
+def test_ctrl_c_ends_with_130():
+    assert run_app(app_that_raises(KeyboardInterrupt()), "x", []) == INTERRUPTED
+
+
+def test_a_defect_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run_app(app_that_raises(ZeroDivisionError()), "x", [])
+    assert FAILED == 1  # what the interpreter exits with
+
+
+def test_no_skill(errors: Errors):
+    assert "depth_net_mono, depth_net_stereo" in errors("run")
+
+
+def test_unknown_skill(errors: Errors):
+    assert "did you mean depth_net_stereo?" in errors("run", "--skill", "depth_net_sterio")
+
+
+def test_missing_spec_file(errors: Errors):
+    assert "there is no spec file nowhere.yaml" in errors("run", "--skill", "depth_net_stereo", "-e", "nowhere.yaml")
+
+
+def test_unknown_key(errors: Errors):
+    assert "did you mean train.num_epochs?" in errors("run", "--skill", "depth_net_stereo", "train.num_epoch=3")
+
+
+def test_no_training_list(errors: Errors):
+    assert "depth_net sample" in errors("run", "--skill", "depth_net_stereo")
+
+
+def test_missing_list_file(errors: Errors):
+    source = "[{data_file:gone.txt,dataset_name:GenericDataset}]"
+    lists = [f"dataset.{split}_dataset.data_sources={source}" for split in ("train", "val")]
+    assert "gone.txt" in errors("run", "--skill", "depth_net_stereo", *lists)
+
+
+@pytest.mark.parametrize("command", ["run", "off"])
+def test_no_validation_list_names_both_ways_out(command: str, errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    err = errors(command, "--skill", "depth_net_stereo", "-e", str(spec), "dataset.val_dataset.data_sources=[]")
+    assert "--val-fraction 0.2" in err
+    assert "--metric train/loss" in err
+
+
+def test_val_fraction_beside_a_validation_list(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    assert "names a validation list already" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--val-fraction", "0.2")
+
+
+def test_a_test_metric_cannot_be_the_objective(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    assert "use val/epe" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--metric", "test/epe")
+
+
+def test_an_unknown_metric_gets_the_nearest_one(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    assert "did you mean val/epe?" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--metric", "val/epp")
+
+
+def test_a_spec_of_the_other_family(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    assert "is for mono networks" in errors("run", "--skill", "depth_net_mono", "-e", str(spec))
+
+
+def test_option_and_override_that_contradict_each_other(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    err = errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--epochs", "2", "train.num_epochs=3")
+    assert "--epochs 2 and train.num_epochs=3 say different things" in err
+
+
+def test_an_unknown_searcher_gets_the_nearest_one(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    assert "tpe" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--searcher", "tpee")
+
+
+def test_the_question_needs_a_terminal(errors: Errors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("automl.launch.measure", lambda spec: None)
+    spec = small_stereo_spec(tmp_path)
+    assert "add --yes" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec))
+
+
+def test_json_without_dry_run(errors: Errors):
+    assert "--dry-run" in errors("run", "--skill", "depth_net_stereo", "--json")
+
+
+def test_a_folder_that_holds_a_study(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "study.yaml").write_text("name: x\n")
+    err = errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--results", "mine")
+    assert "`automl resume mine`" in err
+    assert "--results" in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_to_write(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    assert "no permission" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--results", "closed/x")
+
+
+def test_a_file_where_the_folder_should_be(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    (tmp_path / "taken").write_text("")
+    assert "is not a folder" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--results", "taken")
+
+
+@pytest.mark.parametrize("command", [["status"], ["resume"], ["stop"], ["logs", "0"]])
+def test_a_folder_without_a_study(command: list[str], errors: Errors, tmp_path: Path):
+    name, *rest = command
+    assert "no study in nothing" in errors(name, "nothing", *rest)
+
+
+def test_a_dashboard_without_a_database(errors: Errors):
+    assert "no mlflow.db" in errors("dashboard", "nothing")
+
+
+def test_depth_net_evaluate_without_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    spec = small_stereo_spec(tmp_path)
+    assert run_app(depth_net.app, "depth_net", ["evaluate", "-e", str(spec), f"results_dir={tmp_path}"]) == MISUSED
+    assert "depth_net evaluate needs evaluate.checkpoint" in capsys.readouterr().err
+
+
+def test_depth_net_evaluate_of_an_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    spec = small_stereo_spec(tmp_path)
+    arguments = ["evaluate", "-e", str(spec), "evaluate.trt_engine=model.engine", f"results_dir={tmp_path}"]
+    assert run_app(depth_net.app, "depth_net", arguments) == MISUSED
+    assert "set evaluate.checkpoint to the ONNX file" in capsys.readouterr().err

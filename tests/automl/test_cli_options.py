@@ -1,0 +1,80 @@
+"""The command lines are frozen lists: a new knob goes into the spec, not here."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from automl import cli, depth_net
+from automl.entry import MISUSED, run_app
+
+COMMANDS = {
+    "run": "--skill -e --spec --results --trials --epochs --searcher --fidelity --parallel --gpus-per-trial --seed --metric --engine --policy "
+    "--val-fraction --yes -y --dry-run --json",
+    "off": "--skill -e --spec --from --results --epochs --gpus-per-trial --seed --metric --val-fraction --yes -y",
+    "status": "--json",
+    "resume": "--yes -y",
+    "stop": "--trial",
+    "logs": "--follow -f",
+    "dashboard": "--port",
+    "skills": "--json",
+}
+ACTIONS = {
+    "train": "-e --experiment_spec_file",
+    "evaluate": "-e --experiment_spec_file",
+    "inference": "-e --experiment_spec_file",
+    "export": "-e --experiment_spec_file",
+    "sample": "--out --scenes --seed",
+}
+NOT_BUILT = ("convert", "quantize", "gen_trt_engine")
+
+
+def options_of(app: typer.Typer) -> dict[str, set[str]]:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    shown = {name: command for name, command in commands.items() if not command.hidden}
+    return {name: {option for item in command.params for option in item.opts if option.startswith("-")} for name, command in shown.items()}
+
+
+def test_automl_has_exactly_these_options():
+    assert options_of(cli.app) == {name: set(text.split()) for name, text in COMMANDS.items()}
+
+
+def test_depth_net_has_exactly_these_options():
+    assert options_of(depth_net.app) == {name: set(text.split()) for name, text in ACTIONS.items()}
+
+
+@pytest.mark.parametrize("script", ["automl", "depth_net"])
+def test_help_of_the_console_script_takes_less_than_a_second_of_work(script: str):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([Path(sys.executable).with_name(script), "--help"], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "Usage" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0  # not wall time: the machine may be busy
+
+
+def test_help_imports_no_heavy_package():
+    code = "import sys, automl.cli, automl.depth_net; print({'torch', 'ray', 'optuna', 'mlflow', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("action", NOT_BUILT)
+def test_an_action_that_is_not_built_says_so(action: str, capsys: pytest.CaptureFixture[str]):
+    assert run_app(depth_net.app, "depth_net", [action, "-e", "spec.yaml"]) == MISUSED
+    assert capsys.readouterr().err.startswith(f"error: depth_net {action} is not in this release\n\nhint: this release has train")
+
+
+def test_a_mistyped_action_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]):
+    assert run_app(depth_net.app, "depth_net", ["evalute", "-e", "spec.yaml"]) == MISUSED
+    assert "hint: did you mean 'evaluate'?" in capsys.readouterr().err
+
+
+def test_a_mistyped_option_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]):
+    assert run_app(cli.app, "automl", ["run", "--trails", "3"]) == MISUSED
+    err = capsys.readouterr().err
+    assert err.startswith("error: No such option: --trails\n\nhint: did you mean ")
+    assert "--trials" in err
