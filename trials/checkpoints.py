@@ -175,13 +175,15 @@ def write_state(content: Mapping[str, Any], path: Path) -> None:
     try:
         torch.save(dict(content), temporary)
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno or errno.EIO, f"cannot write a checkpoint ({error.strerror or error})", str(path)) from error
-        if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):  # what torch makes of a full disk
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, f"cannot write a checkpoint ({error.strerror or error})", str(path)) from error
+    except RuntimeError as error:
+        # what torch makes of a disk that is full
+        if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
             raise OSError(errno.EIO, "cannot write a checkpoint (is the disk full?)", str(path)) from error
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path, *, mmap: bool = True) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Orders of training batches and numbers of loader processes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trials.data import EpochSampler
+from trials.datamodule import Start, TrainBatches
+from trials.workers import SMALLEST_SET, loader_workers, usable_cores
+
+
+def batches(*, epoch: int = 0, batch: int = 0) -> TrainBatches:
+    return TrainBatches(7, batch_size=2, seed=5, start=Start(epoch=epoch, batch=batch))
+
+
+def test_batches_are_full_and_in_the_order_of_the_epoch() -> None:
+    sampler = EpochSampler(7, 5)
+    sampler.set_epoch(3)
+    order = list(sampler)
+    assert list(batches(epoch=3)) == [order[0:2], order[2:4], order[4:6]]
+    assert len(batches()) == 3
+
+
+def test_a_start_in_mid_epoch_holds_for_the_first_pass_alone() -> None:
+    ours, whole = batches(epoch=1, batch=2), list(batches(epoch=1))
+    assert list(ours) == whole[2:]
+    assert list(ours) == whole
+    assert len(ours) == 3
+
+
+def test_epochs_have_different_orders() -> None:
+    ours = batches()
+    first = list(ours)
+    ours.set_epoch(1)
+    assert list(ours) != first
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU small sets take loader processes as well")
+def test_small_sets_are_loaded_in_the_training_process() -> None:
+    assert loader_workers(8, samples=SMALLEST_SET - 1) == 0
+
+
+def test_loader_processes_leave_one_core() -> None:
+    assert loader_workers(10_000, samples=10**6) == usable_cores() - 1
+    assert loader_workers(0, samples=10**6) == 0

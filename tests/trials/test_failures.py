@@ -1,0 +1,103 @@
+"""Causes of failure; signals; checkpoints on a disk that refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from search_spaces.errors import CheckpointError, DataError, SpecError
+from tests.trials.small import parts, stereo_spec, trial
+from trials.checkpoints import read_resume, write_state
+from trials.contract import Cause, State, always_continue
+from trials.data.sample import SampleSet
+from trials.failures import CollapseError, NonFiniteError, failure_of
+from trials.interruption import StopRequest
+from trials.run import run_trial
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (NonFiniteError("x"), Cause.NAN),
+        (CollapseError("x"), Cause.COLLAPSE),
+        (DataError("x"), Cause.DATA),
+        (SpecError("x"), Cause.SPEC),
+        (CheckpointError("x"), Cause.SPEC),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), Cause.OOM),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), Cause.OOM),
+        (MemoryError(), Cause.OOM),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), Cause.OOM),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x.pth"), Cause.INFRASTRUCTURE),
+        (RuntimeError("shape mismatch"), Cause.CRASH),
+        (KeyError("image"), Cause.CRASH),
+    ],
+)
+def test_causes(error: Exception, cause: Cause) -> None:
+    assert failure_of(error).cause is cause
+
+
+def test_a_full_disk_names_the_path() -> None:
+    failure = failure_of(OSError(errno.ENOSPC, "No space left on device", "/data/x.pth"))
+    assert failure.details["path"] == "/data/x.pth"
+    assert "/data/x.pth" in failure.message
+
+
+def test_a_mistake_of_the_user_keeps_its_hint() -> None:
+    assert failure_of(DataError("no list", hint="give one")).details == {"hint": "give one"}
+
+
+def test_a_crash_keeps_the_tail_of_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        _ = 1 // 0
+    failure = failure_of(caught.value)
+    assert failure.message.startswith("ZeroDivisionError:")
+    assert "1 // 0" in failure.details["traceback"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_the_machines_failure(scenes: SampleSet, tmp_path: Path) -> None:
+    (tmp_path / "train" / "best.pth" / "in the way").mkdir(parents=True)
+    result = run_trial(trial(tmp_path, stereo_spec(scenes)), always_continue, parts=parts())
+    assert result.error is not None
+    assert result.error.cause is Cause.INFRASTRUCTURE
+    assert result.error.details["path"] == str(tmp_path / "train" / "best.pth")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    write_state({"a": torch.ones(1)}, path)
+    with pytest.raises(AttributeError):
+        write_state({"a": lambda: None}, path)
+    assert torch.load(path, weights_only=True) == {"a": torch.ones(1)}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
+def test_a_damaged_state_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"x\.pth"):
+        read_resume(path, objective="val/loss")
+
+
+def test_the_first_signal_is_a_request_the_second_an_interrupt() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_in_another_thread_leaves_signals_alone(scenes: SampleSet, tmp_path: Path) -> None:
+    states: list[State] = []
+    before = signal.getsignal(signal.SIGINT)
+    work = trial(tmp_path, stereo_spec(scenes), epochs=1)
+    thread = threading.Thread(target=lambda: states.append(run_trial(work, always_continue, parts=parts()).state))
+    thread.start()
+    assert signal.getsignal(signal.SIGINT) is before
+    thread.join()
+    assert states == [State.COMPLETE]
