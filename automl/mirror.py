@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import queue
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +49,11 @@ class Tracking:
     def is_local(self) -> bool:
         """Whether the database is a file of this machine."""
         return self.uri.startswith("sqlite:")
+
+    @property
+    def file(self) -> Path:
+        """The file of a local database."""
+        return Path(self.uri.removeprefix("sqlite:///"))
 
     @property
     def shown(self) -> str:
@@ -96,8 +103,16 @@ def prepare_database(tracking: Tracking) -> None:
     if tracking.is_local:
         from mlflow.tracking import MlflowClient
 
-        Path(tracking.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        tracking.file.parent.mkdir(parents=True, exist_ok=True)
+        _check_file(tracking)
         MlflowClient(tracking_uri=tracking.uri).search_experiments(max_results=1)
+
+
+def _check_file(tracking: Tracking) -> None:
+    """sqlite3.Error at once for a database that cannot be opened: MLflow itself would try for a minute."""
+    if tracking.is_local:
+        with closing(sqlite3.connect(tracking.file)) as connection:
+            connection.execute("PRAGMA schema_version")
 
 
 class MlflowWriter:
@@ -106,6 +121,7 @@ class MlflowWriter:
     def __init__(self, tracking: Tracking) -> None:
         for name, value in REMOTE_LIMITS.items():
             os.environ.setdefault(name, value)
+        _check_file(tracking)
         from mlflow.tracking import MlflowClient
 
         self._client: MlflowClient = MlflowClient(tracking_uri=tracking.uri)
