@@ -65,10 +65,10 @@ def _metric_range(dataset: Tree) -> list[str]:
 
 def _pair_gpus(train: Tree, given: Collection[str]) -> None:
     """The longer of num_gpus and gpu_ids wins, as in TAO's launcher; one alone decides the other."""
-    number, ids = train["num_gpus"], train["gpu_ids"]
-    if not isinstance(number, int) or not isinstance(ids, list | tuple) or number == len(ids):
+    number, ids = train["num_gpus"], train["gpu_ids"] or []
+    if not isinstance(number, int) or not isinstance(ids, list | tuple) or number == len(ids) or not 1 <= number <= 64:
         return
-    if "train.gpu_ids" in given and ("train.num_gpus" not in given or len(ids) > number):
+    if ids and "train.gpu_ids" in given and ("train.num_gpus" not in given or len(ids) > number):
         train["num_gpus"] = len(ids)
     else:
         train["gpu_ids"] = list(range(number))

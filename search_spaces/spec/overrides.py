@@ -161,6 +161,6 @@ def _scalar(word: str) -> Any:
     lowered = word.lower()
     if lowered in WORDS:
         return WORDS[lowered]
-    if re.fullmatch(r"[+-]?\d+", word):
+    if re.fullmatch(r"[+-]?\d{1,18}", word):
         return int(word)
     return float(word) if NUMBER.fullmatch(word) else word

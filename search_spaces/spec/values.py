@@ -18,6 +18,7 @@ from search_spaces.spec.tree import unknown_key
 T = TypeVar("T")
 Places = Mapping[str, str]
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+LARGEST = 2**53  # whole numbers up to here survive a trip through JSON and float
 # written where a TAO template waits for the user
 PLACEHOLDERS = ("", "???")
 
@@ -111,10 +112,12 @@ def _typed(value: Any, target: type) -> Any:
         return {"true": True, "false": False}.get(value.lower())  # TAO's templates quote some switches
     if target is bool or isinstance(value, bool):
         return value if isinstance(value, bool) and target is bool else None
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return None
     if target is float and isinstance(value, int | float):
         return float(value) if math.isfinite(value) else None
     if target is int and isinstance(value, int | float):
-        return int(value) if math.isfinite(value) and value == int(value) else None
+        return int(value) if abs(value) <= LARGEST and value == int(value) else None
     # a folder may be called 2024
     return str(value) if target is str and isinstance(value, str | int | float) else None
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search_spaces.errors import SpecError
-from search_spaces.spec import load_spec, read_spec, save_spec, with_values
+from search_spaces.spec import load_spec, read_spec, save_spec, spec_from_dict, spec_to_dict, with_values
 from search_spaces.spec.overrides import parse_override, parse_value
 
 # Appendix B of the format notes: the smallest specs that must train
@@ -191,3 +193,23 @@ def test_read_spec_says_what_was_given_and_assumed() -> None:
     assert loaded.given == {"model.model_type", "dataset.baseline"}
     assert loaded.assumed[1] == "dataset.max_depth is not set; 10 m is assumed for a metric model"
     assert loaded.warnings == ("dataset.baseline has no effect: training and metrics stay in disparity",)
+
+
+@given(text=st.text(alphabet="ab.[]{}=:,~+'\" 09$-\\", max_size=14))
+def test_any_text_is_an_override_or_a_spec_error(text: str) -> None:
+    try:
+        parsed = parse_override(text)
+    except SpecError as error:
+        assert error.hint
+    else:
+        assert parsed.key
+
+
+@pytest.mark.parametrize("value", ["9" * 30, "1e400", "-1e30", "null", "[]", "nan"])
+@pytest.mark.parametrize("key", ["train.num_gpus", "train.optim.lr", "dataset.min_depth", "train.gpu_ids", "export.batch_size"])
+def test_odd_values_are_refused_or_make_a_spec_that_round_trips(key: str, value: str) -> None:
+    try:
+        spec = load_spec(None, [f"{key}={value}"])
+    except SpecError:
+        return
+    assert spec_from_dict(spec_to_dict(spec)) == spec
