@@ -199,10 +199,9 @@ def test_read_spec_says_what_was_given_and_assumed() -> None:
 def test_any_text_is_an_override_or_a_spec_error(text: str) -> None:
     try:
         parsed = parse_override(text)
-    except SpecError as error:
-        assert error.hint
-    else:
-        assert parsed.key
+    except SpecError:
+        return
+    assert parsed.key
 
 
 @pytest.mark.parametrize("value", ["9" * 30, "1e400", "-1e30", "null", "[]", "nan"])
