@@ -6,6 +6,7 @@ One place decides how a parameter looks to a sampler: log scales, steps, switche
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -28,7 +29,8 @@ def distribution_of(parameter: Parameter) -> BaseDistribution:
         stride = 1 if step is None else int(step)
         return IntDistribution(int(low), int(low) + (int(high) - int(low)) // stride * stride, log=parameter.log, step=stride)
     if step is not None:
-        high = low + math.floor((high - low) / step + 1e-9) * step
+        first, gap = Decimal(str(low)), Decimal(str(step))  # as written: 3 * 0.3 is 0.9 here
+        high = float(first + (Decimal(str(high)) - first) // gap * gap)
     return FloatDistribution(low, high, log=parameter.log, step=step)
 
 

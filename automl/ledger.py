@@ -4,12 +4,13 @@ Every trial is one Optuna trial.  Its attributes:
 
     trial          number, seed, folder, values, parent, exempt (written with the trial, in one record)
     rung           epochs it may run to before the next decision
-    segment        how often it was started, and when the last time
-    last_report    newest report with all metrics; the objective of each epoch is Optuna's intermediate value
-    best           epoch, value and metrics of the best epoch
+    segment        how often it was started, and when
+    progress       the newest report with all metrics, and the best epoch with its metrics; the objective of each epoch is
+                   Optuna's intermediate value
+    effort         seconds, largest memory, the best checkpoint
     paused_at      epoch at which it waits for a promotion, else null; such a trial stays RUNNING
-    waiting_at     epoch at which it was cut short (Ctrl-C, stop, dead process), else null; it stays RUNNING too
-    checkpoint, elapsed_s, peak_memory_mib, retries, stopped_by, failure, ended_at
+    waiting_at     epoch at which it was cut short last (Ctrl-C, stop request); it stays RUNNING too
+    retries, failure, ended
 
 What all trials share (spec, space, objective) stands once in study.yaml; paths are relative to the study folder.
 """
@@ -40,7 +41,7 @@ INFEASIBLE_CAUSES = frozenset({Cause.OOM, Cause.NAN, Cause.COLLAPSE})
 
 @dataclass(kw_only=True)
 class TrialRecord:
-    """One trial as the driver knows it; changed by the ledger alone, which writes before it changes."""
+    """One trial as the driver knows it; changed by the ledger alone."""
 
     number: int
     trial_id: int
@@ -57,6 +58,7 @@ class TrialRecord:
     value: float | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     last_metrics: Mapping[str, float | None] = field(default_factory=dict)
+    last_report: Mapping[str, Any] = field(default_factory=dict)
     last_epoch: int = 0
     checkpoint: str | None = None
     error: Failure | None = None
@@ -162,32 +164,30 @@ class Ledger:
 
     def note_report(self, record: TrialRecord, report: Report, value: float | None) -> None:
         """Keep a report.  An epoch that was reported before, or a value that is not finite, leaves the curve as it is."""
-        data = {"epoch": report.epoch, "step": report.step, "metrics": dict(report.metrics), "elapsed_s": report.elapsed_s}
-        self._set(record, "last_report", data)
         record.last_metrics = dict(report.metrics)
         record.last_epoch = max(record.last_epoch, report.epoch)
-        if value is None or not math.isfinite(value) or report.epoch in record.curve:
-            return
-        self._storage.set_trial_intermediate_value(record.trial_id, report.epoch, value)
-        record.curve[report.epoch] = value
-        if record.value is None or self._sign * value < self._sign * record.value:
-            self.note_best(record, report.epoch, value, report.metrics)
+        record.last_report = {"epoch": report.epoch, "step": report.step, "metrics": dict(report.metrics), "elapsed_s": report.elapsed_s}
+        known = value is None or not math.isfinite(value) or report.epoch in record.curve
+        if value is not None and not known and (record.value is None or self._sign * value < self._sign * record.value):
+            record.best_epoch, record.value, record.metrics = report.epoch, value, dict(report.metrics)
+        self._note_progress(record)
+        if value is not None and not known:
+            self._storage.set_trial_intermediate_value(record.trial_id, report.epoch, value)
+            record.curve[report.epoch] = value
 
     def note_best(self, record: TrialRecord, epoch: int | None, value: float, metrics: Mapping[str, float | None]) -> None:
-        """Keep the best epoch so far."""
-        self._set(record, "best", {"epoch": epoch, "value": value, "metrics": dict(metrics)})
+        """Keep a better epoch than any report told of."""
         record.best_epoch, record.value, record.metrics = epoch, value, dict(metrics)
+        self._note_progress(record)
 
     def note_effort(self, record: TrialRecord, *, elapsed_s: float, peak_memory_mib: float | None, checkpoint: str | None) -> None:
         """Add what a segment cost, and where its best checkpoint lies."""
         record.elapsed_s += elapsed_s
-        self._set(record, "elapsed_s", record.elapsed_s)
         if peak_memory_mib is not None:
             record.peak_memory_mib = max(peak_memory_mib, record.peak_memory_mib or 0.0)
-            self._set(record, "peak_memory_mib", record.peak_memory_mib)
-        if checkpoint is not None and checkpoint != record.checkpoint:
-            self._set(record, "checkpoint", checkpoint)
-            record.checkpoint = checkpoint
+        record.checkpoint = checkpoint or record.checkpoint
+        effort = {"elapsed_s": record.elapsed_s, "peak_memory_mib": record.peak_memory_mib, "checkpoint": record.checkpoint}
+        self._set(record, "effort", effort)
 
     def pause(self, record: TrialRecord) -> None:
         """The trial waits at its rung."""
@@ -211,7 +211,6 @@ class Ledger:
 
     def stop(self, record: TrialRecord, by: str) -> None:
         """The trial ends early for good: by a rule, by the user, or because nothing promoted it."""
-        self._set(record, "stopped_by", by)
         record.stopped_by = by
         self._end(record, TrialStatus.STOPPED, TrialState.PRUNED, None)
 
@@ -236,16 +235,22 @@ class Ledger:
 
     def _end(self, record: TrialRecord, status: TrialStatus, state: TrialState, value: float | None) -> None:
         record.ended_at = self._clock()
-        self._set(record, "ended_at", record.ended_at)
+        self._set(record, "ended", {"at": record.ended_at, "status": status.value, "stopped_by": record.stopped_by})
         self._storage.set_trial_state_values(record.trial_id, state, None if value is None else [value])
         record.status = status
+
+    def _note_progress(self, record: TrialRecord) -> None:
+        best = {"epoch": record.best_epoch, "value": record.value, "metrics": dict(record.metrics)}
+        self._set(record, "progress", {**record.last_report, "best": best})
 
     def _set(self, record: TrialRecord, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(record.trial_id, key, value)
 
     def _read(self, trial: FrozenTrial) -> TrialRecord:
         attrs = trial.user_attrs
-        identity, best, segment, last = attrs["trial"], attrs.get("best") or {}, attrs.get("segment") or {}, attrs.get("last_report") or {}
+        identity, progress = attrs["trial"], dict(attrs.get("progress") or {})
+        best, segment, effort = progress.pop("best", {}), attrs.get("segment") or {}, attrs.get("effort") or {}
+        ended = attrs.get("ended") or {}
         record = TrialRecord(
             number=trial.number,
             trial_id=self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number),
@@ -260,14 +265,14 @@ class Ledger:
             curve=dict(sorted(trial.intermediate_values.items())),
         )
         record.best_epoch, record.value, record.metrics = best.get("epoch"), best.get("value"), best.get("metrics", {})
-        record.last_metrics = last.get("metrics", {})
-        record.last_epoch = max([last.get("epoch", 0), *record.curve])
-        record.checkpoint, record.stopped_by = attrs.get("checkpoint"), attrs.get("stopped_by")
+        record.last_report, record.last_metrics = progress, progress.get("metrics", {})
+        record.last_epoch = max([progress.get("epoch", 0), *record.curve])
         record.error = failure_from_data(attrs["failure"]) if attrs.get("failure") else None
         record.segments, record.started_at = segment.get("count", 0), segment.get("started_at")
         record.retries = (attrs.get("retries") or {}).get("count", 0)
-        record.ended_at, record.elapsed_s = attrs.get("ended_at"), attrs.get("elapsed_s", 0.0)
-        record.peak_memory_mib = attrs.get("peak_memory_mib")
+        record.ended_at, record.stopped_by = ended.get("at"), ended.get("stopped_by")
+        record.elapsed_s, record.peak_memory_mib = effort.get("elapsed_s", 0.0), effort.get("peak_memory_mib")
+        record.checkpoint = effort.get("checkpoint")
         return record
 
 

@@ -100,7 +100,7 @@ def _search(study: Study, proceedings: Proceedings, mailbox: Any, *, slots: int,
         raise StudyError(searcher.fatal, hint="rename that folder, or start the search from another one")
 
 
-class StudySearcher(Searcher):
+class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
     """What Ray Tune asks for the next trial; every answer is the study's.
 
     Called from Tune's loop alone.  A Ray trial is one segment.
@@ -122,10 +122,10 @@ class StudySearcher(Searcher):
         if len(self._running) >= self._slots:
             return None
         if self._courier.error is not None or self._study.finished():
-            return Searcher.FINISHED
+            return str(Searcher.FINISHED)
         trial = self._proceedings.next_trial()
         if trial is None:
-            return Searcher.FINISHED if self._study.finished() else None
+            return str(Searcher.FINISHED) if self._study.finished() else None
         ticket, self._tickets = self._tickets, self._tickets + 1
         ray.get(self._mailbox.put_spec.remote(ticket, trial_spec_to_json(trial)))
         self._running[trial_id] = trial.number

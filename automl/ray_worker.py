@@ -99,7 +99,7 @@ class Mailbox:
             waiting.set_result(decision)
 
 
-class SegmentTrainable(tune.Trainable):
+class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no types
     """Runs one segment per Ray trial: fetch the spec, train, give the result back as data.
 
     The process is used again for the next segment, so that torch is imported once.  Nothing is raised for a trial that

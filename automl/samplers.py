@@ -32,7 +32,8 @@ class SobolPoints(BaseSampler):
 
         keys = [parameter.key for parameter in space.parameters]
         points = qmc.Sobol(max(1, len(keys)), scramble=True, rng=np.random.default_rng(seed))
-        points.fast_forward(max(0, number - 1))
+        if number > 1:
+            points.fast_forward(number - 1)
         self._position = dict(zip(keys, points.random(1)[0].tolist(), strict=False))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -144,7 +144,8 @@ class Study:
         budget, the best paused trial is taken there.
         """
         with self._guard:
-            record = None if self._is_over() else self._next()
+            over = self._is_over() or self._halt is not None or self._given_up() is not None
+            record = None if over else self._next()
             if record is None:
                 return None
             spec = self._spec_of(record)
