@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from models.backbones import dinov2 as backbones
 from models.stereo.cost_volume import VOLUME_CHANNELS
 from search_spaces.errors import SpecError, UserError, nearest
 
 STEP_PX = 32
 HIDDEN_STEP = 16
-ENCODERS = ("vitt", "vits", "vitb", "vitl")
+ENCODERS = tuple(name for name in backbones.ENCODERS if name != "vitg")  # the giant was never published as a side network
 MIB = 2**20
 LIVE_VOLUMES = 4  # full-size volumes that exist at once without gradients: input, planar, axial, norm
 

@@ -12,7 +12,7 @@ def fp32_island(device: torch.device) -> AbstractContextManager[object]:
 
     For volume normalisation, the softmax expectation, lookup coordinates and the disparity itself.
     """
-    if torch.is_autocast_enabled(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
