@@ -218,7 +218,7 @@ def _effect(spec: Spec) -> Callable[[str], str | None]:
         elif info.acts is Acts.INERT:
             found = info.rule.why
         elif not info.read_by(spec.family):
-            found = f"{spec.model.model_type} does not read it"
+            found = info.rule.why or f"{spec.model.model_type} does not read it"
         elif info.acts is Acts.EVALUATION or key in MEASURING:
             found = "it changes how results are measured: evaluation is fixed"
         elif info.acts is Acts.RUNNING:

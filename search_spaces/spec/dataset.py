@@ -67,9 +67,16 @@ class Augmentation:
     spatial_aug_prob: float = key(1.0, "probability of the resampling blur", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
     stretch_prob: float = key(0.8, "probability of different scales in x and y", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
     max_stretch: float = key(0.2, "half range of the log2 stretch", low=0, high=1, acts=STEREO, outside=INERT)
-    # a mirrored stereo pair would need the right view's disparity, which annotation lists do not carry
     h_flip_prob: float = key(
-        0.5, "probability of a mirror image", low=0, high=1, acts=MONO, outside=INERT, automl=True, when=(FLIP, (True,))
+        0.5,
+        "probability of a mirror image",
+        low=0,
+        high=1,
+        acts=MONO,
+        outside=INERT,
+        automl=True,
+        when=(FLIP, (True,)),
+        why="a mirrored pair needs the right view's disparity, which annotation lists do not carry",
     )
     v_flip_prob: float = key(
         0.5, "probability of turning the pair upside down", low=0, high=1, acts=STEREO, outside=INERT, automl=True, when=(FLIP, (True,))

@@ -50,7 +50,7 @@ class Key:
     stereo_only: bool = False  # mono networks do not read it, whatever `acts` says
     log: bool = False  # the range spans decades
     when: tuple[str, tuple[str | bool, ...]] | None = None  # read only while another key has one of these values
-    why: str = ""  # why an inert key does nothing
+    why: str = ""  # why the key does nothing: anywhere if inert, else in the family that does not read it
 
 
 @dataclass(frozen=True, kw_only=True)

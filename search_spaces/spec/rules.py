@@ -42,7 +42,7 @@ def idle_keys(spec: Spec) -> Iterator[tuple[str, str]]:
         if info.read_by(spec.family) or get_value(spec, info.key) == info.default:
             continue
         if info.acts is not Acts.INERT:
-            yield info.key, f"{spec.model.model_type} does not read it"
+            yield info.key, info.rule.why or f"{spec.model.model_type} does not read it"
         else:
             outside = info.rule.acts is not Acts.INERT
             yield info.key, "val, test and infer images are never augmented" if outside else info.rule.why

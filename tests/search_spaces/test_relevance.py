@@ -79,7 +79,7 @@ def test_range_grows_to_hold_the_spec_value() -> None:
         ((), None, "model.corr_radius", "not searched by default: changes the network"),
         ((), None, "model.cv_group", "the network has 8 groups"),
         ((), None, "dataset.val_dataset.augmentation.stretch_prob", "belongs to the val split"),
-        ((), None, f"{AUGMENTATION}.h_flip_prob", "FoundationStereo does not read it"),
+        ((), None, f"{AUGMENTATION}.h_flip_prob", "a mirrored pair needs the right view's disparity"),
         ((), None, f"{AUGMENTATION}.v_flip_prob", "only with do_flip true; the spec has false"),
     ],
 )
