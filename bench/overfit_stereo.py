@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.timing import conditions
 from models.registry import build_network
+from models.stereo.foundation_stereo import FoundationStereo
 from search_spaces.spec import Spec, load_spec
 from trials.data import Batch, build_dataset, collate
 from trials.data.sample import write_samples
@@ -32,7 +33,7 @@ def pairs_of(spec: Spec) -> Batch:
     return collate([dataset[index] for index in range(PAIRS)])
 
 
-def end_point_error(network: nn.Module, batch: Batch) -> float:
+def end_point_error(network: FoundationStereo, batch: Batch) -> float:
     """Mean absolute error in pixels over the valid pixels of the batch, in evaluation mode."""
     network.eval()
     with torch.inference_mode():
@@ -40,7 +41,7 @@ def end_point_error(network: nn.Module, batch: Batch) -> float:
     return float((disparity - batch["target"]).abs()[batch["valid"]].mean())
 
 
-def fit(network: nn.Module, batch: Batch, *, steps: int, rate: float, goal: float, every: int) -> float:
+def fit(network: FoundationStereo, batch: Batch, *, steps: int, rate: float, goal: float, every: int) -> float:
     """Trains until the error is below `goal` or `steps` are done; prints the curve and returns the last error."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=1e-5, fused=True)
@@ -54,7 +55,7 @@ def fit(network: nn.Module, batch: Batch, *, steps: int, rate: float, goal: floa
         initial, predictions = network.unroll(batch["image"], batch["right_image"])
         loss = sequence_loss(initial, predictions, batch["target"], batch["valid"])
         assert loss is not None, "the crop has no valid pixel"
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         schedule.step()
@@ -73,10 +74,10 @@ def main() -> int:
     parser.add_argument("--class", dest="data_class", default="GenericDataset", help="data class of the list")
     parser.add_argument("--root", type=Path, default=None, help="folder that the list's paths start from")
     parser.add_argument("--encoder", default="vitt")
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--height", type=int, default=96)
-    parser.add_argument("--width", type=int, default=160)
-    parser.add_argument("--disparity", type=int, default=96)
+    parser.add_argument("--hidden", type=int, default=48)
+    parser.add_argument("--height", type=int, default=64)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--disparity", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--rate", type=float, default=4e-4)
@@ -88,7 +89,7 @@ def main() -> int:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         if args.list is None:
-            scenes = write_samples(Path(folder) / "scenes", scenes=6, seed=1, height=args.height, width=args.width, max_disparity=64)
+            scenes = write_samples(Path(folder) / "scenes", scenes=6, seed=1, height=args.height, width=args.width, max_disparity=48)
             args.list = scenes.list_file("stereo", "train")
         root = f", data_root: {args.root}" if args.root else ""
         source = f"{{data_file: {args.list}, dataset_name: {args.data_class}{root}}}"
@@ -110,7 +111,9 @@ def main() -> int:
         )
         print(conditions())
         print(f"{PAIRS} pairs of {args.list.name}, crop {args.height}x{args.width}, D{args.disparity}, {args.iterations} iterations")
-        error = fit(build_network(spec), pairs_of(spec), steps=args.steps, rate=args.rate, goal=args.goal, every=args.every)
+        network = build_network(spec)
+        assert isinstance(network, FoundationStereo)
+        error = fit(network, pairs_of(spec), steps=args.steps, rate=args.rate, goal=args.goal, every=args.every)
     reached = error < args.goal
     print(f"{'reached' if reached else 'NOT reached'}: EPE {error:.3f} px, goal {args.goal} px")
     return 0 if reached else 1

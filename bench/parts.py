@@ -3,7 +3,8 @@
     python bench/parts.py [--rounds 5] [--height 24] [--width 48] [--disparities 24]
 
 Sizes are of the quarter-resolution map.  The plain forms are what the papers' formulas say literally: a loop over
-disparities, a stock 3-D convolution.  Exit status 1 when a part is slower than its plain form by more than noise.
+disparities that normalises at every step, a stock 3-D convolution, bilinear sampling of one row per pixel.  Exit
+status 1 when a part is slower than its plain form by more than noise.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from torch.nn import functional as F
 
 from bench.timing import compare, conditions
 from models.stereo.cost_volume import GROUPS, groupwise_correlation, shifted_right
+from models.stereo.geometry import read_window
 from models.stereo.layers import DISPARITY_KERNEL, DisparityConv3d, OneChannelConv3d
+from models.stereo.upsampling import convex_upsample
 
-FLOOR = 0.9  # a ratio below it is no longer noise
+FLOOR = 0.8  # a ratio below it is no longer noise
 
 Part = tuple[str, Callable[[], Tensor], Callable[[], Tensor], float]
 
 
 def plain_correlation(left_BCHW: Tensor, right_BCHW: Tensor, disparities: int) -> Tensor:
     """Cosine of each group of channels, one disparity at a time."""
-    left, right = left_BCHW.unflatten(1, (GROUPS, -1)), right_BCHW.unflatten(1, (GROUPS, -1))
+    left, right = torch.unflatten(left_BCHW, 1, (GROUPS, -1)), torch.unflatten(right_BCHW, 1, (GROUPS, -1))
     volume = left_BCHW.new_zeros(left.shape[0], GROUPS, disparities, *left_BCHW.shape[-2:])
     for d in range(disparities):
         here, there = left[..., d:], right[..., : right.shape[-1] - d]
@@ -40,6 +43,24 @@ def plain_shift(right_BCHW: Tensor, disparities: int) -> Tensor:
     for d in range(disparities):
         volume[:, :, d, :, d:] = right_BCHW[..., : right_BCHW.shape[-1] - d]
     return volume
+
+
+def plain_window(volume_BCDHW: Tensor, place_BHW: Tensor, radius: int) -> Tensor:
+    """The volume at place - r .. place + r, by bilinear sampling of one row per pixel."""
+    batch, channels, bins, height, width = volume_BCDHW.shape
+    rows = volume_BCDHW.permute(0, 3, 4, 1, 2).reshape(-1, channels, 1, bins)
+    reach = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    x = (place_BHW.reshape(-1, 1) + reach) * 2 / (bins - 1) - 1
+    grid = torch.stack((x, torch.zeros_like(x)), dim=-1)[:, None]
+    read = F.grid_sample(rows, grid, align_corners=True)
+    return read.view(batch, height, width, channels, -1).permute(0, 3, 4, 1, 2)
+
+
+def plain_upsampling(disparity_B1hw: Tensor, scores_B9HW: Tensor) -> Tensor:
+    """Nine unfolded neighbours, brought to full resolution, then weighted."""
+    batch, _, height, width = disparity_B1hw.shape
+    neighbours = F.unfold(4 * disparity_B1hw, 3, padding=1).view(batch, 9, height, width)
+    return (F.interpolate(neighbours, scale_factor=4) * scores_B9HW.softmax(dim=1)).sum(dim=1, keepdim=True)
 
 
 def parts(height: int, width: int, disparities: int) -> Iterator[Part]:
@@ -62,6 +83,11 @@ def parts(height: int, width: int, disparities: int) -> Iterator[Part]:
     last = OneChannelConv3d(14, 7)
     stock_last = _stock(last, nn.Conv3d(14, 1, 7, padding=3))
     yield "7x7x7 convolution to one channel", lambda: stock_last(thin), lambda: last(thin), 1e-4
+    place = torch.rand(1, height, width, generator=generator) * disparities
+    yield "geometry lookup", lambda: plain_window(volume, place, 4), lambda: read_window(volume, place[:, None, None], 4), 1e-4
+    coarse = torch.rand(1, 1, height, width, generator=generator) * disparities
+    scores = torch.randn(1, 9, 4 * height, 4 * width, generator=generator)
+    yield "convex upsampling", lambda: plain_upsampling(coarse, scores), lambda: convex_upsample(coarse, scores), 1e-4
 
 
 def _stock(ours: nn.Module, stock: nn.Module) -> nn.Module:

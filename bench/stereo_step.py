@@ -3,7 +3,7 @@
     python bench/stereo_step.py [--encoder vits] [--height 128] [--width 256] [--disparity 192] [--iterations 6] [--rounds 3]
 
 A training step is: forward with every refinement, sequence loss, backward, clipping by norm, AdamW.  Random weights and
-images: the arithmetic does not depend on them.  Times are wall-clock; read them with the conditions printed above them.
+images: the arithmetic does not depend on them.  Wall-clock times; read them with the conditions printed above them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.timing import Times, conditions, wall_times
 from models.registry import build_network
+from models.stereo.foundation_stereo import FoundationStereo
 from search_spaces.spec import load_spec
 from trials.losses import sequence_loss
 
@@ -47,6 +48,7 @@ def main() -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     network = build_network(spec).to(device)
+    assert isinstance(network, FoundationStereo)
     left, right = (torch.randn(args.batch, 3, args.height, args.width, device=device) for _ in range(2))
     target = torch.rand(args.batch, 1, args.height, args.width, device=device) * args.disparity / 4
     valid = torch.ones_like(target, dtype=torch.bool)
@@ -59,7 +61,7 @@ def main() -> int:
         initial, predictions = network.unroll(left, right, args.iterations)
         loss = sequence_loss(initial, predictions, target, valid)
         assert loss is not None
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(trainable, CLIP_NORM)
         optimizer.step()
         return loss.item()
@@ -80,7 +82,7 @@ def main() -> int:
 
 
 def _show(name: str, times: Times) -> None:
-    print(f"  {name:14s} min {times.minimum:7.3f} s   median {times.median:7.3f} s")
+    print(f"  {name:14s} min {times.minimum:7.3f} s   median {times.median:7.3f} s   CPU {times.cpu:7.3f} s")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """Seconds of one call over some rounds."""
+    """Seconds of one call over some rounds: wall-clock, and the least CPU seconds of all threads (they suffer less from load)."""
 
     minimum: float
     median: float
+    cpu: float
     rounds: int
 
 
@@ -50,17 +51,18 @@ def compare(plain: Callable[[], Tensor], ours: Callable[[], Tensor], *, toleranc
 
 
 def wall_times(call: Callable[[], object], *, rounds: int, warm_up: int = 1) -> Times:
-    """Wall-clock seconds of `call`, after `warm_up` untimed ones."""
+    """Seconds of `call`, after `warm_up` untimed ones."""
     for _ in range(warm_up):
         call()
-    taken = []
+    taken, busy = [], []
     for _ in range(rounds):
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - started)
-    return Times(minimum=min(taken), median=statistics.median(taken), rounds=rounds)
+        busy.append(time.process_time() - started_cpu)
+    return Times(minimum=min(taken), median=statistics.median(taken), cpu=min(busy), rounds=rounds)
 
 
 def conditions() -> str:
