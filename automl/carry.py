@@ -7,6 +7,7 @@ Every step writes its result and is skipped when that is there: search, finalist
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def carry_out(study: Study) -> int:
     try:
         end = keeper.search()
         if end.reason is EndReason.EXHAUSTED:
-            end = keeper.final() or end
+            end = keeper.final(end)
         if end.reason is EndReason.EXHAUSTED:
             keeper.crown()
     except UserError as error:
@@ -80,39 +81,40 @@ class StudyKeeper:
         likely = int(self.config.notes.get("likely_epochs", self.config.trials * self.config.epochs))
         return self._run(self.study, kind="trial", likely=likely, title=f"{self.config.name}: {self.config.objective}")
 
-    def final(self) -> StudyEnd | None:
-        """Trains the best trials again with other seeds; None when no finalists are wanted."""
+    def final(self, search_end: StudyEnd) -> StudyEnd:
+        """Trains the best trials again with other seeds; how the study stands after that."""
         if not self.config.finalists:
-            return None
+            return search_end
         final = self.study.finalists()
         end = self._run(final, kind="finalist", likely=final.config.trials * final.config.epochs, title="finalists, other seeds")
         self._finalists = final.snapshot().trials
         # a failed repetition is no reason to have no winner
-        return StudyEnd(reason=EndReason.EXHAUSTED, message=end.message) if end.reason is EndReason.FAILED else end
+        return search_end if end.reason in {EndReason.EXHAUSTED, EndReason.FAILED} else end
 
     def crown(self) -> None:
         """Chooses the winner, measures it on the test list, promotes it and registers it; each step once."""
         from deploy.promotion import promote
 
         folder, config = self.study.folder, self.config
+        known, promotion = read_json(folder / CHOICE_FILE), read_json(folder / PROMOTION_FILE)
+        if known is not None and promotion is not None and promotion.get("checkpoint") == known.get("checkpoint"):
+            return
         self.console.print("choosing the winner by one fixed evaluation ...")
         ranked = ranking(self.study.snapshot().trials, config.direction)
         choice = choose(candidates_of(ranked, self._finalists, config), evaluation_judge(config), minimise=config.direction == "minimize")
-        known = read_json(folder / CHOICE_FILE)
         candidate = choice.winner.candidate
         same = known is not None and known.get("checkpoint") == str(candidate.checkpoint)
         test = known["test"] if known is not None and same else evaluate_test(choice, config)
         save_choice(folder, choice_data(choice, config, test=test))
-        promotion = read_json(folder / PROMOTION_FILE)
-        if promotion is None or promotion.get("checkpoint") != str(candidate.checkpoint):
-            self.console.print("promoting it to ONNX ...")
-            spec = spec_of(candidate, config)
-            split = "val" if spec.dataset.val_dataset.data_sources else "train"
-            promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split)
+        self.console.print("promoting it to ONNX ...")
+        spec = spec_of(candidate, config)
+        # without a validation list the runtimes are compared on training images
+        split = "val" if spec.dataset.val_dataset.data_sources else "train"
+        promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split)
 
     def close(self, end: StudyEnd) -> int:
         """Writes the report, ends the mirror, prints the summary; the exit code."""
-        snapshot = self.study.snapshot()
+        snapshot = replace(self.study.snapshot(), active=False)
         report = write_report(snapshot, self._finalists)
         self.mirror.put(self._study_record(snapshot, end, report))
         complete = self.mirror.close()

@@ -39,10 +39,11 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """An axis: its label, whether it is logarithmic, or the words at 0, 1, 2, ... of a categorical one."""
+    """An axis: its label, whether it is logarithmic or counts whole things, or the words at 0, 1, 2, ... of a categorical one."""
 
     label: str
     log: bool = False
+    whole: bool = False
     words: Sequence[str] = field(default_factory=tuple)
 
 
@@ -67,7 +68,10 @@ class _Scale:
         """Positions in data units with their labels."""
         if self.axis.words:
             return [(float(place), word) for place, word in enumerate(self.axis.words)]
-        values = _log_ticks(self.low, self.high) if self.axis.log else _linear_ticks(self.low, self.high)
+        if self.axis.log:
+            values = _log_ticks(self.low, self.high)
+        else:
+            values = _linear_ticks(self.low, self.high, least=1.0 if self.axis.whole else 0.0)
         return [(value, number_text(value)) for value in values]
 
 
@@ -94,11 +98,11 @@ def _scale(axis: Axis, values: Sequence[float], start: float, end: float) -> _Sc
         factor = (high / low) ** 0.06 if high > low else 2.0
         return _Scale(axis, low / factor, high * factor, start, end)
     margin = (high - low) * 0.06 or max(abs(high) * 0.1, 0.5)
-    return _Scale(Axis(label=axis.label), low - margin, high + margin, start, end)
+    return _Scale(Axis(label=axis.label, whole=axis.whole), low - margin, high + margin, start, end)
 
 
-def _linear_ticks(low: float, high: float) -> list[float]:
-    rough = (high - low) / 5
+def _linear_ticks(low: float, high: float, *, least: float) -> list[float]:
+    rough = max((high - low) / 5, least)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     first = math.ceil(low / step)

@@ -99,7 +99,9 @@ def _history(snapshot: StudySnapshot) -> str:
     best_so_far = [Point(x=trial.number, y=pick(value for _, value in valued[: place + 1])) for place, (trial, _) in enumerate(valued)]
     marks = [Point(x=trial.number, y=value, title=_title(trial), style=trial.status.value) for trial, value in valued]
     series = [Series(points=best_so_far, style="best", line=True, marks=False), Series(points=marks)]
-    return chart(series, Axis(label="trial"), Axis(label=snapshot.config.objective, log=_spans_decades([value for _, value in valued])))
+    return chart(
+        series, Axis(label="trial", whole=True), Axis(label=snapshot.config.objective, log=_spans_decades([value for _, value in valued]))
+    )
 
 
 def _curves(snapshot: StudySnapshot) -> str:
@@ -107,13 +109,15 @@ def _curves(snapshot: StudySnapshot) -> str:
     best = snapshot.best
     series = []
     for trial in snapshot.trials:
-        points = [
-            Point(x=epoch, y=value, title=f"trial {trial.number}, epoch {epoch}: {number_text(value)}") for epoch, value in trial.curve
-        ]
         chosen = best is not None and trial.number == best.number
-        series.append(Series(points=points, style="best" if chosen else trial.status.value, line=True, marks=chosen or len(points) == 1))
+        style = "best" if chosen else trial.status.value
+        points = [
+            Point(x=epoch, y=value, title=f"trial {trial.number}, epoch {epoch}: {number_text(value)}", style=style)
+            for epoch, value in trial.curve
+        ]
+        series.append(Series(points=points, style=style, line=True, marks=chosen or len(points) == 1))
     values = [value for trial in snapshot.trials for _, value in trial.curve]
-    return chart(series, Axis(label="epoch"), Axis(label=snapshot.config.objective, log=_spans_decades(values)))
+    return chart(series, Axis(label="epoch", whole=True), Axis(label=snapshot.config.objective, log=_spans_decades(values)))
 
 
 def _against(snapshot: StudySnapshot, parameter: Parameter) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from automl.console import metrics_table, number_text, seconds_text
+from automl.console import metrics_table, number_text, seconds_text, tell
 from automl.report import REPORT, gain_text
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
@@ -29,7 +31,7 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
         console.print(metrics_table(f"Test list, evaluated once ({test['num_images']} images)", test["metrics"], family))
     if not complete:
         console.print(f"MLflow does not hold everything yet; `automl resume {folder}` writes the rest", style="yellow", soft_wrap=True)
-    console.print(_next(snapshot, end, folder))
+    _next(console, snapshot, end, folder)
 
 
 def shown_path(path: Path) -> str:
@@ -60,11 +62,11 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
         table.add_row("gain", gain)
     choice = read_json(snapshot.folder / CHOICE_FILE)
     if choice is not None:
-        table.add_row("winner", escape(f"{choice['chosen']}: {choice['reason']}"))
+        table.add_row("winner", escape(choice["reason"]))
         table.add_row("checkpoint", escape(shown_path(Path(choice["checkpoint"]))))
     promotion = read_json(snapshot.folder / PROMOTION_FILE)
     if promotion is not None:
-        for name, text in _promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent).items():
+        for name, text in _promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2]).items():
             table.add_row(name, escape(text))
     failures = [trial for trial in snapshot.trials if trial.error is not None]
     for trial in failures[:3]:
@@ -73,42 +75,36 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     return table
 
 
-def _promotion_rows(promotion: dict[str, object], folder: Path) -> dict[str, str]:
-    model = shown_path(folder / str(promotion["model"]))
-    check = promotion["check"]
-    figures = _error_figures(check) if isinstance(check, dict) else ""
-    engine = promotion["engine"]
-    told = {"model" if promotion["promoted"] else "rejected": f"{model} ({figures})" if figures else model}
+def _promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> dict[str, str]:
+    """The verdict with its figures; keys as in `promotion.json`."""
+    check, metrics = promotion["check"], promotion["metrics"]
+    rows = {"model" if promotion["promoted"] else "rejected": shown_path(folder / str(promotion["model"]))}
     if promotion["reason"]:
-        told["reason"] = str(promotion["reason"])
-    if isinstance(engine, dict):
-        told["TensorRT"] = "built" if engine["built"] else f"not built: {engine['reason']}"
-    return told
+        rows["reason"] = str(promotion["reason"])
+    gap = f"largest difference {number_text(check['max_abs'])} {check['unit']}, mean {number_text(check['mean_abs'])}"
+    values = ", ".join(f"{name} {number_text(values.get(metric))}" for name, values in metrics.items())
+    rows["same answer"] = f"{gap}; {metric} {values}"
+    rows["speed"] = ", ".join(f"{row['runtime']} {number_text(row['median_ms'])} ms" for row in promotion["latency"]["rows"])
+    rows["TensorRT"] = "built" if promotion["engine"]["built"] else f"not built: {promotion['engine']['reason']}"
+    return rows
 
 
-def _error_figures(check: dict[str, object]) -> str:
-    found = {name: value for name, value in check.items() if "error" in name and isinstance(value, float)}
-    return ", ".join(f"{name.replace('_', ' ')} {number_text(value)}" for name, value in found.items())
-
-
-def _next(snapshot: StudySnapshot, end: StudyEnd, folder: str) -> RenderableType:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    spec = spec_from_dict(snapshot.config.spec)
-    choice = read_json(snapshot.folder / CHOICE_FILE)
+def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str) -> None:
+    """What to run now, one command a line, so that it can be copied."""
+    config = snapshot.config
+    spec = spec_from_dict(config.spec)
     rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
-    if choice is not None:
-        promoted = f"-e {folder}/promotion/spec.yaml"
+    if (snapshot.folder / PROMOTION_FILE).is_file():
         model = f"{folder}/promotion/model.onnx"
         if spec.dataset.test_dataset.data_sources:
-            rows["evaluate"] = f"depth_net evaluate {promoted} evaluate.checkpoint={model} results_dir={folder}"
+            rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml evaluate.checkpoint={model} results_dir={folder}"
         if spec.dataset.infer_dataset.data_sources:
-            rows["pictures"] = f"depth_net inference {promoted} inference.checkpoint={model} results_dir={folder}"
-        rows["train it again"] = f"automl off --from {folder} --epochs {2 * snapshot.config.epochs}"
-    rows["your own data"] = f"automl run --skill {snapshot.config.skill} -e spec.yaml"
+            rows["pictures"] = f"depth_net inference -e {folder}/promotion/spec.yaml inference.checkpoint={model} results_dir={folder}"
+        rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}"
+    rows["your own data"] = f"automl run --skill {config.skill} -e spec.yaml"
+    width = max(map(len, rows))
+    tell(console, "")
     for name, command in rows.items():
-        table.add_row(name, escape(command))
-    return Group("", table)
+        tell(console, f"{name:{width}}  {command}")

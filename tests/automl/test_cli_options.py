@@ -14,8 +14,8 @@ from automl import cli, depth_net
 from automl.entry import MISUSED, run_app
 
 COMMANDS = {
-    "run": "--skill -e --spec --results --trials --epochs --searcher --fidelity --parallel --gpus-per-trial --seed --metric --engine --policy "
-    "--val-fraction --yes -y --dry-run --json",
+    "run": "--skill -e --spec --results --trials --epochs --searcher --fidelity --parallel --gpus-per-trial --seed --metric "
+    "--engine --policy --val-fraction --yes -y --dry-run --json",
     "off": "--skill -e --spec --from --results --epochs --gpus-per-trial --seed --metric --val-fraction --yes -y",
     "status": "--json",
     "resume": "--yes -y",
