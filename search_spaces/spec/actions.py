@@ -10,6 +10,8 @@ from search_spaces.spec.keys import Acts, key
 RUNNING, INERT = Acts.RUNNING, Acts.INERT
 FROM_SPLIT = "the batch size of the split's section is taken"
 FROM_FILE = "the shape is read from the model file"
+ON_CPU = "the graph is always traced on the CPU"
+ONE_GPU = "one device measures, so that no sample counts twice"
 NO_WANDB = "runs are tracked in MLflow"
 
 
@@ -17,9 +19,9 @@ NO_WANDB = "runs are tracked in MLflow"
 class Evaluate:
     """Metrics of a checkpoint, an ONNX file or an engine on the test lists."""
 
-    num_gpus: int = key(1, "GPUs", low=1, acts=RUNNING)
-    gpu_ids: tuple[int, ...] = key((0,), "their numbers", low=0, acts=RUNNING)
-    num_nodes: int = key(1, "machines", low=1, acts=RUNNING)
+    num_gpus: int = key(1, "GPUs", low=1, acts=INERT, why=ONE_GPU)
+    gpu_ids: tuple[int, ...] = key((0,), "numbers of the GPUs", low=0, acts=INERT, why=ONE_GPU)
+    num_nodes: int = key(1, "machines", low=1, acts=INERT, why=ONE_GPU)
     checkpoint: str | None = key(None, "weights or ONNX file to measure", acts=RUNNING)
     trt_engine: str | None = key(None, "TensorRT engine to measure", acts=RUNNING)
     results_dir: str | None = key(None, "output folder; default is results_dir/evaluate", acts=RUNNING)
@@ -32,9 +34,9 @@ class Evaluate:
 class Inference:
     """Pictures (and PFM files) of a checkpoint, an ONNX file or an engine on the infer lists."""
 
-    num_gpus: int = key(1, "GPUs", low=1, acts=RUNNING)
-    gpu_ids: tuple[int, ...] = key((0,), "their numbers", low=0, acts=RUNNING)
-    num_nodes: int = key(1, "machines", low=1, acts=RUNNING)
+    num_gpus: int = key(1, "GPUs", low=1, acts=INERT, why=ONE_GPU)
+    gpu_ids: tuple[int, ...] = key((0,), "numbers of the GPUs", low=0, acts=INERT, why=ONE_GPU)
+    num_nodes: int = key(1, "machines", low=1, acts=INERT, why=ONE_GPU)
     checkpoint: str | None = key(None, "weights or ONNX file to run", acts=RUNNING)
     trt_engine: str | None = key(None, "TensorRT engine to run", acts=RUNNING)
     results_dir: str | None = key(None, "output folder; default is results_dir/inference", acts=RUNNING)
@@ -50,12 +52,12 @@ class Export:
     """ONNX file of a checkpoint at one height and width."""
 
     results_dir: str | None = key(None, "output folder; default is results_dir/export", acts=RUNNING)
-    gpu_id: int = key(0, "GPU to trace on", low=0, acts=RUNNING)
+    gpu_id: int = key(0, "GPU to trace on", low=0, acts=INERT, why=ON_CPU)
     checkpoint: str | None = key(None, "weights to export", acts=RUNNING)
     onnx_file: str | None = key(None, "file to write; default is the checkpoint's name with .onnx", acts=RUNNING)
     overwrite: bool = key(False, "replace an existing file", acts=RUNNING)
-    on_cpu: bool = key(False, "trace on the CPU", acts=RUNNING)
-    input_channel: int = key(3, "image channels", options=(1, 3), acts=RUNNING)
+    on_cpu: bool = key(False, "trace on the CPU", acts=INERT, why=ON_CPU)
+    input_channel: int = key(3, "image channels", options=(1, 3), acts=INERT, why="the networks take 3 channels")
     input_width: int = key(960, "width of the graph's input", low=32, unit="px", acts=RUNNING)
     input_height: int = key(544, "height of the graph's input", low=32, unit="px", acts=RUNNING)
     opset_version: int = key(17, "ONNX operator set", low=1, acts=RUNNING)

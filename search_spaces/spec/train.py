@@ -69,7 +69,7 @@ class Train:
     """How a run trains."""
 
     num_gpus: int = key(1, "GPUs of one machine", low=1, high=64, acts=Acts.RUNNING, popular=True)
-    gpu_ids: tuple[int, ...] = key((0,), "their numbers", low=0, acts=Acts.RUNNING, popular=True)
+    gpu_ids: tuple[int, ...] = key((0,), "numbers of the GPUs", low=0, acts=Acts.RUNNING, popular=True)
     num_nodes: int = key(1, "machines", low=1, acts=Acts.RUNNING, popular=True)
     seed: int = key(1234, "seed of everything random; below 0: not seeded", low=-1)
     cudnn: Cudnn = field(default_factory=Cudnn)
