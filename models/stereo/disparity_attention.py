@@ -3,8 +3,8 @@
 Follows "FoundationStereo" (arXiv 2501.09898), the disparity transformer; encoder layers as in "Attention is all you
 need" (arXiv 1706.03762), norm after the residual.  The two published graphs split the heads each in its own way, and
 neither is the plain attention of every head over the disparities.  The published answers confirm both (python -m
-models.parity: 3e-5 px; with the plain reading the first estimate is off by 0.4 px in nvlabs, 6 px in tao), so each graph
-keeps its own.
+models.parity: 3e-5 px; with the plain reading the first estimate is off by 0.4 px in nvlabs, 6 px in tao, both at a
+quarter of the resolution), so each graph keeps its own.
 
 Shapes: N pixels (all pairs, rows, columns), L disparities, C channels.
 """

@@ -17,7 +17,8 @@ STEP_PX = 32
 HIDDEN_STEP = 16
 ENCODERS = tuple(name for name in backbones.ENCODERS if name != "vitg")  # the giant was never published as a side network
 MIB = 2**20
-LIVE_VOLUMES = 4  # full-size volumes that exist at once without gradients: input, planar, axial, norm
+LIVE_VOLUMES = 4  # of 28 channels, at once without gradients: volume, hourglass input, convolution, norm
+KEPT_VOLUMES = 38  # kept for the backward pass, counted at 320x736 with 192 disparities
 
 
 def check_network(*, encoder: str, max_disparity: int, corr_levels: int, corr_radius: int) -> None:
@@ -93,13 +94,13 @@ def legal_sizes(side: int) -> tuple[int, ...]:
     return (below,) if below == above else (below, above)
 
 
-def volume_memory_mib(height: int, width: int, max_disparity: int, *, batch: int = 1) -> float:
-    """Estimated peak of the float32 cost volumes in MiB, without gradients, for an error message about memory.
+def volume_memory_mib(height: int, width: int, max_disparity: int, *, batch: int = 1, training: bool = False) -> float:
+    """Estimated memory of the float32 cost volumes in MiB, for a message about memory; features and updates come on top.
 
-    Training keeps about six times that for the backward pass.
+    For the nvlabs graph; in training the tao graph keeps about three times as much (its transformer sees the full volume).
     """
     points = batch * (max_disparity // 4) * (height // 4) * (width // 4)
-    return LIVE_VOLUMES * VOLUME_CHANNELS * points * 4 / MIB
+    return (KEPT_VOLUMES if training else LIVE_VOLUMES) * VOLUME_CHANNELS * points * 4 / MIB
 
 
 def _or(values: Sequence[int]) -> str:

@@ -287,3 +287,4 @@ def test_memory_of_the_volume() -> None:
     # four volumes of 28 x 104 x 64 x 80 float32
     assert volume_memory_mib(256, 320, 416) == pytest.approx(4 * 28 * 104 * 64 * 80 * 4 / 2**20)
     assert volume_memory_mib(256, 320, 416, batch=2) == 2 * volume_memory_mib(256, 320, 416)
+    assert volume_memory_mib(256, 320, 416, training=True) > 9 * volume_memory_mib(256, 320, 416)
