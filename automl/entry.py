@@ -21,6 +21,7 @@ DEFAULTS: Mapping[str, str] = {
     "OMP_WAIT_POLICY": "PASSIVE",  # libgomp's spinning barriers make small operators tens of times slower beside a busy process
     "AWS_EC2_METADATA_DISABLED": "true",
     "MPLBACKEND": "Agg",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "RAY_DEDUP_LOGS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }

@@ -18,7 +18,7 @@ from rich.text import Text
 from automl.config import StudyConfig
 from automl.console import number_text, seconds_text
 from automl.policy import Route
-from automl.timing import StepTimes
+from automl.timing import LIMIT_S, StepTimes
 from search_spaces.objective import metric_info
 from search_spaces.relevance import Dropped
 from search_spaces.space import Parameter, Value
@@ -198,7 +198,7 @@ def _budget(review: Review) -> Table:
     table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")
     times = review.times
     if times is None:
-        table.add_row("time", "unknown until trial 0 has run an epoch: a step takes too long to be tried here")
+        table.add_row("time", f"unknown until trial 0 has run an epoch: no step could be measured in {LIMIT_S:.0f} s")
     else:
         likely, most = seconds_text(review.seconds(review.likely_epochs)), seconds_text(review.seconds(review.most_epochs))
         measured = f"measured: {number_text(times.step_s)} s a step, {times.steps} steps and {times.images} validation images an epoch"

@@ -1,0 +1,156 @@
+"""What `automl status`, `logs`, `stop` and the report say about a finished toy study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from automl import cli
+from automl.board import Board
+from automl.console import screen
+from automl.engine import run_inline
+from automl.entry import DONE, MISUSED, run_app
+from automl.events import StudyEvent
+from automl.live import SearchView, event_line
+from automl.reader import read_snapshot
+from automl.report import gain_text, write_report
+from automl.requests import read_stop
+from automl.status import status_data
+from automl.study import Study
+from tests.automl.toy import ToyRun, toy_config
+from trials.contract import Cause, Report, report_to_json
+
+
+@pytest.fixture(scope="module")
+def events() -> list[StudyEvent]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, events: list[StudyEvent]) -> Path:
+    """Five trials of three epochs by formula; trial 3 runs out of memory."""
+    folder = tmp_path_factory.mktemp("studies") / "toy"
+    study = Study.create(folder, toy_config(trials=5, epochs=3))
+    run_inline(study, run=ToyRun(faults={3: Cause.OOM}), on_event=events.append)
+    study.close()
+    train = folder / "trials" / "0000" / "train"
+    train.mkdir(parents=True, exist_ok=True)
+    report = Report(number=0, epoch=1, step=4, metrics={"val/loss": 2.0}, elapsed_s=1.0)
+    (train / "metrics.jsonl").write_text(json.dumps(report_to_json(report)) + "\n")
+    return folder
+
+
+def automl(*arguments: str | Path) -> int:
+    return run_app(cli.app, "automl", [str(argument) for argument in arguments])
+
+
+def test_json_keeps_its_promise(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert automl("status", folder, "--json") == DONE
+    data = json.loads(capsys.readouterr().out)
+    assert {"skill", "metric", "direction", "trials", "best", "promotion", "state", "choice"} <= set(data)
+    assert (data["metric"], data["direction"], data["state"]) == ("val/loss", "minimize", "exhausted")
+    keys = {"number", "state", "values", "rung", "epoch", "metrics", "checkpoint", "error"}
+    assert all(keys <= set(trial) for trial in data["trials"])
+    assert [trial["number"] for trial in data["trials"]] == [0, 1, 2, 3, 4]
+
+
+def test_a_failed_trial_tells_its_cause_and_has_no_metric(folder: Path):
+    failed = status_data(read_snapshot(folder))["trials"][3]
+    assert failed["error"]["cause"] == "oom"
+    assert (failed["state"], failed["value"], failed["metrics"]) == ("failed", None, {})
+
+
+def test_the_best_is_the_trial_with_the_smallest_loss_at_full_budget(folder: Path):
+    data = status_data(read_snapshot(folder))
+    complete = [trial for trial in data["trials"] if trial["state"] == "complete"]
+    assert data["best"]["value"] == min(trial["value"] for trial in complete)
+
+
+def test_the_table_for_people(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert automl("status", folder) == DONE
+    out = capsys.readouterr().out
+    assert "(lower is better), exhausted" in out
+    assert "oom: made to fail: oom" in out
+    assert "the spec's own" in out
+
+
+def test_logs_print_epochs_and_the_end(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert automl("logs", folder, "0") == DONE
+    out = capsys.readouterr().out
+    assert "epoch 1  step 4  val/loss 2" in out
+    assert "trial 0: complete after 3 epochs" in out
+
+
+def test_logs_of_a_failed_trial_say_why(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert automl("logs", folder, "3") == DONE
+    assert "oom: made to fail: oom" in capsys.readouterr().out
+
+
+def test_logs_of_an_unknown_trial(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert automl("logs", folder, "9") == MISUSED
+    assert "trials 0 to 4 have begun" in capsys.readouterr().err
+
+
+def test_stop_needs_somebody_who_runs_the_study(folder: Path, capsys: pytest.CaptureFixture[str]):
+    assert automl("stop", folder) == MISUSED
+    assert "nobody is running" in capsys.readouterr().err
+
+
+def test_stop_leaves_a_request_for_the_driver(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    study = Study.create(tmp_path / "s", toy_config())
+    try:
+        assert automl("stop", tmp_path / "s") == DONE
+    finally:
+        study.close()
+    assert read_stop(tmp_path / "s").study
+    assert "automl resume" in capsys.readouterr().out
+
+
+def test_resume_is_refused_while_another_process_runs_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    study = Study.create(tmp_path / "s", toy_config())
+    try:
+        assert automl("resume", tmp_path / "s") == MISUSED
+    finally:
+        study.close()
+    assert "is being run by another process" in capsys.readouterr().err
+
+
+def test_the_board_arrives_where_the_study_is(folder: Path, events: list[StudyEvent]):
+    board = Board(toy_config(trials=5, epochs=3))
+    for event in events[:-1]:  # the last one carries the snapshot itself
+        board.apply(event)
+    snapshot = read_snapshot(folder)
+    for trial in snapshot.trials:
+        ours = board.trials[trial.number]
+        assert (ours.value, ours.epoch, ours.best_epoch) == (trial.value, trial.epoch, trial.best_epoch)
+    assert board.ranked()[0].number == (snapshot.best.number if snapshot.best else None)
+
+
+def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], capsys: pytest.CaptureFixture[str]):
+    board = Board(toy_config(trials=5, epochs=3))
+    with SearchView(board, screen(), likely_epochs=9, title="toy") as view:
+        for event in events:
+            board.apply(event)
+            view.on_event(event)
+    out = capsys.readouterr().out
+    assert "trial 0 starts (the spec's own values): lr=1e-4" in out
+    assert "trial 3 FAILED (oom): made to fail: oom" in out
+    assert "search over" in out
+    assert event_line(events[0], board) is None
+
+
+def test_the_report_is_one_file_without_remote_parts(folder: Path):
+    text = write_report(read_snapshot(folder)).read_text()
+    assert "http" not in text.replace("http://www.w3.org", "")
+    assert "<script" not in text
+    assert text.count("<svg") == 4  # objective, curves, two parameters: momentum waits for SGD, which was not drawn
+    assert "oom: made to fail: oom" in text
+
+
+def test_the_gain_is_told_against_the_baseline(folder: Path):
+    snapshot = read_snapshot(folder)
+    told = gain_text(snapshot)
+    assert told is not None
+    assert "than the spec's own values" in told or told == "the spec's own values were not beaten"
