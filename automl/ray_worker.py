@@ -33,7 +33,7 @@ from trials.contract import (
 )
 
 RESULT, FATAL = "trial_result", "fatal"
-LOG_FILE = "log.txt"
+LOG_FILE = "worker.log"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from search_spaces.space import Value
 from search_spaces.spec import spec_from_dict, with_values
 
 BASELINE = 0
-MAX_DRAWS = 50
+MAX_DRAWS = 20
 
 
 class TrialSource(Protocol):
@@ -65,7 +65,8 @@ class SearchSource:
         for attempt in range(MAX_DRAWS):
             startup = startup_trials(config.trials)
             need = Need(seed=config.seed, number=number, space=config.space, startup=startup, attempt=attempt)
-            values = propose(self._searcher, need, observations, direction=config.direction)
+            searcher = self._searcher if attempt < MAX_DRAWS // 2 else find_searcher("random")  # a model may insist on its favourite
+            values = propose(searcher, need, observations, direction=config.direction)
             try:
                 with_values(self._spec, values)
             except SpecError as error:

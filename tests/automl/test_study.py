@@ -19,7 +19,7 @@ from automl.requests import STOP_FILE, StopRequest, read_stop, request_stop
 from automl.snapshot import EndReason, TrialStatus, ranking
 from automl.study import MAX_RETRIES, Study
 from search_spaces.errors import StudyError
-from search_spaces.spec import get_value, spec_from_dict
+from search_spaces.spec import get_value, spec_from_dict, spec_to_dict
 from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, result_of, rising_score, toy_config, write_epoch
 from trials.contract import Cause, Decision, Failure, Report, State, TrialSpec
 
@@ -228,6 +228,14 @@ def test_requests_add_up_and_nonsense_is_named(tmp_path: Path) -> None:
     (tmp_path / STOP_FILE).write_text("[]")
     with pytest.raises(StudyError, match="no stop request"):
         read_stop(tmp_path)
+
+
+@pytest.mark.parametrize("searcher", ["tpe", "gp"])
+def test_what_the_spec_forbids_is_drawn_again_and_costs_no_trial(tmp_path: Path, searcher: str) -> None:
+    spec = spec_to_dict(spec_from_dict({"model": {"model_type": "MetricDepthAnything"}}))
+    study = Study.create(tmp_path / "s", toy_config(spec=spec, searcher=searcher))
+    for _ in range(6):
+        assert asked(study).values[OPTIMIZER] == "AdamW"  # SGD is for FoundationStereo alone
 
 
 def test_an_existing_study_is_never_overwritten(study: Study) -> None:

@@ -74,7 +74,7 @@ def result_of(number: int, state: State, *, error: Failure | None = None, **chan
 
 
 class ToyRun:
-    """Trains by formula: reports each epoch, saves `dn_model_latest.pth` first, obeys the answer.
+    """Trains by formula: reports each epoch, saves `dn_model_latest.pth`, obeys the answer, in the order of `run_trial`.
 
     `faults` maps a trial number to what happens instead of its run; `log` keeps (number, first epoch, last epoch).
     """
@@ -91,9 +91,9 @@ class ToyRun:
             return result_of(trial.number, State.FAILED, error=Failure(cause=cause, message=f"made to fail: {cause.value}"))
         first = read_epoch(trial.resume_from) + 1
         for epoch in range(first, trial.max_epochs + 1):
-            write_epoch(trial.folder, epoch)
             value = self.loss(trial.values, epoch)
             answer = report(Report(number=trial.number, epoch=epoch, step=epoch, metrics={self.objective: value}, elapsed_s=1.0))
+            write_epoch(trial.folder, epoch)
             if answer is not Decision.CONTINUE:
                 self.log.append((trial.number, first, epoch))
                 state = State.PAUSED if answer is Decision.PAUSE else State.STOPPED

@@ -1,0 +1,131 @@
+"""Ray Tune as the engine: the inline engine's decisions, dead workers, Ctrl-C, code that is not ours."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from automl.engine import run_inline
+from automl.events import StudyEvent, StudyStopping, TrialEnded, TrialReported
+from automl.ray_engine import run_ray
+from automl.ray_worker import LOG_FILE
+from automl.snapshot import EndReason, StudySnapshot, TrialStatus
+from automl.study import Study
+from search_spaces.errors import StudyError, UnsupportedError
+from tests.automl.toy import ToyRun, toy_config
+from trials.contract import Decision, ProgressEvent, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
+
+pytestmark = pytest.mark.ray
+
+
+def decisions(snapshot: StudySnapshot) -> list[tuple[object, ...]]:
+    return [(t.number, t.status, dict(t.values), t.seed, t.curve, t.rung, t.segments, t.value, t.stopped_by) for t in snapshot.trials]
+
+
+class Talking(ToyRun):
+    """Also tells how far it is, and writes to stdout."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        os.write(1, f"cwd {Path.cwd()}\n".encode())
+        if progress is not None:
+            event = ProgressEvent(number=trial.number, phase="train", epoch=1, max_epochs=9, step=1, total_steps=9, loss=0.5, eta_s=None)
+            progress(event)
+        return super().__call__(trial, report, progress=progress)
+
+
+class KilledOnce(ToyRun):
+    """The process of trial 2 is killed in its fifth epoch, the first time."""
+
+    def __init__(self, marker: Path) -> None:
+        super().__init__()
+        self.marker = marker
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        def deadly(sent: Report) -> Decision:
+            if (sent.number, sent.epoch) == (2, 5) and not self.marker.exists():
+                self.marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return report(sent)
+
+        return super().__call__(trial, deadly, progress=progress)
+
+
+def test_one_slot_takes_the_decisions_of_the_inline_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inline = Study.create(tmp_path / "inline", toy_config())
+    expected = run_inline(inline, run=ToyRun())
+    home = tmp_path / "home"
+    (home / "models").mkdir(parents=True)  # a user's own folder of that name must not get in the way
+    (home / "models" / "__init__.py").write_text("raise RuntimeError('not ours')\n")
+    monkeypatch.chdir(home)
+    events: list[StudyEvent] = []
+    study = Study.create(tmp_path / "ray", toy_config(working_folder=home))
+    snapshot = run_ray(study, slots=1, run=Talking(), on_event=events.append)
+    assert decisions(snapshot) == decisions(expected)
+    assert Path.cwd() == home
+    assert (study.folder / "trials" / "0001" / LOG_FILE).read_text().startswith(f"cwd {home}\n")
+    assert sum(type(event).__name__ == "TrialProgress" for event in events) == sum(trial.segments for trial in snapshot.trials)
+
+
+def test_a_killed_worker_costs_its_trial_nothing(tmp_path: Path) -> None:
+    events: list[StudyEvent] = []
+    study = Study.create(tmp_path / "s", toy_config(trials=4, fidelity="full", parallel=2))
+    snapshot = run_ray(study, slots=2, run=KilledOnce(tmp_path / "killed"), on_event=events.append)
+    assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 4
+    victim = snapshot.trial(2)
+    assert (victim.retries, victim.segments, [epoch for epoch, _ in victim.curve]) == (1, 2, list(range(1, 10)))
+    assert [event.number for event in events if isinstance(event, TrialEnded) and event.retry] == [2]
+    told = [event.epoch for event in events if isinstance(event, TrialReported) and event.number == 2]
+    assert told == [1, 2, 3, 4, 5, 6, 7, 8, 9]  # it went on from its checkpoint
+
+
+def test_ctrl_c_pauses_and_resume_finishes(tmp_path: Path) -> None:
+    events: list[StudyEvent] = []
+
+    def on_event(event: StudyEvent) -> None:
+        events.append(event)
+        if isinstance(event, TrialReported) and (event.number, event.epoch) == (1, 1):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    study = Study.create(tmp_path / "s", toy_config(trials=3, fidelity="full"))
+    snapshot = run_ray(study, slots=1, run=Slow(), on_event=on_event)
+    study.close()
+    assert snapshot.end is not None
+    assert (snapshot.end.reason, snapshot.trial(1).status) == (EndReason.INTERRUPTED, TrialStatus.WAITING)
+    assert any(isinstance(event, StudyStopping) for event in events)
+    study = Study.open(tmp_path / "s")
+    resumed = run_inline(study, run=ToyRun())
+    assert [trial.status for trial in resumed.trials] == [TrialStatus.COMPLETE] * 3
+    assert resumed.trial(1).segments == 2
+
+
+class Slow(ToyRun):
+    """Takes a moment for each epoch."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        import time
+
+        def slow(sent: Report) -> Decision:
+            time.sleep(0.2)
+            return report(sent)
+
+        return super().__call__(trial, slow, progress=progress)
+
+
+def test_workers_with_other_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = tmp_path / "foreign" / "models"
+    foreign.mkdir(parents=True)
+    (foreign / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(foreign.parent))
+    study = Study.create(tmp_path / "s", toy_config(trials=2))
+    with pytest.raises(StudyError, match="holds a package named models"):
+        run_ray(study, slots=1, run=ToyRun())
+    assert study.trial(0).status is TrialStatus.WAITING
+
+
+def test_more_gpus_than_there_are_is_refused(tmp_path: Path) -> None:
+    study = Study.create(tmp_path / "s", toy_config())
+    with pytest.raises(UnsupportedError, match="a trial is to have 99 GPUs"):
+        run_ray(study, slots=1, gpus_per_trial=99, run=ToyRun())

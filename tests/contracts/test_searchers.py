@@ -1,0 +1,67 @@
+"""What every searcher keeps: inside the space, only active parameters, seeded, deaf to crashes, no memory of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from automl.fidelity import make_rule
+from automl.ledger import TrialRecord
+from automl.searchers import SEARCHERS, Need, find_searcher, propose
+from automl.snapshot import TrialStatus
+from automl.sources import SearchSource
+from automl.view import Observation
+from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, toy_config
+from trials.contract import Cause, Failure
+
+PAST = tuple(
+    Observation(
+        number=n,
+        params={LR: 10.0 ** (-6 + n / 3), OPTIMIZER: "AdamW"} if n % 2 else {LR: 10.0 ** (-6 + n / 3), OPTIMIZER: "SGD", MOMENTUM: 0.8},
+        best_by_rung={1: abs(n - 7.0), 3: abs(n - 7.0) / 2} if n > 3 else {1: abs(n - 7.0)},
+        infeasible=n == 11,
+    )
+    for n in range(12)
+)
+
+
+def need(number: int, *, seed: int = 1) -> Need:
+    return Need(seed=seed, number=number, space=SPACE, startup=4)
+
+
+def record(number: int, cause: Cause | None) -> TrialRecord:
+    error = None if cause is None else Failure(cause=cause, message="x")
+    params = {LR: 1e-5 * (number + 1), OPTIMIZER: "AdamW"}
+    return TrialRecord(
+        number=number, trial_id=number, values=params, params=params, seed=0, folder="", exempt=False, parent=None,
+        status=TrialStatus.STOPPED if cause is None else TrialStatus.FAILED, granted=1, curve={1: 1.0}, error=error,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHERS))
+class TestSearcher:
+    def test_every_proposal_lies_inside_the_space(self, name: str) -> None:
+        for number in range(12, 16):
+            SPACE.validate(propose(find_searcher(name), need(number), PAST, direction="minimize"))
+
+    def test_the_first_proposal_needs_no_past(self, name: str) -> None:
+        SPACE.validate(propose(find_searcher(name), need(1), (), direction="maximize"))
+
+    def test_the_same_seed_number_and_past_give_the_same_proposal(self, name: str) -> None:
+        first, second = (propose(find_searcher(name), need(12), PAST, direction="minimize") for _ in range(2))
+        assert first == second
+
+    def test_another_seed_gives_another_proposal(self, name: str) -> None:
+        first, second = (propose(find_searcher(name), need(2, seed=seed), PAST[:2], direction="minimize") for seed in (1, 2))
+        assert first != second
+
+    def test_a_crashed_trial_teaches_nothing(self, name: str) -> None:
+        config = toy_config(searcher=name, working_folder=Path())
+        source = SearchSource(config, make_rule("asha", epochs=9))
+        sound = [record(number, None) for number in range(6)]
+        crashed = [*sound, record(6, Cause.CRASH)]
+        assert source.draw(7, crashed).values == source.draw(7, sound).values
+
+    def test_it_says_what_it_is(self, name: str) -> None:
+        assert len(find_searcher(name).summary) > 10
