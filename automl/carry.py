@@ -141,7 +141,7 @@ class StudyKeeper:
         if study.end is not None and study.end.reason is EndReason.EXHAUSTED:
             mirror.catch_up(study.snapshot().trials)
             return study.end
-        with SearchView(board, self.console, likely_epochs=likely, title=title) as view:
+        with SearchView(board, self.console, likely_epochs=likely, title=title, noun=kind) as view:
 
             def on_event(event: StudyEvent) -> None:
                 board.apply(event)

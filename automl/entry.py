@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 
 import typer
 
@@ -54,6 +55,8 @@ def quiet_libraries() -> None:
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:
     """The exit code of `name arguments...`; every mistake of the user is told here and nowhere else."""
     set_environment()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it happens
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
     except UserError as error:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -34,7 +35,9 @@ from automl.timing import measure
 from automl.tracking import tracking_for
 from search_spaces.errors import StudyError, UserError
 from search_spaces.spec import Spec, save_spec, spec_to_dict, with_values
-from trials.data.preflight import SourceReport
+
+if TYPE_CHECKING:
+    from trials.data.preflight import SourceReport
 
 FIRST_SHOWN = 4
 FEWEST_FOR_FINALISTS = 4

@@ -33,9 +33,11 @@ class SearchView:
     speed so far.
     """
 
-    def __init__(self, board: Board, console: Console, *, likely_epochs: int, title: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, board: Board, console: Console, *, likely_epochs: int, title: str, noun: str = "trial", clock: Callable[[], float] = time.time
+    ) -> None:
         self._board, self._console, self._likely = board, console, max(likely_epochs, 1)
-        self._title, self._clock = title, clock
+        self._title, self._noun, self._clock = title, noun, clock
         self._epochs_before: int | None = None
         self._message = ""
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
@@ -57,7 +59,7 @@ class SearchView:
         if isinstance(event, StudyStopping):
             self._message = event.message
         if self._live is None:
-            line = event_line(event, self._board)
+            line = event_line(event, self._board, self._noun)
             if line:
                 self._console.print(f"{seconds_text(self._clock() - self._board.started_at):>12}  {line}", soft_wrap=True, markup=False)
 
@@ -111,50 +113,50 @@ class SearchView:
         return Group(line, Text(self._message, style="yellow")) if self._message else line
 
 
-def event_line(event: StudyEvent, board: Board) -> str | None:
-    """`event` in one line, or None for one that says nothing new."""
+def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | None:
+    """`event` in one line, or None for one that says nothing new; `noun` is what a trial is called."""
     line: str | None = None
     match event:
         case StudyStarted(resumed=True):
             line = f"study goes on with {len(event.snapshot.trials)} trials"
         case TrialStarted():
-            line = _start_line(event)
+            line = _start_line(event, noun)
         case TrialReported():
             answer = {Decision.PAUSE: ", pauses", Decision.STOP: ", stops"}.get(event.decision, "")
             best = board.ranked()
-            told = f"; best so far {number_text(best[0].value)} (trial {best[0].number})" if best else ""
+            told = f"; best so far {number_text(best[0].value)} ({noun} {best[0].number})" if best else ""
             value = f"{board.config.objective} {number_text(event.value)}"
-            line = f"trial {event.number} epoch {event.epoch}/{board.config.epochs}  {value}{answer}{told}"
+            line = f"{noun} {event.number} epoch {event.epoch}/{board.config.epochs}  {value}{answer}{told}"
         case TrialPromoted():
-            line = f"trial {event.number} is promoted from epoch {event.from_epoch} to {event.to_epoch}"
+            line = f"{noun} {event.number} is promoted from epoch {event.from_epoch} to {event.to_epoch}"
         case TrialEnded():
-            line = _end_line(event, board)
+            line = _end_line(event, board, noun)
         case StudyStopping():
             line = event.message
         case StudyEnded():
-            line = f"search over: {event.end.message}"
+            line = f"{event.end.reason.value}: {event.end.message}"
     return line
 
 
-def _start_line(event: TrialStarted) -> str:
+def _start_line(event: TrialStarted, noun: str) -> str:
     if event.segment > 1:
-        return f"trial {event.number} goes on from epoch {event.from_epoch} to {event.until_epoch}"
+        return f"{noun} {event.number} goes on from epoch {event.from_epoch} to {event.until_epoch}"
     values = values_text(event.values)
     if event.parent is not None:
-        return f"finalist {event.number} starts, trial {event.parent} with seed {event.seed}: {values}"
-    return f"trial {event.number} starts{OWN_VALUES if event.number == 0 else ''}: {values}"
+        return f"{noun} {event.number} starts, trial {event.parent} with seed {event.seed}: {values}"
+    return f"{noun} {event.number} starts{OWN_VALUES if event.number == 0 else ''}: {values}"
 
 
-def _end_line(event: TrialEnded, board: Board) -> str | None:
+def _end_line(event: TrialEnded, board: Board, noun: str) -> str | None:
     error = event.result.error
     if event.retry:
-        return f"trial {event.number} lost its worker and will be run again"
+        return f"{noun} {event.number} lost its worker and will be run again"
     if event.status is TrialStatus.FAILED and error is not None:
-        return f"trial {event.number} FAILED ({error.cause.value}): {error.message.splitlines()[0]}"
+        return f"{noun} {event.number} FAILED ({error.cause.value}): {error.message.splitlines()[0]}"
     if not event.status.ended:
         return None
     trial, metric = board.trials[event.number], board.config.objective
-    return f"trial {event.number} {event.status.value} after {trial.epoch} epochs, {metric} {number_text(event.value)}"
+    return f"{noun} {event.number} {event.status.value} after {trial.epoch} epochs, {metric} {number_text(event.value)}"
 
 
 class TrainView:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -23,7 +23,9 @@ from search_spaces.objective import metric_info
 from search_spaces.relevance import Dropped
 from search_spaces.space import Parameter, Value
 from search_spaces.spec import Spec
-from trials.data.preflight import SourceReport
+
+if TYPE_CHECKING:
+    from trials.data.preflight import SourceReport
 
 EXAMPLES = 3
 

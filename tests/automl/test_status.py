@@ -137,7 +137,7 @@ def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], cap
     out = capsys.readouterr().out
     assert "trial 0 starts (the spec's own values): lr=1e-4" in out
     assert "trial 3 FAILED (oom): made to fail: oom" in out
-    assert "search over" in out
+    assert "exhausted: all 5 trials were run" in out
     assert event_line(events[0], board) is None
 
 
