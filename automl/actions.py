@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from automl.console import metrics_table, number_text, screen, tell
+from automl.console import count_text, metrics_table, number_text, screen, tell
 from automl.entry import DONE, quiet_libraries
 from automl.launch import check_weights
 from automl.plain import PlainRun, finish, train
@@ -72,7 +72,7 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
         (folder / "results.json").write_text(json.dumps({**done.metrics, **facts}, indent=4, allow_nan=False) + "\n", encoding="utf-8")
         status.write("RUNNING", "Test metrics generated.", kpi=metrics)
         status.write("SUCCESS", "Evaluate finished successfully.", kpi=metrics)
-    title = f"{model} ({predictor.name}, {done.mode}) on {done.num_images} images"
+    title = f"{model} ({predictor.name}, {done.mode}) on {count_text(done.num_images, 'image')}"
     console.print(metrics_table(title, done.metrics, spec.family))
     tell(console, f"{number_text(done.seconds_per_image)} s an image; {shown_path(folder / 'results.json')}")
     return DONE

@@ -28,7 +28,7 @@ from automl.summary import print_summary, shown_path
 from automl.tracking import StudyMirror, content_hash, tracking_for
 from automl.winner import candidates_of, choice_data, choose, evaluate_test, evaluation_judge, save_choice, spec_of
 from search_spaces.errors import UserError
-from search_spaces.spec import spec_from_dict
+from search_spaces.spec import spec_from_dict, with_values
 
 
 def carry_out(study: Study) -> int:
@@ -107,7 +107,10 @@ class StudyKeeper:
         test = known["test"] if known is not None and same else evaluate_test(choice, config)
         save_choice(folder, choice_data(choice, config, test=test))
         self.console.print("promoting it to ONNX ...")
-        spec = spec_of(candidate, config)
+        # the spec that goes with the model names it, so that `depth_net evaluate -e promotion/spec.yaml` needs nothing else
+        model = str(folder / "promotion" / "model.onnx")
+        own = {"results_dir": str(folder), "evaluate.checkpoint": model, "inference.checkpoint": model}
+        spec = with_values(spec_of(candidate, config), {**own, "export.checkpoint": str(candidate.checkpoint)})
         # without a validation list the runtimes are compared on training images
         split = "val" if spec.dataset.val_dataset.data_sources else "train"
         promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split)

@@ -62,6 +62,11 @@ def _float_text(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def count_text(number: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def seconds_text(seconds: float | None) -> str:
     """A duration as people say it: `8 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds is None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.board import Board
-from automl.console import number_text, seconds_text, values_text
+from automl.console import count_text, number_text, seconds_text, values_text
 from automl.events import StudyEnded, StudyEvent, StudyStarted, StudyStopping, TrialEnded, TrialPromoted, TrialReported, TrialStarted
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.status import trials_table
@@ -156,7 +156,7 @@ def _end_line(event: TrialEnded, board: Board, noun: str) -> str | None:
     if not event.status.ended:
         return None
     trial, metric = board.trials[event.number], board.config.objective
-    return f"{noun} {event.number} {event.status.value} after {trial.epoch} epochs, {metric} {number_text(event.value)}"
+    return f"{noun} {event.number} {event.status.value} after {count_text(trial.epoch, 'epoch')}, {metric} {number_text(event.value)}"
 
 
 class TrainView:

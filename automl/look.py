@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from automl.console import number_text, screen, tell
+from automl.console import count_text, number_text, screen, tell
 from automl.entry import DONE
 from automl.policy import Policy, decide
 from automl.reader import read_snapshot
@@ -67,7 +67,9 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
             break
         time.sleep(POLL_S)
     console.print(
-        f"trial {number}: {trial.status.value} after {trial.epoch} epochs; files in {trial.folder / 'train'}", soft_wrap=True, markup=False
+        f"trial {number}: {trial.status.value} after {count_text(trial.epoch, 'epoch')}; files in {trial.folder / 'train'}",
+        soft_wrap=True,
+        markup=False,
     )
     if trial.error is not None:
         tell(console, f"{trial.error.cause.value}: {trial.error.message}")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from automl.console import metrics_table, number_text, seconds_text, tell
+from automl.console import count_text, metrics_table, number_text, seconds_text, tell
 from automl.report import REPORT, gain_text
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
@@ -28,7 +28,7 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
     test = (read_json(snapshot.folder / CHOICE_FILE) or {}).get("test")
     if test:
         family = spec_from_dict(snapshot.config.spec).family
-        console.print(metrics_table(f"Test list, evaluated once ({test['num_images']} images)", test["metrics"], family))
+        console.print(metrics_table(f"Test list, evaluated once ({count_text(test['num_images'], 'image')})", test["metrics"], family))
     if not complete:
         console.print(f"MLflow does not hold everything yet; `automl resume {folder}` writes the rest", style="yellow", soft_wrap=True)
     _next(console, snapshot, end, folder)
@@ -97,11 +97,10 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
     if (snapshot.folder / PROMOTION_FILE).is_file():
-        model = f"{folder}/promotion/model.onnx"
         if spec.dataset.test_dataset.data_sources:
-            rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml evaluate.checkpoint={model} results_dir={folder}"
+            rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml"
         if spec.dataset.infer_dataset.data_sources:
-            rows["pictures"] = f"depth_net inference -e {folder}/promotion/spec.yaml inference.checkpoint={model} results_dir={folder}"
+            rows["pictures"] = f"depth_net inference -e {folder}/promotion/spec.yaml"
         rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}"
     rows["your own data"] = f"automl run --skill {config.skill} -e spec.yaml"
     width = max(map(len, rows))
