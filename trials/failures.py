@@ -10,6 +10,7 @@ UserError (search_spaces.errors) is a mistake of the spec, the data or the weigh
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -54,7 +55,7 @@ def failure_of(error: BaseException) -> Failure:
     """The Failure that a caught exception stands for: cause, one line for people, short traceback for programs."""
     match error:
         case TrialFailure():
-            return Failure(cause=error.cause, message=error.message, details=error.details)
+            return Failure(cause=error.cause, message=error.message, details=_plain(error.details))
         case UserError():
             cause = Cause.DATA if isinstance(error, DataError) else Cause.SPEC
             return Failure(cause=cause, message=error.message, details={"hint": error.hint})
@@ -71,6 +72,17 @@ _SENTENCES = {
     Cause.INFRASTRUCTURE: "the machine failed: {message}",
     Cause.CRASH: "{message}",
 }
+
+
+def _plain(details: Mapping[str, Any]) -> dict[str, Any]:
+    """`details` as JSON can hold them: what is not finite becomes its name."""
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return [cleaned(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return {name: cleaned(value) for name, value in details.items()}
 
 
 def _foreign_cause(error: BaseException) -> Cause:

