@@ -131,6 +131,14 @@ def test_resuming_a_finished_run_is_complete_at_once(scenes: SampleSet, whole: t
     assert result.metrics == min((report.metrics for report in reports), key=lambda metrics: metrics["val/loss"] or 0.0)
 
 
+def test_a_finished_run_can_be_extended(scenes: SampleSet, tmp_path: Path) -> None:
+    run_trial(trial(tmp_path, stereo_spec(scenes), epochs=1), always_continue, parts=parts())
+    recorder = Recorder()
+    result = run_trial(trial(tmp_path, stereo_spec(scenes), epochs=3, resume_from=tmp_path / LATEST), recorder, parts=parts())
+    assert result.state is State.COMPLETE
+    assert [(report.epoch, report.step) for report in recorder.reports] == [(2, 6), (3, 9)]
+
+
 def test_the_best_epoch_survives_a_move_to_another_folder(scenes: SampleSet, tmp_path: Path) -> None:
     # from epoch 2 on the rate is too small to change a weight, and an equal value is no better one
     spec = stereo_spec(scenes, optim={"lr_scheduler": "StepLR", "lr_step_size": 3, "lr_decay": 1e-9, "warmup_steps": 0})
