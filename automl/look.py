@@ -66,11 +66,8 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
         if not follow or trial.status.ended or not snapshot.active:
             break
         time.sleep(POLL_S)
-    console.print(
-        f"trial {number}: {trial.status.value} after {count_text(trial.epoch, 'epoch')}; files in {trial.folder / 'train'}",
-        soft_wrap=True,
-        markup=False,
-    )
+    told = f"trial {number}: {trial.status.value} after {count_text(trial.epoch, 'epoch')}"
+    tell(console, f"{told}; files in {trial.folder / 'train'}")
     if trial.error is not None:
         tell(console, f"{trial.error.cause.value}: {trial.error.message}")
         for name, value in trial.error.details.items():

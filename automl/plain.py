@@ -60,7 +60,7 @@ def run_plain(request: RunRequest, *, from_study: Path | None, yes: bool) -> int
     resolved = resolve(request)
     if request.results is None and resolved.folder.parent == Path("results"):
         resolved = replace(resolved, folder=resolved.folder.with_name(f"{resolved.folder.name}-off"))
-        check_folder(resolved.folder)
+        check_folder(resolved.folder, resumes=resolved.spec.train.resume != "never")
     return train_resolved(resolved, yes=yes)
 
 
@@ -89,7 +89,7 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     overrides = [*request.overrides, *(f"{key}={value}" for key, value in options.items() if value is not None)]
     spec = read_spec(None, overrides, template=spec_to_dict(spec)).spec
     folder = request.results or study.with_name(f"{study.resolve().name}-again")
-    check_folder(folder)
+    check_folder(folder, resumes=spec.train.resume != "never")
     objective = objective_for(spec.family, request.metric or snapshot.config.objective, relative=spec.is_relative)
     console = screen()
     source = f"trial {choice['trial']}, the winner" if choice is not None else f"trial {best.number if best else '-'}, the best so far"

@@ -75,7 +75,7 @@ def resolve(request: RunRequest) -> Resolved:
             f"{objective.metric} is a proxy: it says how well the training images are learned, not how good the network is on new ones"
         )
     folder = _folder(request, skill, loaded)
-    check_folder(folder)
+    check_folder(folder, resumes=spec.train.resume != "never")
     return Resolved(
         request=request,
         skill=skill,
@@ -88,8 +88,8 @@ def resolve(request: RunRequest) -> Resolved:
     )
 
 
-def check_folder(folder: Path) -> None:
-    """StudyError when `folder` holds a study, or cannot be written."""
+def check_folder(folder: Path, *, resumes: bool = False) -> None:
+    """StudyError when `folder` holds a study, or a training run that is not to be resumed, or cannot be written."""
     if (folder / CONFIG_FILE).is_file():
         raise StudyError(
             f"{folder} already holds a study; it is never overwritten",
@@ -97,8 +97,9 @@ def check_folder(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise StudyError(f"{folder} is not a folder", hint="name another folder with --results")
-    if folder.is_dir() and (folder / "train").exists():
-        raise StudyError(f"{folder} already holds a training run", hint="name another folder with --results")
+    if not resumes and (folder / "train").exists():
+        hint = "continue it with train.resume=auto, or name another folder with --results"
+        raise StudyError(f"{folder} already holds a training run", hint=hint)
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent

@@ -24,13 +24,13 @@ def small_stereo_spec(folder: Path) -> Path:
 
 
 def small_mono_spec(folder: Path) -> Path:
-    """A metric mono spec beside four scenes of 64 x 96 pixels; the network sees 28 x 42."""
+    """A metric mono spec beside four scenes of 64 x 96 pixels; the network sees 42 x 56."""
     write_samples(folder / "scenes", scenes=4, seed=0, height=64, width=96, max_disparity=32)
     spec = mono_spec(folder / "scenes")
     spec["train"]["num_epochs"] = 1
     for split in ("train", "val", "test", "infer"):
-        spec["dataset"][f"{split}_dataset"]["augmentation"]["crop_size"] = [28, 42]
-    spec["export"] = {"input_height": 28, "input_width": 42}
+        spec["dataset"][f"{split}_dataset"]["augmentation"]["crop_size"] = [42, 56]
+    spec["export"] = {"input_height": 42, "input_width": 56}
     return _write(folder / "mono.yaml", spec)
 
 

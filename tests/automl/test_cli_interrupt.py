@@ -1,0 +1,69 @@
+"""Ctrl-C during a search and during plain training: a clean end, exit code 130, and a way to go on that works."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from automl.entry import DONE, INTERRUPTED
+from tests.automl.samples import small_mono_spec
+
+AUTOML = Path(sys.executable).with_name("automl")
+MONO = ("--skill", "depth_net_mono", "-e", "mono.yaml", "--yes")
+
+
+def interrupted_at(mark: str, place: Path, *arguments: str) -> tuple[int, str, str]:
+    """Runs automl in `place` until a line holds `mark`, then sends Ctrl-C; gives exit code, stdout from there, stderr."""
+    process = subprocess.Popen(
+        [AUTOML, *arguments], cwd=place, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if mark in line:
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def finished(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AUTOML, *arguments], cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    small_mono_spec(tmp_path)
+    return tmp_path
+
+
+def test_a_search_can_be_interrupted_and_resumed(place: Path):
+    options = ("--trials", "2", "--epochs", "12", "--engine", "inline", "--fidelity", "full", "--results", "s")
+    code, out, _ = interrupted_at("trial 1 epoch 2/12", place, "run", *MONO, *options)
+    assert code == INTERRUPTED
+    assert "automl resume s" in out
+    stopped = json.loads(finished(place, "status", "s", "--json").stdout)
+    assert stopped["state"] == "interrupted"
+    assert finished(place, "resume", "s", "--yes").returncode == DONE
+    ended = json.loads(finished(place, "status", "s", "--json").stdout)
+    assert [(trial["state"], trial["epoch"]) for trial in ended["trials"]] == [("complete", 12), ("complete", 12)]
+    assert ended["trials"][0]["segments"] == 1
+    assert ended["promotion"]["promoted"] is True
+
+
+def test_plain_training_can_be_interrupted_and_resumed(place: Path):
+    options = ("--epochs", "30", "--results", "p")
+    code, _, err = interrupted_at("epoch 2/30", place, "off", *MONO, *options)
+    assert code == INTERRUPTED
+    assert "train.resume=auto" in err
+    again = finished(place, "off", *MONO, *options, "train.resume=auto")
+    assert again.returncode == DONE
+    epochs = [json.loads(line)["epoch"] for line in (place / "p" / "train" / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(1, 31))

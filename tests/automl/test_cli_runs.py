@@ -1,0 +1,190 @@
+"""The commands as a user runs them, from a spec to a promoted model, at the smallest size that trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from automl import cli, depth_net
+from automl.carry import CHOICE_FILE
+from automl.entry import DONE, MISUSED, run_app
+from automl.mirror import MlflowWriter
+from automl.plain import RUN_FILE
+from automl.status import PROMOTION_FILE
+from automl.tracking import tracking_for
+from tests.automl.samples import small_mono_spec
+
+MONO = ("--skill", "depth_net_mono", "-e", "mono.yaml")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with samples and one finished study of two trials, made by `automl run`."""
+    place = tmp_path_factory.mktemp("place")
+    small_mono_spec(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr("automl.launch.measure", lambda spec: None)
+        assert automl("run", *MONO, "--trials", "2", "--engine", "inline", "--results", "results/mine", "--yes") == DONE
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def automl(*arguments: str) -> int:
+    return run_app(cli.app, "automl", arguments)
+
+
+def action(*arguments: str) -> int:
+    return run_app(depth_net.app, "depth_net", arguments)
+
+
+def status(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    assert automl("status", "results/mine", "--json") == DONE
+    data: dict[str, object] = json.loads(capsys.readouterr().out)
+    return data
+
+
+def runs(folder: str, study_id: str):
+    writer = MlflowWriter(tracking_for(Path(folder), Path(folder).name, study_id))
+    return writer._client.search_runs([writer.experiment_id])
+
+
+def test_the_search_ends_with_a_promoted_model(capsys: pytest.CaptureFixture[str]):
+    data = status(capsys)
+    assert data["state"] == "exhausted"
+    assert data["promotion"]["promoted"] is True
+    assert Path("results/mine/promotion/model.onnx").is_file()
+    assert Path("results/mine/report.html").is_file()
+
+
+def test_the_test_list_was_measured_once_for_the_winner(capsys: pytest.CaptureFixture[str]):
+    choice = status(capsys)["choice"]
+    assert choice["test"]["num_images"] == 1
+    assert "test/abs_rel" in choice["test"]["metrics"]
+
+
+def test_mlflow_holds_both_trials_the_study_and_the_champion():
+    study_id = next(line.split()[1] for line in Path("results/mine/study.yaml").read_text().splitlines() if "study_id" in line)
+    found = runs("results/mine", study_id)
+    assert sorted(run.data.tags["kind"] for run in found) == ["study", "trial", "trial"]
+    assert all(run.info.status == "FINISHED" for run in found)
+    trial = next(run for run in found if run.data.tags["kind"] == "trial")
+    assert {"val/loss", "train/loss"} <= set(trial.data.metrics)
+    writer = MlflowWriter(tracking_for(Path("results/mine"), "mine", study_id))
+    version = writer._client.get_model_version_by_alias("depth_net_mono", "champion")
+    assert version.tags["study_id"] == study_id
+    assert version.tags["data_hash"]
+
+
+def test_resuming_a_finished_study_changes_nothing():
+    files = [Path("results/mine") / CHOICE_FILE, Path("results/mine") / PROMOTION_FILE]
+    before = [path.read_bytes() for path in files]
+    assert automl("resume", "results/mine") == DONE
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_the_champion_measures_alike_as_checkpoint_and_as_onnx(capsys: pytest.CaptureFixture[str]):
+    checkpoint = status(capsys)["choice"]["checkpoint"]
+    spec = "results/mine/promotion/spec.yaml"
+    assert action("evaluate", "-e", spec, "evaluate.results_dir=onnx") == DONE
+    resize = "dataset.test_dataset.augmentation.evaluation=resize"
+    assert action("evaluate", "-e", spec, f"evaluate.checkpoint={checkpoint}", resize, "evaluate.results_dir=torch") == DONE
+    first, second = (json.loads(Path(folder, "results.json").read_text()) for folder in ("onnx", "torch"))
+    assert (first["runtime"], second["runtime"]) == ("onnxruntime", "torch")
+    assert first["evaluation_hash"] == second["evaluation_hash"]
+    assert first["abs_rel"] == pytest.approx(second["abs_rel"], rel=1e-4)
+    last = json.loads(Path("onnx/status.json").read_text().splitlines()[-1])
+    assert last["status"] == "SUCCESS"
+    assert last["kpi"]["val/abs_rel"] == pytest.approx(first["abs_rel"])
+
+
+def test_inference_needs_nothing_but_the_promoted_spec():
+    assert action("inference", "-e", "results/mine/promotion/spec.yaml", "inference.results_dir=pictures") == DONE
+    assert list(Path("pictures").rglob("*.png"))
+
+
+def test_a_checkpoint_brings_its_own_network(capsys: pytest.CaptureFixture[str]):
+    checkpoint = status(capsys)["choice"]["checkpoint"]
+    source = {"data_file": "scenes/mono_test.txt", "dataset_name": "MetricMonoDataset"}
+    split = {"data_sources": [source], "augmentation": {"crop_size": [42, 56]}}
+    Path("data.yaml").write_text(json.dumps({"results_dir": "own", "dataset": {"test_dataset": split}}))
+    assert action("evaluate", "-e", "data.yaml", f"evaluate.checkpoint={checkpoint}") == DONE
+    assert "model_type: MetricDepthAnything" in Path("own/evaluate/experiment.yaml").read_text()
+
+
+def test_a_spec_that_contradicts_its_checkpoint_is_refused(capsys: pytest.CaptureFixture[str]):
+    checkpoint = status(capsys)["choice"]["checkpoint"]
+    arguments = (f"evaluate.checkpoint={checkpoint}", "model.encoder=vits", "evaluate.results_dir=no")
+    assert action("evaluate", "-e", "results/mine/promotion/spec.yaml", *arguments) == MISUSED
+    assert "model.encoder is vitt in the checkpoint, vits in the spec" in capsys.readouterr().err
+    last = json.loads(Path("no/status.json").read_text().splitlines()[-1])
+    assert last["status"] == "FAILURE"
+
+
+def test_export_writes_once():
+    arguments = ("export", "-e", "results/mine/promotion/spec.yaml", "export.onnx_file=out/model.onnx")
+    assert action(*arguments) == DONE
+    assert action(*arguments) == MISUSED
+
+
+def test_plain_training_is_tracked_alike(capsys: pytest.CaptureFixture[str]):
+    assert automl("off", *MONO, "--results", "results/plain", "--yes") == DONE
+    assert "Best epoch: 1" in capsys.readouterr().out
+    study_id = json.loads(Path("results/plain", RUN_FILE).read_text())["study_id"]
+    (run,) = runs("results/plain", study_id)
+    assert (run.data.tags["kind"], run.info.status) == ("plain", "FINISHED")
+    assert "val/abs_rel" in run.data.metrics
+
+
+def test_policy_off_is_automl_off():
+    assert automl("run", *MONO, "--policy", "off", "--results", "results/policy", "--yes") == DONE
+    assert Path("results/policy/train/best.pth").is_file()
+
+
+def test_the_winner_can_be_trained_again(capsys: pytest.CaptureFixture[str]):
+    values = status(capsys)["choice"]["values"]
+    assert automl("off", "--from", "results/mine", "--seed", "5", "--yes") == DONE
+    text = Path("results/mine-again/train/experiment.yaml").read_text()
+    assert "seed: 5" in text
+    assert str(values["train.clip_grad_norm"]) in text
+
+
+def test_a_validation_list_is_cut_out_of_the_training_list():
+    arguments = ("dataset.val_dataset.data_sources=[]", "--val-fraction", "0.5", "--results", "results/cut", "--yes")
+    assert automl("off", *MONO, *arguments, "dataset.train_dataset.batch_size=1") == DONE
+    lists = sorted(path.name.rsplit("_", 1)[1] for path in Path("results/cut/data").iterdir())
+    assert lists == ["train.txt", "val.txt"]
+
+
+def test_a_dry_run_writes_nothing_and_gives_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("automl.launch.measure", lambda spec: None)
+    before = sorted(Path().rglob("*"))
+    assert automl("run", *MONO, "--trials", "6", "--epochs", "9", "--results", "dry", "--dry-run", "--json") == DONE
+    assert sorted(Path().rglob("*")) == before
+    data = json.loads(capsys.readouterr().out)
+    assert (data["metric"], data["budget"]["rungs"], data["budget"]["most_epochs"]) == ("val/loss", [1, 3, 9], 72)
+    assert data["first_configurations"][0]["train.optim.lr"] == 1e-4
+    assert all(one["reason"] for one in data["dropped"])
+
+
+def test_the_training_loss_is_said_to_be_a_proxy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("automl.launch.measure", lambda spec: None)
+    arguments = ("dataset.val_dataset.data_sources=[]", "--metric", "train/loss", "--results", "dry", "--dry-run")
+    assert automl("run", *MONO, *arguments) == DONE
+    assert "train/loss is a proxy" in " ".join(capsys.readouterr().out.split())
+
+
+def test_samples_come_with_specs_that_are_never_overwritten():
+    assert action("sample", "--out", "fresh", "--scenes", "3") == DONE
+    Path("fresh/stereo.yaml").write_text("# mine\n")
+    assert action("sample", "--out", "fresh", "--scenes", "3") == DONE
+    assert Path("fresh/stereo.yaml").read_text() == "# mine\n"
+    assert action("sample", "--out", "fresh", "--scenes", "4") == MISUSED
