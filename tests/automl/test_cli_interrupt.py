@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from automl.entry import DONE, INTERRUPTED
+from automl import cli
+from automl.entry import DONE, INTERRUPTED, run_app
+from automl.reader import read_snapshot
+from automl.status import status_data
 from tests.automl.samples import small_mono_spec
 
 AUTOML = Path(sys.executable).with_name("automl")
@@ -34,36 +37,35 @@ def interrupted_at(mark: str, place: Path, *arguments: str) -> tuple[int, str, s
     return process.returncode, out, err
 
 
-def finished(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AUTOML, *arguments], cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def automl(*arguments: str) -> int:
+    return run_app(cli.app, "automl", arguments)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     small_mono_spec(tmp_path)
     return tmp_path
 
 
 def test_a_search_can_be_interrupted_and_resumed(place: Path):
-    options = ("--trials", "2", "--epochs", "12", "--engine", "inline", "--fidelity", "full", "--results", "s")
-    code, out, _ = interrupted_at("trial 1 epoch 2/12", place, "run", *MONO, *options)
+    options = ("--trials", "2", "--epochs", "6", "--engine", "inline", "--fidelity", "full", "--results", "s")
+    code, out, _ = interrupted_at("trial 1 epoch 1/6", place, "run", *MONO, *options)
     assert code == INTERRUPTED
     assert "automl resume s" in out
-    stopped = json.loads(finished(place, "status", "s", "--json").stdout)
-    assert stopped["state"] == "interrupted"
-    assert finished(place, "resume", "s", "--yes").returncode == DONE
-    ended = json.loads(finished(place, "status", "s", "--json").stdout)
-    assert [(trial["state"], trial["epoch"]) for trial in ended["trials"]] == [("complete", 12), ("complete", 12)]
+    assert status_data(read_snapshot(Path("s")))["state"] == "interrupted"
+    assert automl("resume", "s", "--yes") == DONE
+    ended = status_data(read_snapshot(Path("s")))
+    assert [(trial["state"], trial["epoch"]) for trial in ended["trials"]] == [("complete", 6), ("complete", 6)]
     assert ended["trials"][0]["segments"] == 1
     assert ended["promotion"]["promoted"] is True
 
 
 def test_plain_training_can_be_interrupted_and_resumed(place: Path):
-    options = ("--epochs", "30", "--results", "p")
-    code, _, err = interrupted_at("epoch 2/30", place, "off", *MONO, *options)
+    options = ("--epochs", "9", "--results", "p")
+    code, _, err = interrupted_at("epoch 1/9", place, "off", *MONO, *options)
     assert code == INTERRUPTED
     assert "train.resume=auto" in err
-    again = finished(place, "off", *MONO, *options, "train.resume=auto")
-    assert again.returncode == DONE
+    assert automl("off", *MONO, *options, "train.resume=auto") == DONE
     epochs = [json.loads(line)["epoch"] for line in (place / "p" / "train" / "metrics.jsonl").read_text().splitlines()]
-    assert epochs == list(range(1, 31))
+    assert epochs == list(range(1, 10))
