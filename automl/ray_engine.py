@@ -20,19 +20,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
 import ray
 from ray import tune
 from ray.tune.search import Searcher
 
 from automl.engine import Proceedings, RunTrial
 from automl.events import OnEvent, ignore
-from automl.ray_worker import FATAL, RESULT, Mailbox, SegmentTrainable, WorkOrder, installed
+from automl.mailbox import Mailbox, WorkOrder
+from automl.ray_worker import FATAL, RESULT, SegmentTrainable, installed
 from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
 from search_spaces.errors import StudyError, UnsupportedError
 from trials.contract import Cause, Decision, Failure, State, TrialResult, report_from_json, result_from_json, trial_spec_to_json
 
 _PATIENCE_S = 0.25
+_SCRATCH = "automl"
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small; checkpoints never pass through Ray
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -61,7 +64,7 @@ def run_ray(study: Study, *, slots: int, gpus_per_trial: int = 0, run: RunTrial 
     proceedings = Proceedings(study, on_event)
     with _short_folder() as scratch, _environment(_QUIET), _hushed(), contextlib.chdir(study.folder):
         with _cluster(scratch, cores, threads=max(1, int(cpus))):
-            _check_gpus(gpus_per_trial)
+            check_gpus(wanted=gpus_per_trial, present=int(ray.cluster_resources().get("GPU", 0)))
             mailbox = ray.remote(num_cpus=0)(Mailbox).options(name="mailbox").remote(order)
             proceedings.begin()
             _search(study, proceedings, mailbox, slots=slots, resources={"CPU": cpus, "GPU": float(gpus_per_trial)}, scratch=scratch)
@@ -216,8 +219,8 @@ def _result(number: int, state: State, *, error: Failure | None = None) -> Trial
     )
 
 
-def _check_gpus(wanted: int) -> None:
-    present = int(ray.cluster_resources().get("GPU", 0))
+def check_gpus(*, wanted: int, present: int) -> None:
+    """UnsupportedError when a trial wants more GPUs than there are: Ray would wait for them for ever."""
     if wanted > present:
         raise UnsupportedError(f"a trial is to have {wanted} GPUs, but this machine has {present}", hint=f"use --gpus-per-trial {present}")
 
@@ -248,9 +251,13 @@ def _cluster(scratch: Path, cores: int, *, threads: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _short_folder() -> Iterator[Path]:
-    """A new folder with a short path, removed afterwards."""
-    root = "/tmp" if Path("/tmp").is_dir() and os.access("/tmp", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir=root))
+    """A new folder with a short path that names this process, removed afterwards; folders of dead processes go too."""
+    root = Path("/tmp") if Path("/tmp").is_dir() and os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in root.glob(f"{_SCRATCH}-*-*"):
+        owner = left.name.split("-")[1]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}-{os.getpid()}-", dir=root))
     try:
         yield folder
     finally:

@@ -1,26 +1,23 @@
 """The worker's side of the Ray engine: one segment of a trial in a process of its own.
 
-`Mailbox` is a small actor between driver and workers.  It decides nothing: specs go out, reports come in, and each report
-waits there until the driver has answered it.  `SegmentTrainable` is what Ray Tune starts, reuses and restarts.
+Imports little: each new worker pays for it before torch.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
-from automl.engine import RunTrial
+from automl.mailbox import WorkOrder
 from trials.contract import (
     Decision,
     ProgressEvent,
@@ -34,69 +31,6 @@ from trials.contract import (
 
 RESULT, FATAL = "trial_result", "fatal"
 LOG_FILE = "worker.log"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkOrder:
-    """What all segments of a search share: the runner (None = `trials.run.run_trial`), whose code it is, where paths start."""
-
-    run: RunTrial | None
-    install: Path
-    working_folder: Path
-
-
-class Mailbox:
-    """Carries specs, reports and answers; an asyncio actor, so a waiting report blocks nobody else."""
-
-    def __init__(self, order: WorkOrder) -> None:
-        self._order = order
-        self._specs: dict[int, Mapping[str, Any]] = {}
-        self._waiting: dict[int, asyncio.Future[str]] = {}
-        self._inbox: list[tuple[int | None, Any]] = []
-        self._arrived = asyncio.Event()
-        self._next = 0
-
-    async def order(self) -> WorkOrder:
-        """What all segments share."""
-        return self._order
-
-    async def put_spec(self, ticket: int, spec: Mapping[str, Any]) -> None:
-        """Lay a segment's spec ready; `ticket` is its number among all segments of this driver."""
-        self._specs[ticket] = spec
-
-    async def take_spec(self, ticket: int) -> Mapping[str, Any]:
-        """The spec of a segment."""
-        return self._specs.pop(ticket)
-
-    async def report(self, data: Mapping[str, Any]) -> str:
-        """Hand in a report and wait for the driver's answer."""
-        letter = self._next
-        self._next += 1
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting[letter] = answer
-        self._inbox.append((letter, data))
-        self._arrived.set()
-        return await answer
-
-    async def progress(self, event: ProgressEvent) -> None:
-        """Hand in how far a trial is; nobody answers."""
-        self._inbox.append((None, event))
-        self._arrived.set()
-
-    async def collect(self, patience_s: float) -> list[tuple[int | None, Any]]:
-        """Everything handed in since the last call, in order; waits up to `patience_s` for the first."""
-        if not self._inbox:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), patience_s)
-        self._arrived.clear()
-        letters, self._inbox = self._inbox, []
-        return letters
-
-    async def answer(self, letter: int, decision: str) -> None:
-        """Answer a report."""
-        waiting = self._waiting.pop(letter, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(decision)
 
 
 class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no types
@@ -155,7 +89,7 @@ def installed() -> Path | None:
 
 @contextlib.contextmanager
 def worker_log(path: Path) -> Iterator[None]:
-    """Everything this process writes to stdout and stderr goes to `path` meanwhile, C++ libraries included."""
+    """Everything this process writes to stdout and stderr goes to `path` meanwhile, C++ libraries included; no empty file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
     with path.open("ab", buffering=0) as stream:
@@ -169,6 +103,8 @@ def worker_log(path: Path) -> Iterator[None]:
             for number, saved in zip((1, 2), kept, strict=True):
                 os.dup2(saved, number)
                 os.close(saved)
+    if path.stat().st_size == 0:
+        path.unlink()
 
 
 def _flush() -> None:
