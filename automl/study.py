@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,18 +113,18 @@ class Study:
         study._lock, study._storage = lock, storage
         return study
 
-    def finalists(self, trials: Sequence[TrialSummary] | None = None) -> Study:
+    def finalists(self) -> Study:
         """The final of this search: a second study in the same file that trains the best trials again with other seeds.
 
-        `trials` are the candidates, best first (default: the ranking of the snapshot).  They are chosen once: a final that
-        was begun goes on with its own list.  It is run by the same engines and is closed with this study.
+        They are chosen once, by the ranking at that time: a final that was begun goes on with its own list.  It is run by the
+        same engines and is closed with this study.
         """
         assert self._storage is not None
         name = f"{self.config.name}/finalists"
         ledger = Ledger(self._storage, name, space=self.config.space, direction=self.config.direction, clock=self._clock, create=True)
         chosen = ledger.study.user_attrs.get("finalists")
         if chosen is None:
-            best_first = ranking(self.snapshot().trials, self.config.direction) if trials is None else trials
+            best_first = ranking(self.snapshot().trials, self.config.direction)
             chosen = [finalist.to_data() for finalist in choose_finalists(best_first, self.config)]
             ledger.study.set_user_attr("finalists", chosen)
         listed = [Finalist(**data) for data in chosen]
