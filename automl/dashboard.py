@@ -12,12 +12,12 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
-
-from rich.markup import escape
 
 from automl.config import CONFIG_FILE, load_config
 from automl.console import screen, tell
@@ -84,18 +84,23 @@ def serve(folder: Path, port: int | None) -> int:
     pages = find_pages(uri, study_id)
     chosen = free_port() if port is None else port
     _refuse_taken(chosen)
-    server = subprocess.Popen(_command(uri, chosen), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=False)
-    try:
-        return _attend(server, chosen, pages)
-    except KeyboardInterrupt:
-        screen().print("dashboard ended")
-        return INTERRUPTED
-    finally:
-        server.terminate()
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        server = subprocess.Popen(_command(uri, chosen), stdout=subprocess.DEVNULL, stderr=log)
         try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
+            return _attend(server, chosen, pages, log)
+        except KeyboardInterrupt:
+            screen().print("dashboard ended")
+            return INTERRUPTED
+        finally:
+            _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        server.kill()
 
 
 def _command(uri: str, port: int) -> list[str]:
@@ -116,23 +121,24 @@ def _command(uri: str, port: int) -> list[str]:
     ]
 
 
-def _attend(server: subprocess.Popen[str], port: int, pages: Pages) -> int:
+def _attend(server: subprocess.Popen[bytes], port: int, pages: Pages, log: IO[str]) -> int:
     """Waits for the server to answer, says where, and stays until it ends."""
     console = screen()
     console.print("starting MLflow ...")
     deadline = time.monotonic() + START_LIMIT_S
     while not _answers(port):
         if server.poll() is not None or time.monotonic() > deadline:
-            tail = "" if server.stderr is None or server.poll() is None else server.stderr.read()[-2000:]
-            console.print(f"MLflow did not start:\n{escape(tail)}", soft_wrap=True)
+            log.seek(0)
+            tell(console, f"MLflow did not start:\n{log.read()[-2000:]}")
             return FAILED
         time.sleep(0.3)
     root = f"http://{HOST}:{port}/"
     tell(console, f"trials:   {root}{pages.runs}")
+    tell(console, f"curves:   {root}{pages.runs}?compareRunsMode=CHART")
     if pages.compare is not None:
         tell(console, f"compare:  {root}{pages.compare}")
     tell(console, "Ctrl-C ends it")
-    server.communicate()
+    server.wait()
     return DONE
 
 

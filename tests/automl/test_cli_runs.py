@@ -9,6 +9,7 @@ import pytest
 
 from automl import cli, depth_net
 from automl.carry import CHOICE_FILE
+from automl.dashboard import find_database, find_pages
 from automl.entry import DONE, MISUSED, run_app
 from automl.mirror import MlflowWriter
 from automl.plain import RUN_FILE
@@ -82,6 +83,16 @@ def test_mlflow_holds_both_trials_the_study_and_the_champion():
     version = writer._client.get_model_version_by_alias("depth_net_mono", "champion")
     assert version.tags["study_id"] == study_id
     assert version.tags["data_hash"]
+
+
+def test_the_dashboard_opens_at_the_trials_of_the_study():
+    study_id = next(line.split()[1] for line in Path("results/mine/study.yaml").read_text().splitlines() if "study_id" in line)
+    database = find_database(Path("results/mine"))
+    assert database == find_database(Path("results")) == Path("results/mlflow.db").resolve()
+    pages = find_pages(f"sqlite:///{database}", study_id)
+    assert pages.runs.startswith("#/experiments/")
+    assert pages.compare is not None
+    assert pages.compare.startswith("#/compare-runs?runs=%5B%22")
 
 
 def test_resuming_a_finished_study_changes_nothing():
