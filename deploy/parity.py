@@ -11,9 +11,11 @@ from torch import Tensor
 from search_spaces.spec import Spec
 from trials.evaluate import Predictor
 
-# The figures behind these bounds are in docs/adr/0002-onnx-exporter.md
-_STEREO_MAX_PX, _STEREO_MEAN_PX = 0.1, 0.01
-_MONO_MAX_SHARE, _MONO_MEAN_SHARE = 1e-3, 1e-4
+# Hundreds of times what float32 in another order of sums was measured to change, and far below what a wrong weight
+# does: docs/adr/0002-onnx-exporter.md has the figures.  Largest, mean:
+_STEREO_PX = (0.05, 0.001)
+_METRIC_SHARE_OF_MAX_DEPTH = (1e-4, 1e-5)
+_RELATIVE_SHARE_OF_RANGE = (1e-3, 1e-4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,11 @@ class Check:
 def tolerance_for(spec: Spec) -> Tolerance:
     """What float32 in another runtime may differ by: pixels for stereo, metres or a share of the range for mono."""
     if spec.family == "stereo":
-        return Tolerance(max_abs=_STEREO_MAX_PX, mean_abs=_STEREO_MEAN_PX, unit="px")
-    if spec.is_relative or spec.dataset.max_depth is None:
-        return Tolerance(max_abs=_MONO_MAX_SHARE, mean_abs=_MONO_MEAN_SHARE, unit="range")
-    return Tolerance(max_abs=_MONO_MAX_SHARE * spec.dataset.max_depth, mean_abs=_MONO_MEAN_SHARE * spec.dataset.max_depth, unit="m")
+        return Tolerance(max_abs=_STEREO_PX[0], mean_abs=_STEREO_PX[1], unit="px")
+    depth = spec.dataset.max_depth
+    if spec.is_relative or depth is None:
+        return Tolerance(max_abs=_RELATIVE_SHARE_OF_RANGE[0], mean_abs=_RELATIVE_SHARE_OF_RANGE[1], unit="range")
+    return Tolerance(max_abs=_METRIC_SHARE_OF_MAX_DEPTH[0] * depth, mean_abs=_METRIC_SHARE_OF_MAX_DEPTH[1] * depth, unit="m")
 
 
 def compare(reference: Predictor, candidate: Predictor, samples: Iterable[tuple[Tensor, ...]], *, tolerance: Tolerance) -> Check:

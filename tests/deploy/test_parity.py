@@ -73,4 +73,4 @@ def test_no_sample_does_not_pass() -> None:
 def test_units_follow_the_network() -> None:
     assert tolerance_for(stereo_spec()).unit == "px"
     assert tolerance_for(mono_spec(relative=True)).unit == "range"
-    assert (tolerance_for(mono_spec()).unit, tolerance_for(mono_spec()).max_abs) == ("m", pytest.approx(0.02))
+    assert (tolerance_for(mono_spec()).unit, tolerance_for(mono_spec()).max_abs) == ("m", pytest.approx(0.002))
