@@ -57,15 +57,18 @@ class LatencyTable:
 def measure_latency(
     predictors: Mapping[str, Predictor], images: tuple[Tensor, ...], *, warm_up: int = 2, rounds: int = 10, budget_s: float = 30.0
 ) -> LatencyTable:
-    """Times every predictor on `images`, in turns; stops early, after 3 rounds at least, when `budget_s` is spent."""
-    load_before = _load()
+    """Times every predictor on `images`, in turns.
+
+    When `budget_s` is spent it ends early: after three rounds, or after one where the warm-up alone took longer than that.
+    """
+    load_before, started = _load(), time.perf_counter()
     for _ in range(warm_up):
         for predictor in predictors.values():
             predictor.predict(images)
     taken: dict[str, list[float]] = {name: [] for name in predictors}
-    started = time.perf_counter()
-    done = 0
-    while done < rounds and (done < 3 or time.perf_counter() - started < budget_s):
+    least = 1 if time.perf_counter() - started > budget_s else 3
+    started, done = time.perf_counter(), 0
+    while done < rounds and (done < least or time.perf_counter() - started < budget_s):
         for name, predictor in predictors.items():
             began = time.perf_counter()
             predictor.predict(images)

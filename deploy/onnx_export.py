@@ -75,6 +75,9 @@ def export_onnx(
     started = time.perf_counter()
     info = network_info(spec.model.model_type)
     _check_request(height, width, info.stride, batch=batch, opset=opset)
+    if spec.export.input_channel != 3:
+        message = f"{info.model_type} takes images of 3 channels, but got export.input_channel={spec.export.input_channel}"
+        raise SpecError(message, hint="export.input_channel=3; repeat a grey image three times")
     _check_target(path, overwrite=overwrite)
     _check_size(network)
     stereo = info.family == "stereo"

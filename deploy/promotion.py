@@ -99,32 +99,23 @@ def promote(
     legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
     folder.mkdir(parents=True, exist_ok=True)
     candidate = folder / CANDIDATE
-    export = export_onnx(
-        network,
-        spec,
-        candidate,
-        height=legal[0] if height is None else height,
-        width=legal[1] if width is None else width,
-        batch=batch,
-        opset=spec.export.opset_version if opset is None else opset,
-        overwrite=True,
-        checkpoint=checkpoint,
-    )
-    judgement = judge(network, candidate, spec, split=split, samples=samples, tolerance=tolerance)
-    passed = judgement.check.passed
-    model = folder / (MODEL if passed else REJECTED)
-    promotion = Promotion(
-        promoted=passed,
-        reason=judgement.check.reason,
-        folder=folder,
-        checkpoint=checkpoint,
-        model=model,
-        export=replace(export, path=model, sidecar=sidecar_path(model)),
-        judgement=judgement,
-        engine=engine_status(),
-        seconds=time.perf_counter() - started,
-    )
-    _publish(promotion, spec, candidate)
+    try:
+        export = export_onnx(
+            network,
+            spec,
+            candidate,
+            height=legal[0] if height is None else height,
+            width=legal[1] if width is None else width,
+            batch=batch,
+            opset=spec.export.opset_version if opset is None else opset,
+            overwrite=True,
+            checkpoint=checkpoint,
+        )
+        judgement = judge(network, candidate, spec, split=split, samples=samples, tolerance=tolerance)
+        promotion = _verdict(checkpoint, folder, export, judgement, seconds=time.perf_counter() - started)
+        _publish(promotion, spec, candidate)
+    finally:
+        _move(candidate, None)
     return promotion
 
 
@@ -159,6 +150,21 @@ def judge(
         evaluation_hash=evaluation_hash(spec, split),
         num_images=counted,
         latency=measure_latency({reference.name: reference, exported.name: exported}, timed),
+    )
+
+
+def _verdict(checkpoint: Path, folder: Path, export: ExportReport, judgement: Judgement, *, seconds: float) -> Promotion:
+    model = folder / (MODEL if judgement.check.passed else REJECTED)
+    return Promotion(
+        promoted=judgement.check.passed,
+        reason=judgement.check.reason,
+        folder=folder,
+        checkpoint=checkpoint,
+        model=model,
+        export=replace(export, path=model, sidecar=sidecar_path(model)),
+        judgement=judgement,
+        engine=engine_status(),
+        seconds=seconds,
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -28,9 +31,23 @@ def test_runtimes_take_turns_after_the_warm_up() -> None:
     assert calls == ["a", "b"] * 4
 
 
-def test_a_spent_budget_ends_it_after_three_rounds() -> None:
-    table = measure_latency({"a": Counting([], "a")}, (torch.zeros(2, 3, 4, 5),), warm_up=0, rounds=50, budget_s=0.0)
+class Slow(Counting):
+    """Takes 20 ms."""
+
+    def predict(self, images: tuple[Tensor, ...]) -> Tensor:
+        time.sleep(0.02)
+        return super().predict(images)
+
+
+@pytest.mark.parametrize(("warm_up", "rounds"), [(0, 3), (1, 1)])
+def test_a_spent_budget_ends_it(warm_up: int, rounds: int) -> None:
+    table = measure_latency({"a": Slow([], "a")}, (torch.zeros(1, 3, 4, 5),), warm_up=warm_up, rounds=50, budget_s=0.01)
+    assert table.rows[0].rounds == rounds
+
+
+def test_the_row_says_what_was_timed() -> None:
+    table = measure_latency({"a": Counting([], "a")}, (torch.zeros(2, 3, 4, 5),), warm_up=0, rounds=4)
     (row,) = table.rows
-    assert (row.rounds, row.batch, row.height, row.width) == (3, 2, 4, 5)
+    assert (row.rounds, row.batch, row.height, row.width) == (4, 2, 4, 5)
     assert 0 <= row.min_ms <= row.median_ms <= row.p95_ms
     assert table.machine.threads == torch.get_num_threads()

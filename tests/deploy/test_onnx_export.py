@@ -143,3 +143,8 @@ def test_the_network_is_left_as_it_was(spec: Spec, network: nn.Module, tmp_path:
 def test_nothing_is_printed(spec: Spec, network: nn.Module, tmp_path: Path, capfd: pytest.CaptureFixture[str], opset: int) -> None:
     export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42, opset=opset)
     assert capfd.readouterr() == ("", "")
+
+
+def test_grey_images_are_refused(network: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="3 channels"):
+        export_onnx(network, mono_spec("export.input_channel=1"), tmp_path / "model.onnx", height=28, width=42)

@@ -148,3 +148,8 @@ def test_stereo_is_promoted_at_the_shape_asked_for(scenes: SampleSet, tmp_path: 
     assert promotion.promoted, promotion.reason
     assert promotion.export.outputs == {"disparity": (1, 1, 64, 64)}
     assert promotion.judgement.metrics["torch"]["epe"] == pytest.approx(promotion.judgement.metrics["onnxruntime"]["epe"], abs=1e-3)
+
+
+def test_training_images_serve_where_there_is_no_validation_list(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
+    promotion = promote(checkpoint, tmp_path, spec=spec, split="train", samples=2)
+    assert (promotion.judgement.split, promotion.judgement.check.samples) == ("train", 2)
