@@ -48,7 +48,6 @@ lint: $(READY)  ## ruff, mypy --strict, layer contracts, duplicate code
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 --ignore-imports=y search_spaces models trials deploy automl
-	@$(BIN)/python -m search_spaces.schema --check
 
 test: lint  ## lint, types, layers and all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
