@@ -39,7 +39,7 @@ run: $(READY)  ## a real search on generated stereo scenes, ending in a promoted
 		$(BIN)/automl resume $(RESULTS)/demo; \
 	else \
 		$(BIN)/depth_net sample --out $(RESULTS)/sample --scenes 24 --seed 7 && \
-		$(BIN)/automl run --skill depth_net_stereo -e $(RESULTS)/sample/stereo.yaml --results $(RESULTS)/demo --trials 6 --epochs 9 --yes; \
+		$(BIN)/automl run --skill depth_net_stereo -e $(RESULTS)/sample/stereo.yaml --results $(RESULTS)/demo --trials 6 --epochs 4 --parallel 2 --yes; \
 	fi
 
 lint: $(READY)  ## ruff, mypy --strict, layer contracts, duplicate code
