@@ -8,9 +8,8 @@ computed again from the finished trials at each proposal, so no pickled optimise
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cmaes
 import numpy as np
 import numpy.typing as npt
 from optuna import Study
@@ -20,6 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from automl.distributions import distribution_of, from_unit, to_unit
 from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    import cmaes
 
 _FIRST_STEP = 0.2  # of the unit cube: wide enough to leave the best startup point, narrow enough to stay near it
 
@@ -91,6 +93,8 @@ class CmaEsReplay(BaseSampler):
         return np.array([min(max(to_unit(axis, trial.params[key]), 0.0), 1.0) for key, axis in self._axes.items()])
 
     def _replayed(self, points: Sequence[npt.NDArray[np.float64]], costs: Sequence[float]) -> cmaes.CMA:
+        import cmaes  # it loads scipy.stats, which takes longer than all of this file
+
         first = min(range(self._startup), key=lambda index: costs[index])
         bounds = np.array([[0.0, 1.0]] * len(self._axes))
         optimiser = cmaes.CMA(mean=points[first].copy(), sigma=_FIRST_STEP, bounds=bounds, seed=self._seed)

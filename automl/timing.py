@@ -13,9 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from search_spaces.spec import Spec, spec_from_dict, spec_to_dict
+
+if TYPE_CHECKING:
+    from trials.module import StereoNetwork  # it imports Lightning, which takes longer than the measurement
 
 LIMIT_S = 45.0  # with the start of the process, which alone takes seconds
 SLOW_S = 4.0  # a first step that takes longer is not repeated
@@ -56,7 +59,6 @@ def time_steps(spec: Spec) -> StepTimes:
 
     from models.registry import build_network
     from trials.data import build_dataset, collate
-    from trials.module import StereoNetwork
 
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -68,7 +70,7 @@ def time_steps(spec: Spec) -> StepTimes:
     images = [batch["image"].to(device), batch["right_image"].to(device)] if stereo else [batch["image"].to(device)]
 
     def step() -> None:
-        output = cast(StereoNetwork, network).unroll(images[0], images[1], spec.model.train_iters)[1][-1] if stereo else network(*images)
+        output = cast("StereoNetwork", network).unroll(images[0], images[1], spec.model.train_iters)[1][-1] if stereo else network(*images)
         output.mean().backward()
         network.zero_grad()
 

@@ -23,10 +23,9 @@ from typing_extensions import override
 from models.checkpoints import read_checkpoint
 from search_spaces.errors import CheckpointError
 from trials.datamodule import Start
+from trials.states import LATEST, drop_full_states, full_states
 
-LATEST = "dn_model_latest.pth"
 BEST = "best.pth"
-FULL_STATES = "model_epoch_*_step_*.pth"
 TRIAL_KEY = "trial"
 RECORDS = ("metrics.jsonl", "result.json", "error.log")
 
@@ -99,7 +98,7 @@ class CheckpointFolder:
         link.symlink_to(path.name)
         link.replace(self.latest)
         if not self._keep_all:
-            for old in self._folder.glob(FULL_STATES):
+            for old in full_states(self._folder):
                 if old.name != path.name:
                     old.unlink(missing_ok=True)
         return path
@@ -119,10 +118,9 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Removes what an earlier attempt of the same trial left."""
-        for name in (LATEST, BEST, *RECORDS):
+        for name in (BEST, *RECORDS):
             (self._folder / name).unlink(missing_ok=True)
-        for old in self._folder.glob(FULL_STATES):
-            old.unlink(missing_ok=True)
+        drop_full_states(self._folder)
 
     def adopt_best(self, resume: Resume) -> Best | None:
         """The best epoch before `resume`, provided that its weights are at hand; a trial continued in another folder gets a copy."""

@@ -27,7 +27,7 @@ from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import Objective, objective_for
 from search_spaces.spec import Spec, save_spec, spec_from_dict, spec_to_dict, with_values
 from trials.callbacks import ExactResume, PeakMemory, ProgressFeed
-from trials.checkpoints import LATEST, AtomicFiles, CheckpointFolder, Resume, check_same_network, read_resume
+from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, check_same_network, read_resume
 from trials.contract import ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.data import DepthDataset, build_dataset
 from trials.datamodule import Start, TrialData
@@ -36,6 +36,7 @@ from trials.interruption import StopRequest
 from trials.module import DepthModule, lightning_precision
 from trials.run_log import run_log
 from trials.seeding import actual_seed, cudnn_settings, seeded
+from trials.states import LATEST
 from trials.status import MetricsLog, StatusWriter, kpi_of, write_result
 from trials.trial_loop import Records, TrialLoop
 from trials.workers import usable_cores
