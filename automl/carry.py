@@ -6,16 +6,20 @@ Every step writes its result and is skipped when that is there: search, finalist
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from automl.board import Board
+from automl.config import StudyConfig
 from automl.console import number_text, screen, tell
+from automl.engine import run_inline
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.events import OnEvent, StudyEvent
 from automl.live import SearchView
@@ -30,6 +34,11 @@ from automl.winner import candidates_of, choice_data, choose, evaluate_test, eva
 from search_spaces.errors import UserError
 from search_spaces.spec import spec_from_dict, with_values
 
+if TYPE_CHECKING:
+    from automl.ray_session import RaySession
+
+RunStudy = Callable[[Study, OnEvent], StudySnapshot]
+
 
 def carry_out(study: Study) -> int:
     """Runs `study` to its end and says what was found; the exit code: 0 done, 1 failed, 130 ended by Ctrl-C."""
@@ -39,9 +48,10 @@ def carry_out(study: Study) -> int:
     mirror = open_mirror(tracking, console)
     keeper = StudyKeeper(study, mirror, console)
     try:
-        end = keeper.search()
-        if end.reason is EndReason.EXHAUSTED:
-            end = keeper.final(end)
+        with engine_of(config) as run:
+            end = keeper.search(run)
+            if end.reason is EndReason.EXHAUSTED:
+                end = keeper.final(end, run)
         if end.reason is EndReason.EXHAUSTED:
             keeper.crown()
     except UserError as error:
@@ -76,17 +86,17 @@ class StudyKeeper:
         self._finalists: tuple[TrialSummary, ...] = ()
         self._data_hash = _data_hash(study)
 
-    def search(self) -> StudyEnd:
+    def search(self, run: RunStudy) -> StudyEnd:
         """Runs the trials; a search that is over already is only mirrored again."""
         likely = int(self.config.notes.get("likely_epochs", self.config.trials * self.config.epochs))
-        return self._run(self.study, kind="trial", likely=likely, title=f"{self.config.name}: {self.config.objective}")
+        return self._run(self.study, run, kind="trial", likely=likely, title=f"{self.config.name}: {self.config.objective}")
 
-    def final(self, search_end: StudyEnd) -> StudyEnd:
+    def final(self, search_end: StudyEnd, run: RunStudy) -> StudyEnd:
         """Trains the best trials again with other seeds; how the study stands after that."""
         if not self.config.finalists:
             return search_end
         final = self.study.finalists()
-        end = self._run(final, kind="finalist", likely=final.config.trials * final.config.epochs, title="finalists, other seeds")
+        end = self._run(final, run, kind="finalist", likely=final.config.trials * final.config.epochs, title="finalists, other seeds")
         self._finalists = final.snapshot().trials
         # a failed repetition is no reason to have no winner
         return search_end if end.reason in {EndReason.EXHAUSTED, EndReason.FAILED} else end
@@ -138,7 +148,7 @@ class StudyKeeper:
             case EndReason.FAILED:
                 return FAILED
 
-    def _run(self, study: Study, *, kind: str, likely: int, title: str) -> StudyEnd:
+    def _run(self, study: Study, run: RunStudy, *, kind: str, likely: int, title: str) -> StudyEnd:
         board = Board(study.config)
         mirror = StudyMirror(self.mirror, study.config, kind=kind, data_hash=self._data_hash)
         if study.end is not None and study.end.reason is EndReason.EXHAUSTED:
@@ -151,7 +161,9 @@ class StudyKeeper:
                 mirror.on_event(event, board)
                 view.on_event(event)
 
-            return run_engine(study, on_event)
+            ended = run(study, on_event).end
+        assert ended is not None
+        return ended
 
     def _study_record(self, snapshot: StudySnapshot, end: StudyEnd, report: Path) -> RunRecord:
         config, folder = self.config, self.study.folder
@@ -214,18 +226,22 @@ class StudyKeeper:
             tell(self.console, f"registered: {config.skill} version {version}, alias champion")
 
 
-def run_engine(study: Study, on_event: OnEvent) -> StudyEnd:
-    """Runs `study` with the engine of its config and gives the reason of its end."""
-    if study.config.engine == "inline":
-        from automl.engine import run_inline
+@contextlib.contextmanager
+def engine_of(config: StudyConfig) -> Iterator[RunStudy]:
+    """Runs one study after another with the engine of `config`; Ray starts with the first of them and serves all."""
+    with contextlib.ExitStack() as opened:
+        sessions: list[RaySession] = []
 
-        snapshot = run_inline(study, on_event=on_event)
-    else:
-        from automl.ray_engine import run_ray
+        def on_ray(study: Study, on_event: OnEvent) -> StudySnapshot:
+            from automl.ray_engine import run_ray
+            from automl.ray_session import ray_session
 
-        snapshot = run_ray(study, slots=study.config.parallel, gpus_per_trial=study.config.gpus_per_trial, on_event=on_event)
-    assert snapshot.end is not None
-    return snapshot.end
+            if not sessions:
+                started = ray_session(study.folder, slots=config.parallel, gpus_per_trial=config.gpus_per_trial)
+                sessions.append(opened.enter_context(started))
+            return run_ray(study, sessions[0], on_event=on_event)
+
+        yield on_ray if config.engine == "ray" else lambda study, on_event: run_inline(study, on_event=on_event)
 
 
 def _data_hash(study: Study) -> str:

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
-import shutil
 import signal
-import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-import psutil
 import ray
 from ray import tune
 from ray.tune.search import Searcher
@@ -28,62 +24,57 @@ from ray.tune.search import Searcher
 from automl.engine import Proceedings, RunTrial
 from automl.events import OnEvent, ignore
 from automl.mailbox import Mailbox, WorkOrder
+from automl.ray_session import RaySession
 from automl.ray_worker import FATAL, RESULT, SegmentTrainable, installed
 from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
-from search_spaces.errors import StudyError, UnsupportedError
+from search_spaces.errors import StudyError
 from trials.contract import Cause, Decision, Failure, State, TrialResult, report_from_json, result_from_json, trial_spec_to_json
 
 _PATIENCE_S = 0.25
-_SCRATCH = "automl"
-_OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small; checkpoints never pass through Ray
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is the one that verbose=0 silences
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "RAY_DEDUP_LOGS": "1",
-}
 
 
-def run_ray(study: Study, *, slots: int, gpus_per_trial: int = 0, run: RunTrial | None = None, on_event: OnEvent = ignore) -> StudySnapshot:
-    """Run `study` to its end with `slots` trials at a time on this machine, and give the last snapshot.
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where the workers of one search send their reports: an actor and the name they find it by."""
 
-    Each trial gets its share of the cores and `gpus_per_trial` GPUs.  `run` must be importable by a worker; None is
-    `trials.run.run_trial`.  The first Ctrl-C lets running trials pause at their next validation, the second ends them at
-    once; both leave a study that can be resumed.  UnsupportedError when the machine has fewer GPUs than one trial needs.
+    name: str
+    mailbox: Any
+
+
+def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, on_event: OnEvent = ignore) -> StudySnapshot:
+    """Run `study` to its end, as many trials at a time as its config and `session` allow, and give the last snapshot.
+
+    `run` must be importable by a worker; None is `trials.run.run_trial`.  The first Ctrl-C lets running trials pause at their
+    next validation, the second ends them at once; both leave a study that can be resumed.
     """
-    cores = len(os.sched_getaffinity(0))
-    cpus = float(cores // slots) if slots <= cores else cores / slots
     install = installed()
     assert install is not None
     order = WorkOrder(run=run, install=install, working_folder=study.config.working_folder.resolve())
     proceedings = Proceedings(study, on_event)
-    with _short_folder() as scratch, _environment(_QUIET), _hushed(), contextlib.chdir(study.folder):
-        with _cluster(scratch, cores, threads=max(1, int(cpus))):
-            check_gpus(wanted=gpus_per_trial, present=int(ray.cluster_resources().get("GPU", 0)))
-            mailbox = ray.remote(num_cpus=0)(Mailbox).options(name="mailbox").remote(order)
-            proceedings.begin()
-            _search(study, proceedings, mailbox, slots=slots, resources={"CPU": cpus, "GPU": float(gpus_per_trial)}, scratch=scratch)
-        for trial in study.snapshot().trials:
-            if trial.status is TrialStatus.RUNNING:  # its process was ended by a second Ctrl-C or a fault of ours
-                proceedings.end_trial(_result(trial.number, State.INTERRUPTED))
+    name = f"segments-{uuid.uuid4().hex}"  # a session may run several studies
+    mailbox = ray.remote(num_cpus=0)(Mailbox).options(name=name).remote(order)
+    proceedings.begin()
+    try:
+        _search(study, proceedings, Address(name=name, mailbox=mailbox), session)
+    finally:
+        ray.kill(mailbox)
+    for trial in study.snapshot().trials:
+        if trial.status is TrialStatus.RUNNING:  # its process was ended by a second Ctrl-C or a fault of ours
+            proceedings.end_trial(_result(trial.number, State.INTERRUPTED))
     return proceedings.end()
 
 
-def _search(study: Study, proceedings: Proceedings, mailbox: Any, *, slots: int, resources: Mapping[str, float], scratch: Path) -> None:
+def _search(study: Study, proceedings: Proceedings, address: Address, session: RaySession) -> None:
     """Let Ray Tune ask until nothing is left; raise what went wrong on our own side."""
-    courier = Courier(proceedings, mailbox)
-    searcher = StudySearcher(study, proceedings, mailbox, slots=slots, courier=courier)
+    courier = Courier(proceedings, address.mailbox)
+    searcher = StudySearcher(study, proceedings, address, slots=min(session.slots, study.config.parallel), courier=courier)
     tuner = tune.Tuner(
-        tune.with_resources(SegmentTrainable, tune.PlacementGroupFactory([dict(resources)])),
+        tune.with_resources(SegmentTrainable, tune.PlacementGroupFactory([dict(session.resources)])),
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
         run_config=tune.RunConfig(
-            name="segments",
-            storage_path=str(scratch / "tune"),
+            name=address.name,
+            storage_path=str(session.scratch / "tune"),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial keeps its own
@@ -109,12 +100,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
     Called from Tune's loop alone.  A Ray trial is one segment.
     """
 
-    def __init__(self, study: Study, proceedings: Proceedings, mailbox: Any, *, slots: int, courier: Courier) -> None:
+    def __init__(self, study: Study, proceedings: Proceedings, address: Address, *, slots: int, courier: Courier) -> None:
         super().__init__()
         self.fatal: str | None = None
         self._study = study
         self._proceedings = proceedings
-        self._mailbox = mailbox
+        self._address = address
         self._slots = slots
         self._courier = courier
         self._running: dict[str, int] = {}
@@ -130,9 +121,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         if trial is None:
             return str(Searcher.FINISHED) if self._study.finished() else None
         ticket, self._tickets = self._tickets, self._tickets + 1
-        ray.get(self._mailbox.put_spec.remote(ticket, trial_spec_to_json(trial)))
+        ray.get(self._address.mailbox.put_spec.remote(ticket, trial_spec_to_json(trial)))
         self._running[trial_id] = trial.number
-        return {"ticket": ticket, "mailbox": "mailbox"}
+        return {"ticket": ticket, "mailbox": self._address.name}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """A segment ended: with its result, or with a dead process, which is the machine's fault."""
@@ -217,77 +208,6 @@ def _result(number: int, state: State, *, error: Failure | None = None) -> Trial
     return TrialResult(
         number=number, state=state, metrics={}, best_epoch=None, checkpoint=None, elapsed_s=0.0, peak_memory_mib=None, error=error
     )
-
-
-def check_gpus(*, wanted: int, present: int) -> None:
-    """UnsupportedError when a trial wants more GPUs than there are: Ray would wait for them for ever."""
-    if wanted > present:
-        raise UnsupportedError(f"a trial is to have {wanted} GPUs, but this machine has {present}", hint=f"use --gpus-per-trial {present}")
-
-
-@contextlib.contextmanager
-def _cluster(scratch: Path, cores: int, *, threads: int) -> Iterator[None]:
-    """A Ray of our own on this machine, gone afterwards.
-
-    Its folder is short, because sockets in it have a length limit.  `threads` are set before a worker imports torch; waiting
-    OpenMP threads sleep, because spinning ones slow everybody down when several trials share the cores.
-    """
-    env = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    ray.init(
-        address="local",
-        num_cpus=cores,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        object_store_memory=_OBJECT_STORE_BYTES,
-        runtime_env={"env_vars": env},
-        _temp_dir=str(scratch),
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _short_folder() -> Iterator[Path]:
-    """A new folder with a short path that names this process, removed afterwards; folders of dead processes go too."""
-    root = Path("/tmp") if Path("/tmp").is_dir() and os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
-    for left in root.glob(f"{_SCRATCH}-*-*"):
-        owner = left.name.split("-")[1]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}-{os.getpid()}-", dir=root))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """`values` stand in the environment meanwhile; what the user set already stays."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Ray's own messages are off meanwhile: the console tells what users need."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.data")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @contextlib.contextmanager

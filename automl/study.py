@@ -26,17 +26,19 @@ from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
 from automl.fidelity import Course, FidelityRule, Promotion, last_chance, make_rule
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
+from automl.leftovers import drop_leftovers
 from automl.requests import forget_study_stop, read_stop
 from automl.searchers import find_searcher
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary, ranking
 from automl.sources import Finalist, FinalistSource, SearchSource, TrialSource, choose_finalists
 from search_spaces.errors import StudyError
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
+from trials import states
 from trials.contract import Cause, Decision, Failure, Report, State, TrialResult, TrialSpec
 
 Clock = Callable[[], float]
 
-LATEST = Path("train") / "dn_model_latest.pth"
+LATEST = Path("train") / states.LATEST
 MAX_RETRIES = 3  # of one trial, after faults of the machine
 ALIKE_FAILURES = 3  # first trials that fail for one cause before the study gives up
 
@@ -294,6 +296,7 @@ class Study:
             for record in self._ledger.records:
                 if record.status is TrialStatus.PAUSED:
                     self._ledger.stop(record, "never promoted")
+            drop_leftovers(self.snapshot())  # first: a driver that is killed in between does it again
         self._ledger.note_end(end)
 
     def _heed_requests(self) -> frozenset[int]:

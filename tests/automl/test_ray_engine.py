@@ -1,24 +1,44 @@
-"""Ray Tune as the engine: the inline engine's decisions, dead workers, Ctrl-C, code that is not ours."""
+"""Ray Tune as the engine, several studies on one Ray: the inline engine's decisions, dead workers, Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from automl.engine import run_inline
 from automl.events import StudyEvent, StudyStopping, TrialEnded, TrialReported
-from automl.ray_engine import check_gpus, run_ray
+from automl.ray_engine import run_ray
+from automl.ray_session import RaySession, ray_session
 from automl.ray_worker import LOG_FILE
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
-from search_spaces.errors import StudyError, UnsupportedError
 from tests.automl.toy import ToyRun, toy_config
 from trials.contract import Decision, ProgressEvent, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with a package of their own named `models`, which must not get in the way."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "models").mkdir()
+    (home / "models" / "__init__.py").write_text("raise RuntimeError('not ours')\n")
+    return home
+
+
+@pytest.fixture(scope="module")
+def session(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RaySession]:
+    """One Ray for two trials at a time, started from that folder; all studies below run on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        with ray_session(tmp_path_factory.mktemp("study"), slots=2) as session:
+            assert Path.cwd() == home
+            yield session
 
 
 def decisions(snapshot: StudySnapshot) -> list[tuple[object, ...]]:
@@ -53,26 +73,21 @@ class KilledOnce(ToyRun):
         return super().__call__(trial, deadly, progress=progress)
 
 
-def test_one_slot_takes_the_decisions_of_the_inline_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_slot_takes_the_decisions_of_the_inline_engine(tmp_path: Path, home: Path, session: RaySession) -> None:
     inline = Study.create(tmp_path / "inline", toy_config())
     expected = run_inline(inline, run=ToyRun())
-    home = tmp_path / "home"
-    (home / "models").mkdir(parents=True)  # a user's own folder of that name must not get in the way
-    (home / "models" / "__init__.py").write_text("raise RuntimeError('not ours')\n")
-    monkeypatch.chdir(home)
     events: list[StudyEvent] = []
     study = Study.create(tmp_path / "ray", toy_config(working_folder=home))
-    snapshot = run_ray(study, slots=1, run=Talking(), on_event=events.append)
+    snapshot = run_ray(study, session, run=Talking(), on_event=events.append)
     assert decisions(snapshot) == decisions(expected)
-    assert Path.cwd() == home
     assert (study.folder / "trials" / "0001" / LOG_FILE).read_text().startswith(f"cwd {home}\n")
     assert sum(type(event).__name__ == "TrialProgress" for event in events) == sum(trial.segments for trial in snapshot.trials)
 
 
-def test_a_killed_worker_costs_its_trial_nothing(tmp_path: Path) -> None:
+def test_a_killed_worker_costs_its_trial_nothing(tmp_path: Path, session: RaySession) -> None:
     events: list[StudyEvent] = []
     study = Study.create(tmp_path / "s", toy_config(trials=4, fidelity="full", parallel=2))
-    snapshot = run_ray(study, slots=2, run=KilledOnce(tmp_path / "killed"), on_event=events.append)
+    snapshot = run_ray(study, session, run=KilledOnce(tmp_path / "killed"), on_event=events.append)
     assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 4
     victim = snapshot.trial(2)
     assert (victim.retries, victim.segments, [epoch for epoch, _ in victim.curve]) == (1, 2, list(range(1, 10)))
@@ -81,7 +96,7 @@ def test_a_killed_worker_costs_its_trial_nothing(tmp_path: Path) -> None:
     assert told == [1, 2, 3, 4, 5, 6, 7, 8, 9]  # it went on from its checkpoint
 
 
-def test_ctrl_c_pauses_and_resume_finishes(tmp_path: Path) -> None:
+def test_ctrl_c_pauses_and_resume_finishes(tmp_path: Path, session: RaySession) -> None:
     events: list[StudyEvent] = []
 
     def on_event(event: StudyEvent) -> None:
@@ -90,7 +105,7 @@ def test_ctrl_c_pauses_and_resume_finishes(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     study = Study.create(tmp_path / "s", toy_config(trials=3, fidelity="full"))
-    snapshot = run_ray(study, slots=1, run=Slow(), on_event=on_event)
+    snapshot = run_ray(study, session, run=Slow(), on_event=on_event)
     study.close()
     assert snapshot.end is not None
     assert (snapshot.end.reason, snapshot.trial(1).status) == (EndReason.INTERRUPTED, TrialStatus.WAITING)
@@ -112,20 +127,3 @@ class Slow(ToyRun):
             return report(sent)
 
         return super().__call__(trial, slow, progress=progress)
-
-
-def test_workers_with_other_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = tmp_path / "foreign" / "models"
-    foreign.mkdir(parents=True)
-    (foreign / "__init__.py").touch()
-    monkeypatch.setenv("PYTHONPATH", str(foreign.parent))
-    study = Study.create(tmp_path / "s", toy_config(trials=2))
-    with pytest.raises(StudyError, match="holds a package named models"):
-        run_ray(study, slots=1, run=ToyRun())
-    assert study.trial(0).status is TrialStatus.WAITING
-
-
-def test_more_gpus_than_there_are_is_refused() -> None:
-    check_gpus(wanted=1, present=1)
-    with pytest.raises(UnsupportedError, match="a trial is to have 2 GPUs, but this machine has 1"):
-        check_gpus(wanted=2, present=1)

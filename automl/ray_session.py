@@ -1,0 +1,128 @@
+"""A Ray of our own on this machine, started once for all phases of a search: its start alone takes seconds.
+
+Nothing of it outlives the session: processes, sockets and scratch files are gone afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import ray
+
+from search_spaces.errors import UnsupportedError
+
+_SCRATCH = "automl"
+_OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small; checkpoints never pass through Ray
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output is the one that verbose=0 silences
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaySession:
+    """A Ray that runs: `slots` trials fit on it at once, each with `resources`.  Valid inside `ray_session` alone."""
+
+    slots: int
+    resources: Mapping[str, float]
+    scratch: Path
+
+
+@contextlib.contextmanager
+def ray_session(folder: Path, *, slots: int, gpus_per_trial: int = 0) -> Iterator[RaySession]:
+    """A Ray on this machine for `slots` trials at a time, each with its share of the cores and `gpus_per_trial` GPUs.
+
+    It starts from `folder` (the study's), so that workers find no package of the user's current folder.  UnsupportedError
+    when the machine has fewer GPUs than one trial needs.
+    """
+    cores = len(os.sched_getaffinity(0))
+    cpus = float(cores // slots) if slots <= cores else cores / slots
+    with _short_folder() as scratch, _environment(_QUIET), _hushed(), _cluster(folder, scratch, cores, threads=max(1, int(cpus))):
+        check_gpus(wanted=gpus_per_trial, present=int(ray.cluster_resources().get("GPU", 0)))
+        yield RaySession(slots=slots, resources={"CPU": cpus, "GPU": float(gpus_per_trial)}, scratch=scratch)
+
+
+def check_gpus(*, wanted: int, present: int) -> None:
+    """UnsupportedError when a trial wants more GPUs than there are: Ray would wait for them for ever."""
+    if wanted > present:
+        raise UnsupportedError(f"a trial is to have {wanted} GPUs, but this machine has {present}", hint=f"use --gpus-per-trial {present}")
+
+
+@contextlib.contextmanager
+def _cluster(folder: Path, scratch: Path, cores: int, *, threads: int) -> Iterator[None]:
+    """Ray with its files in `scratch`, gone afterwards.
+
+    That folder is short, because sockets in it have a length limit.  `threads` are set before a worker imports torch; waiting
+    OpenMP threads sleep, because spinning ones slow everybody down when several trials share the cores.
+    """
+    env = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    with contextlib.chdir(folder):
+        ray.init(
+            address="local",
+            num_cpus=cores,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            runtime_env={"env_vars": env},
+            _temp_dir=str(scratch),
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A new folder with a short path that names this process, removed afterwards; folders of dead processes go too."""
+    root = Path("/tmp") if Path("/tmp").is_dir() and os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in root.glob(f"{_SCRATCH}-*-*"):
+        owner = left.name.split("-")[1]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}-{os.getpid()}-", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """`values` stand in the environment meanwhile; what the user set already stays."""
+    added = [name for name in values if name not in os.environ]
+    os.environ.update({name: values[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Ray's own messages are off meanwhile: the console tells what users need."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,41 @@
+"""The Ray of a search and its workers: whose code they run, what they load, how many GPUs there must be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from automl.ray_engine import run_ray
+from automl.ray_session import check_gpus, ray_session
+from automl.snapshot import TrialStatus
+from automl.study import Study
+from search_spaces.errors import StudyError, UnsupportedError
+from tests.automl.toy import ToyRun, toy_config
+
+pytestmark = pytest.mark.ray
+
+
+def test_workers_with_other_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = tmp_path / "foreign" / "models"
+    foreign.mkdir(parents=True)
+    (foreign / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(foreign.parent))
+    study = Study.create(tmp_path / "s", toy_config(trials=2))
+    with ray_session(study.folder, slots=1) as session, pytest.raises(StudyError, match="holds a package named models"):
+        run_ray(study, session, run=ToyRun())
+    assert study.trial(0).status is TrialStatus.WAITING
+
+
+def test_a_worker_loads_nothing_of_the_driver() -> None:
+    code = "import sys, automl.ray_worker; print(*{name.split('.')[0] for name in sys.modules}, *sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "optuna", "mlflow", "onnx", "onnxruntime", "matplotlib", "scipy", "automl.study"} & set(loaded)
+
+
+def test_more_gpus_than_there_are_is_refused() -> None:
+    check_gpus(wanted=1, present=1)
+    with pytest.raises(UnsupportedError, match="a trial is to have 2 GPUs, but this machine has 1"):
+        check_gpus(wanted=2, present=1)
