@@ -16,6 +16,8 @@ export OMP_WAIT_POLICY := PASSIVE
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# every worker of a search would compile torch and Ray again, which takes longer than to import them
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test lint format schemas bench parity dashboard clean check
 
@@ -30,6 +32,8 @@ $(READY): setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	@$(BIN)/python -m pip install --quiet --no-compile -e '.[dev]'
 	@$(BIN)/python -m pip check
+	@# compiles what is used and nothing else
+	@$(BIN)/python -c 'import trials.run, automl.ray_engine, automl.carry, deploy.promotion, mlflow.store.tracking.sqlalchemy_store, onnx, onnxruntime'
 	@touch $@
 
 setup: $(READY)  ## make .venv and install everything
