@@ -11,21 +11,27 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from automl.console import count_text, metrics_table, number_text, screen, tell
 from automl.entry import DONE, quiet_libraries
+from automl.folders import BY_KEY, check_writable
 from automl.launch import check_weights
 from automl.plain import PlainRun, finish, train
+from automl.resolve import check_devices
 from automl.summary import shown_path
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import objective_for
 from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec
 from trials.contract import Failure
+from trials.states import check_resume
 from trials.status import StatusWriter
+
+if TYPE_CHECKING:
+    from trials.evaluate import Predictor
 
 # what a checkpoint decides about the data: the range of its output and how its images were prepared
 OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
@@ -37,15 +43,17 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     loaded, console = load(spec_file, overrides, "train"), screen()
     spec = loaded.spec
     folder = results_folder(spec, "train")
-    if not spec.dataset.train_dataset.data_sources:
-        raise SpecError("dataset.train_dataset.data_sources is empty", hint="name a list and its class")
+    need_lists(spec, "train", "train")
+    # run_trial adds `train` itself; a folder of another name is taken as the root
+    root = folder.parent if folder.name == "train" else folder
+    check_devices(spec)
+    check_writable(root / "train", hint=BY_KEY)
+    check_resume(spec, root / "train")
     metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)
     check_weights(spec)
-    # run_trial adds `train` itself; a folder of another name is taken as the root
-    root = folder.parent if folder.name == "train" else folder
     run = PlainRun(spec=spec, folder=root, objective=objective_for(spec.family, metric, relative=spec.is_relative), skill="")
     tell(console, f"Train results will be saved at: {root / 'train'}")
     return finish(run, train(run, console), console)
@@ -60,10 +68,11 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
     spec = loaded.spec
     model = model_file(spec, "evaluate")
     need_lists(spec, "test", "evaluate")
-    preflight(spec, ("test",), console)
     folder = results_folder(spec, "evaluate")
+    check_writable(folder, hint=BY_KEY)
+    preflight(spec, ("test",), console)
+    predictor = described(load_predictor(model, spec), console)
     with recorded(folder, spec, "evaluate", console) as status:
-        predictor = load_predictor(model, spec)
         with counted(console, "evaluates") as count:
             done = evaluate(predictor, spec, "test", progress=count)
         metrics = {f"val/{name}": value for name, value in done.metrics.items()}
@@ -87,10 +96,11 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
     spec = loaded.spec
     model = model_file(spec, "inference")
     need_lists(spec, "infer", "inference")
-    preflight(spec, ("infer",), console)
     folder = results_folder(spec, "inference")
+    check_writable(folder, hint=BY_KEY)
+    preflight(spec, ("infer",), console)
+    predictor = described(load_predictor(model, spec), console)
     with recorded(folder, spec, "inference", console) as status:
-        predictor = load_predictor(model, spec)
         with counted(console, "infers") as count:
             infer(predictor, spec, folder, progress=count)
         status.write("SUCCESS", "Inference finished successfully.")
@@ -100,17 +110,20 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
 
 def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
     """`depth_net export`: a checkpoint as one ONNX file with its description beside it."""
-    from deploy.onnx_export import export_onnx
+    from deploy.onnx_export import check_export, export_onnx
     from deploy.runtime import load_network
 
     loaded, console = load(spec_file, overrides, "export"), screen()
     spec = loaded.spec
-    checkpoint = Path(require(spec, "export.checkpoint", action="export"))
+    checkpoint = model_file(spec, "export")
     target = Path(spec.export.onnx_file) if spec.export.onnx_file else checkpoint.with_suffix(".onnx")
     folder = results_folder(spec, "export") if spec.results_dir or spec.export.results_dir else target.parent / "export"
     batch = spec.export.batch_size if spec.export.batch_size and spec.export.batch_size > 0 else None
+    check_export(spec, target, height=spec.export.input_height, width=spec.export.input_width, batch=batch)
+    for place in (folder, target.parent):
+        check_writable(place, hint="choose another export.onnx_file or results_dir")
+    network = load_network(checkpoint, spec)
     with recorded(folder, spec, "export", console) as status:
-        network = load_network(checkpoint, spec)
         report = export_onnx(
             network,
             spec,
@@ -165,22 +178,34 @@ def model_template(model: Path) -> Mapping[str, Any]:
 
 def model_file(spec: Spec, action: str) -> Path:
     """The checkpoint or ONNX file that an action runs; a TensorRT engine is refused with the reason."""
+    from models.checkpoints import check_there
+
     section = getattr(spec, action)
-    if section.trt_engine and not section.checkpoint:
+    if action != "export" and section.trt_engine and not section.checkpoint:
         raise UnsupportedError(
             f"{action}.trt_engine is set, but TensorRT engines are not in this release", hint=f"set {action}.checkpoint to the ONNX file"
         )
     path = Path(require(spec, f"{action}.checkpoint", action=action))
-    if not path.is_file():
-        raise CheckpointError(f"{action}.checkpoint={path}: there is no such file", hint="best.pth lies in <results_dir>/train")
+    try:
+        check_there(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{action}.checkpoint: {error.message}", hint=error.hint) from error
     return path
+
+
+def described(predictor: Predictor, console: Console) -> Predictor:
+    """`predictor`, after a note when it is an ONNX file that says nothing of its network: nobody can check that it fits."""
+    if getattr(predictor, "facts", True) is None:
+        tell(console, "note  the ONNX file carries no description: encoder, image normalisation and depth range are taken from the spec")
+    return predictor
 
 
 def need_lists(spec: Spec, split: str, action: str) -> None:
     """SpecError when the split that an action reads is empty."""
     if not getattr(spec.dataset, f"{split}_dataset").data_sources:
         key = f"dataset.{split}_dataset.data_sources"
-        raise SpecError(f"depth_net {action} needs {key}", hint=f"add {key}=[{{data_file:{split}.txt,dataset_name:GenericDataset}}]")
+        example = {"stereo": "GenericDataset", "mono": "RelativeMonoDataset" if spec.is_relative else "MetricMonoDataset"}[spec.family]
+        raise SpecError(f"depth_net {action} needs {key}", hint=f"add {key}=[{{data_file:{split}.txt,dataset_name:{example}}}]")
 
 
 def preflight(spec: Spec, splits: Sequence[str], console: Console) -> None:

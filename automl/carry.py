@@ -41,7 +41,7 @@ RunStudy = Callable[[Study, OnEvent], StudySnapshot]
 
 
 def carry_out(study: Study) -> int:
-    """Runs `study` to its end and says what was found; the exit code: 0 done, 1 failed, 130 ended by Ctrl-C."""
+    """Runs `study` to its end and says what was found; the exit code: 0 done, 1 failed, 130 ended by Ctrl-C or SIGTERM."""
     console = screen()
     config = study.config
     tracking = tracking_for(study.folder, config.name, str(config.notes.get("study_id", config.name)))
@@ -58,7 +58,7 @@ def carry_out(study: Study) -> int:
         # the search itself is worth its report even if nothing could be promoted
         keeper.fault = error
     except KeyboardInterrupt:
-        end = StudyEnd(reason=EndReason.INTERRUPTED, message="interrupted by Ctrl-C")
+        end = StudyEnd(reason=EndReason.INTERRUPTED, message="interrupted by Ctrl-C or SIGTERM")
     return keeper.close(end)
 
 

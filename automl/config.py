@@ -18,6 +18,7 @@ from search_spaces.objective import Direction
 from search_spaces.space import Condition, Parameter, SearchSpace
 
 CONFIG_FILE = "study.yaml"
+_RESTORE = "restore the file, or start a new study"
 ENGINES = ("ray", "inline")
 
 
@@ -70,13 +71,16 @@ class StudyConfig:
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise StudyError(f"{name} must be a whole number >= {low}, but got {value!r}", hint=f"give {name} = {low} or more")
         if self.min_epochs > self.epochs:
-            raise StudyError(f"min_epochs <= epochs must hold, but got min_epochs={self.min_epochs}, epochs={self.epochs}")
+            raise StudyError(
+                f"min_epochs <= epochs must hold, but got min_epochs={self.min_epochs}, epochs={self.epochs}", hint="raise epochs"
+            )
         if self.direction not in {"minimize", "maximize"}:
-            raise StudyError(f"direction must be minimize or maximize, but got {self.direction!r}")
+            raise StudyError(f"direction must be minimize or maximize, but got {self.direction!r}", hint="the metric decides it")
         if self.engine not in ENGINES:
             near = nearest(self.engine, ENGINES)
             raise StudyError(
-                f"unknown engine {self.engine!r}; known are {', '.join(ENGINES)}", hint=f"did you mean {near}?" if near else None
+                f"unknown engine {self.engine!r}; known are {', '.join(ENGINES)}",
+                hint=f"did you mean {near}?" if near else f"leave it out for {ENGINES[0]}",
             )
 
 
@@ -96,14 +100,14 @@ def config_from_data(data: Mapping[str, Any]) -> StudyConfig:
     for key in data:
         if key not in known:
             near = nearest(key, known)
-            raise StudyError(f"unknown key {key!r} in {CONFIG_FILE}", hint=f"did you mean {near}?" if near else None)
+            raise StudyError(f"unknown key {key!r} in {CONFIG_FILE}", hint=f"did you mean {near}?" if near else "restore the file")
     arguments = dict(data)
     try:
         arguments["space"] = space_from_data(data["space"])
         arguments["working_folder"] = Path(data["working_folder"])
         return StudyConfig(**arguments)
-    except (KeyError, TypeError) as error:
-        raise StudyError(f"{CONFIG_FILE} is incomplete: {error}", hint="restore the file, or start a new study") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{CONFIG_FILE} is incomplete or not of this release: {error}", hint=_RESTORE) from error
 
 
 def space_to_data(space: SearchSpace) -> dict[str, Any]:
@@ -145,9 +149,9 @@ def load_config(folder: Path) -> StudyConfig:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path} is not valid YAML: {error}") from error
+        raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}", hint=_RESTORE) from error
     if not isinstance(data, dict):
-        raise StudyError(f"{path} holds no settings")
+        raise StudyError(f"{path} holds no settings", hint=_RESTORE)
     return config_from_data(data)
 
 

@@ -145,10 +145,10 @@ def run_inline(study: Study, *, run: RunTrial | None = None, on_event: OnEvent =
             with contextlib.chdir(study.config.working_folder):
                 result = run(trial, proceedings.report, progress=proceedings.progress)
             if result.state is State.INTERRUPTED:
-                proceedings.interrupt("Ctrl-C: the running trial can be resumed from its last checkpoint")
+                proceedings.interrupt("interrupted: the running trial can be resumed from its last checkpoint")
             proceedings.end_trial(result)
     except KeyboardInterrupt:
-        proceedings.interrupt("Ctrl-C between two trials")
+        proceedings.interrupt("interrupted between two trials")
         _cut_short(study, proceedings)
     assert study.finished()
     return proceedings.end()

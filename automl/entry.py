@@ -1,18 +1,22 @@
 """The way in and out of both console scripts: process settings, one place for errors, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 misused (anything the user can put right), 130 ended by Ctrl-C.
+Exit codes: 0 done, 1 failed, 2 misused (anything the user can put right), 130 ended by Ctrl-C or SIGTERM.
 The form of an error follows uv's style guide: `error:` line, blank line, `hint:` line, on stderr.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
 
 import typer
 
+from automl.usage import usage_of
 from search_spaces.errors import UserError
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -58,12 +62,13 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it happens
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+        with _sigterm_as_ctrl_c():
+            code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
     except UserError as error:
         say_error(error.message, error.hint)
         return MISUSED
     except typer.TyperException as error:
-        say_error(*_usage(error, name))
+        say_error(*usage_of(error, name))
         return MISUSED
     except PermissionError as error:
         say_error(f"no permission for {error.filename}: {error.strerror}", "choose another folder, or change its owner or mode")
@@ -83,13 +88,14 @@ def say_error(message: str, hint: str | None) -> None:
     print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201  the error stream of a console script
 
 
-def _usage(error: typer.TyperException, name: str) -> tuple[str, str | None]:
-    """Message and hint of a command line that cannot be parsed; near options become the hint."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else name
-    near = getattr(error, "possibilities", None)
-    if near:
-        return error.message, f"did you mean {' or '.join(sorted(near))}? `{command} --help` lists the options"
-    message, _, rest = error.format_message().partition(" Did you mean ")
-    suggestion = f"did you mean {rest} " if rest else ""
-    return message.rstrip("."), f"{suggestion}`{command} --help` shows how it is used"
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, as service managers and `kill` send it, raises KeyboardInterrupt meanwhile; in other threads nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

@@ -226,7 +226,8 @@ def make_rule(name: str, *, epochs: int, reduction_factor: int = 3, min_epochs: 
         case "full":
             return FullBudget(full=epochs)
     near = nearest(name, RULES)
-    raise StudyError(f"unknown fidelity rule {name!r}; known are {', '.join(RULES)}", hint=f"did you mean {near}?" if near else None)
+    hint = f"did you mean {near}?" if near else "leave --fidelity out for asha"
+    raise StudyError(f"unknown fidelity rule {name!r}; known are {', '.join(RULES)}", hint=hint)
 
 
 def _ranked(trials: Sequence[Course], rung: int) -> list[Course]:

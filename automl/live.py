@@ -101,7 +101,7 @@ class SearchView:
         done = board.epochs_done()
         best = board.ranked()
         line = Table.grid(padding=(0, 2))
-        told = f"best so far: {number_text(best[0].value)} (trial {best[0].number})" if best else "no metric yet"
+        told = best_text(best[0]) if best else "no metric yet"
         left = self.remaining_s()
         line.add_row(
             ProgressBar(total=self._likely, completed=min(done, self._likely), width=28),
@@ -124,7 +124,7 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
         case TrialReported():
             answer = {Decision.PAUSE: ", pauses", Decision.STOP: ", stops"}.get(event.decision, "")
             best = board.ranked()
-            told = f"; best so far {number_text(best[0].value)} ({noun} {best[0].number})" if best else ""
+            told = f"; {best_text(best[0], noun)}" if best else ""
             value = f"{board.config.objective} {number_text(event.value)}"
             line = f"{noun} {event.number} epoch {event.epoch}/{board.config.epochs}  {value}{answer}{told}"
         case TrialPromoted():
@@ -134,8 +134,14 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
         case StudyStopping():
             line = event.message
         case StudyEnded():
-            line = f"{event.end.reason.value}: {event.end.message}"
+            reason, message = event.end.reason.value, event.end.message
+            line = message if message.startswith(reason) else f"{reason}: {message}"
     return line
+
+
+def best_text(trial: TrialSummary, noun: str = "trial") -> str:
+    """The leader and how long it was trained: only trials of equal length are compared, so a shorter one may show a better value."""
+    return f"best after {count_text(trial.epoch, 'epoch')}: {number_text(trial.value)} ({noun} {trial.number})"
 
 
 def _start_line(event: TrialStarted, noun: str) -> str:

@@ -39,7 +39,9 @@ def stop_study(folder: Path, trial: int | None) -> int:
     if trial is not None and trial not in {known.number for known in snapshot.trials}:
         raise StudyError(f"{folder} has no trial {trial}", hint=f"`automl status {folder}` lists them")
     if trial is not None and snapshot.trial(trial).status.ended:
-        raise StudyError(f"trial {trial} is over already: {snapshot.trial(trial).status.value}")
+        raise StudyError(
+            f"trial {trial} is over already: {snapshot.trial(trial).status.value}", hint=f"`automl logs {folder} {trial}` shows it"
+        )
     if trial is None and not snapshot.active:
         raise StudyError(f"nobody is running {folder}, so there is nothing to stop", hint=f"`automl status {folder}` shows how it stands")
     request_stop(folder, trial=trial)

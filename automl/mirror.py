@@ -7,6 +7,7 @@ MLflow: https://mlflow.org, Apache-2.0.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import re
@@ -105,6 +106,9 @@ def prepare_database(tracking: Tracking) -> None:
 
         tracking.file.parent.mkdir(parents=True, exist_ok=True)
         _check_file(tracking)
+        # MLflow sets its level when it is imported, and tells of each table that it makes
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         MlflowClient(tracking_uri=tracking.uri).search_experiments(max_results=1)
 
 

@@ -18,11 +18,12 @@ from rich.table import Table
 from automl.carry import open_mirror
 from automl.console import metrics_table, screen, seconds_text, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, MISUSED, say_error
+from automl.folders import check_folder
 from automl.launch import check_data, check_weights, confirm, device_text, divide_lists
 from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.reader import read_snapshot
-from automl.resolve import Resolved, RunRequest, check_folder, resolve
+from automl.resolve import Resolved, RunRequest, resolve
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
 from automl.winner import chosen_values

@@ -45,7 +45,7 @@ class Address:
 def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, on_event: OnEvent = ignore) -> StudySnapshot:
     """Run `study` to its end, as many trials at a time as its config and `session` allow, and give the last snapshot.
 
-    `run` must be importable by a worker; None is `trials.run.run_trial`.  The first Ctrl-C lets running trials pause at their
+    `run` must be importable by a worker; None is `trials.run.run_trial`.  The first Ctrl-C or SIGTERM lets running trials pause at their
     next validation, the second ends them at once; both leave a study that can be resumed.
     """
     install = installed()
@@ -85,7 +85,7 @@ def _search(study: Study, proceedings: Proceedings, address: Address, session: R
         with _interruptible(courier):
             tuner.fit()
     except KeyboardInterrupt:
-        proceedings.interrupt("Ctrl-C again: running trials are ended now; they resume from their last checkpoint")
+        proceedings.interrupt("interrupted again: running trials are ended now; they resume from their last checkpoint")
     finally:
         courier.stop()
     if courier.error is not None:
@@ -180,7 +180,7 @@ class Courier:
         while not self._over.is_set():
             if self.interrupted.is_set() and not told:
                 told = True
-                self._proceedings.interrupt("Ctrl-C: trials pause at their next validation; press it again to end them now")
+                self._proceedings.interrupt("interrupted: trials pause at their next validation; Ctrl-C again ends them now")
             try:
                 letters = ray.get(self._mailbox.collect.remote(_PATIENCE_S))
             except ray.exceptions.RayError as error:
@@ -212,7 +212,7 @@ def _result(number: int, state: State, *, error: Failure | None = None) -> Trial
 
 @contextlib.contextmanager
 def _interruptible(courier: Courier) -> Iterator[None]:
-    """The first Ctrl-C is told to the courier, the second raises; outside the main thread signals are left alone."""
+    """The first Ctrl-C or SIGTERM is told to the courier, the second raises; outside the main thread signals are left alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -223,8 +223,9 @@ def _interruptible(courier: Courier) -> Iterator[None]:
             raise KeyboardInterrupt
         courier.interrupted.set()
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

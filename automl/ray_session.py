@@ -9,7 +9,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +72,7 @@ def _cluster(folder: Path, scratch: Path, cores: int, *, threads: int) -> Iterat
     OpenMP threads sleep, because spinning ones slow everybody down when several trials share the cores.
     """
     env = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), _own_sigterm():
         ray.init(
             address="local",
             num_cpus=cores,
@@ -85,6 +87,17 @@ def _cluster(folder: Path, scratch: Path, cores: int, *, threads: int) -> Iterat
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """The answer to SIGTERM stays what it is: Ray's own ends the driver with a dump of its C++ stack."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager

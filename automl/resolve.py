@@ -6,14 +6,13 @@ one key (--epochs, --seed, --gpus-per-trial).  Nothing is written and torch is n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from automl.config import CONFIG_FILE
+from automl.folders import check_folder
 from automl.policy import Policy, Route, decide
-from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError
+from search_spaces.errors import DataError, SkillError, SpecError, UnsupportedError
 from search_spaces.objective import Objective, objective_for
 from search_spaces.skill import Skill, find_skill, list_skills
 from search_spaces.spec import LoadedSpec, Spec, read_spec, with_values
@@ -66,7 +65,7 @@ def resolve(request: RunRequest) -> Resolved:
     loaded = _load(request, skill)
     spec = loaded.spec
     _check_family(skill, spec)
-    _check_devices(spec)
+    check_devices(spec)
     objective = _objective(spec, request.metric)
     fraction = _split_fraction(spec, request, objective)
     notes = [*loaded.assumed, *loaded.warnings]
@@ -86,25 +85,6 @@ def resolve(request: RunRequest) -> Resolved:
         notes=tuple(notes),
         split_fraction=fraction,
     )
-
-
-def check_folder(folder: Path, *, resumes: bool = False) -> None:
-    """StudyError when `folder` holds a study, or a training run that is not to be resumed, or cannot be written."""
-    if (folder / CONFIG_FILE).is_file():
-        raise StudyError(
-            f"{folder} already holds a study; it is never overwritten",
-            hint=f"continue it with `automl resume {folder}`, or name another folder with --results",
-        )
-    if folder.exists() and not folder.is_dir():
-        raise StudyError(f"{folder} is not a folder", hint="name another folder with --results")
-    if not resumes and (folder / "train").exists():
-        hint = "continue it with train.resume=auto, or name another folder with --results"
-        raise StudyError(f"{folder} already holds a training run", hint=hint)
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise StudyError(f"no permission to write in {existing}, where {folder} would be made", hint="name another folder with --results")
 
 
 def _skill(request: RunRequest) -> Skill:
@@ -140,12 +120,15 @@ def _load(request: RunRequest, skill: Skill) -> LoadedSpec:
     return loaded
 
 
-def _check_devices(spec: Spec) -> None:
+def check_devices(spec: Spec) -> None:
+    """UnsupportedError for a spec that wants more than one device for one run."""
     if spec.train.num_nodes > 1:
-        raise UnsupportedError(f"training on several machines is not in this release, but train.num_nodes is {spec.train.num_nodes}")
+        raise UnsupportedError(
+            f"training on several machines is not in this release, but train.num_nodes is {spec.train.num_nodes}", hint="set it to 1"
+        )
     if spec.train.num_gpus > 1:
         raise UnsupportedError(
-            f"a trial on several GPUs is not in this release, but train.num_gpus is {spec.train.num_gpus}",
+            f"training on several GPUs is not in this release, but train.num_gpus is {spec.train.num_gpus}",
             hint="set it to 1; a search uses several GPUs by running several trials at once (--parallel)",
         )
 

@@ -6,7 +6,8 @@ A Review is data; `review_data` is its JSON, `review_view` its picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -225,15 +226,6 @@ def _parameter_data(parameter: Parameter) -> dict[str, Any]:
 
 
 def _source_data(source: SourceReport) -> dict[str, Any]:
-    """Every field of a report that JSON can hold."""
-    return {name: _plain(value) for name, value in vars(source).items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value)
+    """Every field of a report, the groups in it as objects."""
+    data = asdict(source)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in data.items()}

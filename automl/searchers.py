@@ -105,7 +105,8 @@ def find_searcher(name: str) -> Searcher:
     found = SEARCHERS.get(name)
     if found is None:
         near = nearest(name, SEARCHERS)
-        raise StudyError(f"unknown searcher {name!r}; known are {', '.join(SEARCHERS)}", hint=f"did you mean {near}?" if near else None)
+        hint = f"did you mean {near}?" if near else "leave --searcher out for tpe"
+        raise StudyError(f"unknown searcher {name!r}; known are {', '.join(SEARCHERS)}", hint=hint)
     return found
 
 

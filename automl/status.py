@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from automl.console import number_text, seconds_text, state_text, values_text
+from automl.console import count_text, number_text, seconds_text, state_text, values_text
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus, TrialSummary
 from trials.contract import ProgressEvent
 
@@ -130,7 +130,9 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     parts: list[RenderableType] = [Text.from_markup("\n".join(head)), ""]
     parts.append(trials_table(snapshot.trials, config.objective, best=None if best is None else best.number))
     if best is not None:
-        parts += ["", Text(f"best: trial {best.number}, {config.objective} {number_text(best.value)}, checkpoint {best.checkpoint or '-'}")]
+        value = f"{config.objective} {number_text(best.value)}"
+        told = f"best after {count_text(best.epoch, 'epoch')}: trial {best.number}, {value}, checkpoint {best.checkpoint or '-'}"
+        parts += ["", Text(told)]
     promotion = read_json(snapshot.folder / PROMOTION_FILE)
     if promotion is not None:
         verdict = f"promoted: {promotion.get('model')}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"

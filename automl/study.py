@@ -202,7 +202,7 @@ class Study:
         with self._guard:
             return self._is_over()
 
-    def interrupt(self, message: str = "interrupted by Ctrl-C") -> None:
+    def interrupt(self, message: str = "interrupted by Ctrl-C or SIGTERM") -> None:
         """Start nothing more; running trials pause at their next report and can be resumed later."""
         with self._guard:
             if self._halt is None and self._ledger.end_of_search() is None:

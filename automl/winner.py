@@ -112,7 +112,8 @@ def evaluation_judge(config: StudyConfig) -> Judge:
         done = evaluate(load_predictor(candidate.checkpoint, spec), spec, "val")
         value = done.metrics[config.objective.partition("/")[2]]
         if value is None:
-            raise StudyError(f"{candidate.checkpoint} has no finite {config.objective} in the fixed evaluation")
+            message = f"{candidate.checkpoint} has no finite {config.objective} in the fixed evaluation"
+            raise StudyError(message, hint="is there ground truth in the validation list?")
         return Judged(candidate=candidate, value=value, metrics=done.metrics, evaluation_hash=done.evaluation_hash)
 
     return judge

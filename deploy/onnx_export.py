@@ -13,6 +13,7 @@ import copy
 import functools
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -74,11 +75,7 @@ def export_onnx(
     """
     started = time.perf_counter()
     info = network_info(spec.model.model_type)
-    _check_request(height, width, info.stride, batch=batch, opset=opset)
-    if spec.export.input_channel != 3:
-        message = f"{info.model_type} takes images of 3 channels, but got export.input_channel={spec.export.input_channel}"
-        raise SpecError(message, hint="export.input_channel=3; repeat a grey image three times")
-    _check_target(path, overwrite=overwrite)
+    check_export(spec, path, height=height, width=width, batch=batch, opset=opset, overwrite=overwrite)
     _check_size(network)
     stereo = info.family == "stereo"
     steps = (iterations if iterations is not None else spec.model.valid_iters) if stereo else None
@@ -111,6 +108,18 @@ def export_onnx(
         partial.unlink(missing_ok=True)
     write_json(report.sidecar, {**asdict(facts), **_file_facts(report), "sha256": digest})
     return report
+
+
+def check_export(
+    spec: Spec, path: Path, *, height: int, width: int, batch: int | None, opset: int | None = None, overwrite: bool | None = None
+) -> None:
+    """Raises what `export_onnx` would refuse of a request, before a network is loaded; `opset` and `overwrite` default to the spec's."""
+    info = network_info(spec.model.model_type)
+    _check_request(height, width, info.stride, batch=batch, opset=spec.export.opset_version if opset is None else opset)
+    if spec.export.input_channel != 3:
+        message = f"{info.model_type} takes images of 3 channels, but got export.input_channel={spec.export.input_channel}"
+        raise SpecError(message, hint="export.input_channel=3; repeat a grey image three times")
+    _check_target(path, overwrite=spec.export.overwrite if overwrite is None else overwrite)
 
 
 def nearest_legal_size(height: int, width: int, stride: int) -> tuple[int, int]:
@@ -183,6 +192,8 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
         raise SpecError(f"the exported file must end in .onnx, but got {path.name}", hint=f"export.onnx_file={path.with_suffix('.onnx')}")
     if path.exists() and not overwrite:
         raise UserError(f"{path} is there already and is not overwritten", hint="give another export.onnx_file, or export.overwrite=true")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder", hint="give the path of a file as export.onnx_file")
 
 
 def _check_size(network: nn.Module) -> None:
@@ -208,7 +219,7 @@ def _draw(graph: _StereoGraph | _MonoGraph, path: Path, *, batch: int | None, si
             else:
                 axes = {name: {0: "batch"} for name in (*input_names, output_name)} if batch is None else None
                 draw(dynamo=False, dynamic_axes=axes)
-    except torch.onnx.OnnxExporterError as error:
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:  # the tracing exporter's C++ part raises RuntimeError
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         message = f"torch {torch.__version__} cannot draw this network for opset {opset}: {reason}"
         other = FIRST_GRAPH_OPSET if opset < FIRST_GRAPH_OPSET else FIRST_GRAPH_OPSET - 1
@@ -217,18 +228,40 @@ def _draw(graph: _StereoGraph | _MonoGraph, path: Path, *, batch: int | None, si
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing of the exporters' own talk reaches the console; levels and filters come back afterwards."""
+    """Nothing of the exporters' own talk reaches the console; levels and filters come back afterwards.
+
+    Before it fails the tracing exporter writes its whole graph to file descriptor 1, past Python.
+    """
     loggers = [logging.getLogger(name) for name in _TALKERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _descriptors_closed():
             warnings.simplefilter("ignore")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _descriptors_closed() -> Iterator[None]:
+    """What anybody in this process writes to descriptors 1 and 2 meanwhile is thrown away."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, saved in zip((1, 2), kept, strict=True):
+            os.dup2(saved, number)
+            os.close(saved)
 
 
 def _facts(

@@ -198,7 +198,9 @@ def _plain(value: object) -> str:
 def _check_count(images: tuple[Tensor, ...], family: str, *, place: str) -> None:
     wanted = len(_INPUTS[family])
     if len(images) != wanted:
-        raise DataError(f"{place}: a {family} network takes {wanted} image(s), but got {len(images)}")
+        raise DataError(
+            f"{place}: a {family} network takes {wanted} image(s), but got {len(images)}", hint="left and right for stereo, one for mono"
+        )
 
 
 def _as_map(output: Tensor) -> Tensor:

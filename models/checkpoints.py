@@ -7,10 +7,12 @@ Files come from strangers, so nothing but tensors and plain numbers is ever rebu
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -38,6 +40,7 @@ _DAMAGE = (
     pickle.UnpicklingError,
     struct.error,
 )
+_AGAIN = "fetch or copy it again; accepted are .pth, .ckpt and .safetensors"
 _FOREIGN = {
     ".onnx": "an ONNX model",
     ".engine": "a TensorRT engine",
@@ -76,12 +79,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(path=path, container=Container.FLAT, state_dict=_read_safetensors(path))
     content = _read_torch(path)
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a weight file holds a dict of tensors")
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a weight file holds a dict of tensors", hint=_AGAIN)
     if content.get("state_dict_encrypted"):
         raise CheckpointError(f"{path} is encrypted", hint="export it unencrypted with the program that wrote it")
     container, tensors = _tensors_of(content)
     if not tensors:
-        raise CheckpointError(f"{path} holds no tensors (its keys: {', '.join(map(str, list(content)[:8])) or 'none'})")
+        raise CheckpointError(f"{path} holds no tensors (its keys: {', '.join(map(str, list(content)[:8])) or 'none'})", hint=_AGAIN)
     spec, metrics = content.get("spec"), content.get("metrics")
     if container is Container.LIGHTNING and isinstance(spec, Mapping):
         container = Container.OURS
@@ -109,7 +112,8 @@ def _tensors_of(content: Mapping[Any, Any]) -> tuple[Container, dict[str, Tensor
     return Container.FLAT, {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
-def _check_path(path: Path) -> None:
+def check_there(path: Path) -> None:
+    """Nothing for an existing file, else CheckpointError that names the nearest file of the same folder."""
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, but a weight file is needed", hint="name the file in it, such as best.pth")
     if not path.is_file():
@@ -121,8 +125,15 @@ def _check_path(path: Path) -> None:
             else f"the folder {path.parent} " + ("has no such file" if files else "is empty or missing")
         )
         raise CheckpointError(f"weight file {path} does not exist", hint=where)
+
+
+def _check_path(path: Path) -> None:
+    check_there(path)
     if path.suffix in _FOREIGN:
-        raise CheckpointError(f"{path} is {_FOREIGN[path.suffix]}, but a weight file is needed (.pth, .ckpt, .safetensors)")
+        raise CheckpointError(
+            f"{path} is {_FOREIGN[path.suffix]}, but a weight file is needed (.pth, .ckpt, .safetensors)",
+            hint="training keeps the best weights as best.pth",
+        )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -140,15 +151,18 @@ def _read_torch(path: Path) -> object:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}", hint="check that you may read it") from error
     if not start.startswith((b"PK\x03\x04", b"\x80")):
         what = "is empty" if not start else "is not a PyTorch weight file"
-        raise CheckpointError(f"{path} {what}", hint="fetch or copy it again; accepted are .pth, .ckpt and .safetensors")
+        raise CheckpointError(f"{path} {what}", hint=_AGAIN)
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
+            warnings.simplefilter("ignore")  # torch's advice on how a stranger's file was pickled
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        if error.errno not in (None, errno.EINVAL):  # torch seeks past the end of a file that is cut short
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", hint="check that you may read it") from error
+        raise _damaged(path) from error
     except _DAMAGE as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted:
@@ -156,9 +170,11 @@ def _read_torch(path: Path) -> object:
                 f"{path} is refused: besides tensors it holds an object of {wanted[1]}, and rebuilding objects from a file runs its code",
                 hint='open it where you trust it and save the tensors alone: torch.save({"state_dict": weights}, "clean.pth")',
             ) from error
-        raise CheckpointError(
-            f"{path} is damaged or cut short", hint="fetch or copy it again and compare its size with the source"
-        ) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged or cut short", hint="fetch or copy it again and compare its size with the source")
 
 
 def _numpy_scalars() -> list[Any]:

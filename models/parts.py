@@ -82,7 +82,9 @@ def target_of(network: nn.Module, part: Part) -> Target:
         case DinoV2(), "all":
             target = _encoder(network)
         case _:
-            raise CheckpointError(f"{type(network).__name__} has no part {part!r} that a weight file could fill")
+            raise CheckpointError(
+                f"{type(network).__name__} has no part {part!r} that a weight file could fill", hint="load it with part='all'"
+            )
     return target
 
 
@@ -154,7 +156,10 @@ def check_layout(path: Path, layout: Layout, target: Target) -> None:
 def check_traits(path: Path, file: Traits, network: Traits, target: Target) -> None:
     """Nothing, or one error for all sizes and switches in which file and network differ, with the keys to set."""
     if "encoder" in target.traits and file.encoder is None:
-        raise CheckpointError(f"{path} has an encoder of width {file.width}, which is none of vitt, vits, vitb, vitl, vitg")
+        raise CheckpointError(
+            f"{path} has an encoder of width {file.width}, which is none of vitt, vits, vitb, vitl, vitg",
+            hint="take a published DINOv2 or Depth Anything V2 file",
+        )
     if "trunk_width" in target.traits and file.trunk_width != WIDTHS[0]:
         raise CheckpointError(
             f"{path} is an EdgeNeXt of width {file.trunk_width}, but the trunk is EdgeNeXt-small, of width {WIDTHS[0]}",
@@ -210,6 +215,8 @@ def check_fit(path: Path, layout: Layout, converted: Tensors, target: Target) ->
         registers = any("register_tokens" in name for name in unexpected)
         raise CheckpointError(
             f"{path} ({layout.value}) fills {fitting} of {len(target.expected)} tensors of {target.what}; " + "; ".join(found),
-            hint="DINOv2 with register tokens is another network: take the file without `_reg`" if registers else None,
+            hint="DINOv2 with register tokens is another network: take the file without `_reg`"
+            if registers
+            else "take the file of the network that the spec describes",
         )
     return idle

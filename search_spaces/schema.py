@@ -81,7 +81,7 @@ def parameter_of(leaf: Leaf) -> Parameter:
     """
     kind = KINDS.get(leaf.type)
     if kind is None:
-        raise SpecError(f"{leaf.key} is a {leaf.type}: only numbers, switches and choices can be searched")
+        raise SpecError(f"{leaf.key} is a {leaf.type}: only numbers, switches and choices can be searched", hint="take it out of the space")
     why = str(leaf.overlay.get("why", ""))
     if kind == "bool":
         return Parameter(key=leaf.key, kind=kind, default=leaf.default, why=why)
@@ -90,7 +90,7 @@ def parameter_of(leaf: Leaf) -> Parameter:
         return Parameter(key=leaf.key, kind=kind, choices=choices, default=leaf.default, why=why)
     low, high = leaf.overlay.get("low", leaf.low), leaf.overlay.get("high", leaf.high)
     if low is None or high is None:
-        raise SpecError(f"{leaf.key} has an open range: a search needs both ends")
+        raise SpecError(f"{leaf.key} has an open range: a search needs both ends", hint="give low and high in the skill's overlay")
     low, step = _apply_math_cond(leaf, kind, low, high)
     log = bool(leaf.overlay.get("log", step is None and low > 0 and high / low >= DECADES))
     return Parameter(key=leaf.key, kind=kind, low=low, high=high, log=log, step=step, default=leaf.default, why=why)
@@ -103,7 +103,7 @@ def _apply_math_cond(leaf: Leaf, kind: Kind, low: float, high: float) -> tuple[f
         return low, None
     match = re.fullmatch(r"(>=|>|/|!=)\s*(-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)", text)
     if match is None:
-        raise SpecError(f"{leaf.key} has a math_cond that is not understood: {text!r}")
+        raise SpecError(f"{leaf.key} has a math_cond that is not understood: {text!r}", hint="known are `> n`, `>= n`, `/ n` and `!= n`")
     operator, number = match.group(1), float(match.group(2))
     if operator == "/":
         return math.ceil(low / number) * number, number

@@ -52,18 +52,19 @@ class Parameter:
         if self.kind in ("float", "int"):
             self._check_bounds()
         elif self.kind == "categorical" and not self.choices:
-            raise SpecError(f"{self.key} is categorical and has no choices")
+            raise SpecError(f"{self.key} is categorical and has no choices", hint="name its choices")
 
     def _check_bounds(self) -> None:
         low, high = self.low, self.high
         if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
             raise SpecError(f"{self.key} needs finite bounds, but has low={low}, high={high}", hint="give both ends of the range")
         if low > high:
-            raise SpecError(f"low <= high must hold for {self.key}, but low={low:g}, high={high:g}")
+            raise SpecError(f"low <= high must hold for {self.key}, but low={low:g}, high={high:g}", hint="swap the two")
         if self.log and (low <= 0 or self.step is not None):
-            raise SpecError(f"a log scale needs low > 0 and no step, but {self.key} has low={low:g}, step={self.step}")
+            message = f"a log scale needs low > 0 and no step, but {self.key} has low={low:g}, step={self.step}"
+            raise SpecError(message, hint="raise low, leave the step out, or search it on a linear scale")
         if self.step is not None and self.step <= 0:
-            raise SpecError(f"the step of {self.key} must be above 0, but is {self.step:g}")
+            raise SpecError(f"the step of {self.key} must be above 0, but is {self.step:g}", hint="leave it out for any value")
 
     def active_in(self, values: Mapping[str, Any]) -> bool:
         """Whether the condition holds, given the values chosen so far."""
@@ -79,7 +80,7 @@ class Parameter:
         else:
             legal = self._in_range(value)
         if not legal:
-            raise SpecError(f"{self.key} must be {self.describe()}, but is {value!r}")
+            raise SpecError(f"{self.key} must be {self.describe()}, but is {value!r}", hint="choose a value of the search space")
 
     def _in_range(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None or self.high is None:
@@ -113,12 +114,13 @@ class SearchSpace:
         seen: set[str] = set()
         for parameter in self.parameters:
             if parameter.key in seen:
-                raise SpecError(f"{parameter.key} stands twice in the search space")
+                raise SpecError(f"{parameter.key} stands twice in the search space", hint="leave one of the two out")
             seen.add(parameter.key)
         for position, parameter in enumerate(self.parameters):
             later = {other.key for other in self.parameters[position:]}
             if parameter.condition is not None and parameter.condition.key in later:
-                raise SpecError(f"{parameter.key} depends on {parameter.condition.key}, which must stand before it in the search space")
+                message = f"{parameter.key} depends on {parameter.condition.key}, which must stand before it in the search space"
+                raise SpecError(message, hint=f"put {parameter.condition.key} first")
 
     @property
     def fingerprint(self) -> str:
@@ -166,7 +168,7 @@ class SearchSpace:
         for key in sorted(idle):
             condition = self.parameter(key).condition
             reason = f": it counts only when {condition.key} is {', '.join(map(str, condition.values))}" if condition else ""
-            raise SpecError(f"{key} has a value although it is not active{reason}")
+            raise SpecError(f"{key} has a value although it is not active{reason}", hint="leave it out")
 
     def apply(self, spec: Spec, values: Mapping[str, Any]) -> Spec:
         """A checked copy of `spec` with `values`; SpecError when they are not of this space."""

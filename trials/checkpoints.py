@@ -189,7 +189,9 @@ def _read(path: Path, *, mmap: bool = True) -> dict[str, Any]:
         content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         read_checkpoint(path)  # says what is wrong with it
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read: {error}", hint="resume from another state of the run") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a full training state is needed")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, but a full training state is needed", hint="resume from dn_model_latest.pth"
+        )
     return content

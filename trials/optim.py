@@ -73,7 +73,7 @@ class Schedule:
                 return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
             case "OneCycleLR":
                 return _one_cycle(after, length)
-        raise SpecError(f"train.optim.lr_scheduler {self.kind!r} is not known")
+        raise SpecError(f"train.optim.lr_scheduler {self.kind!r} is not known", hint="leave it out to take the default")
 
 
 def make_schedule(spec: Spec, total_steps: int) -> Schedule:
@@ -108,7 +108,7 @@ def parameter_groups(network: nn.Module, spec: Spec) -> list[dict[str, Any]]:
         groups = [{"name": "encoder", "lr": lr, "params": encoder}, {"name": "head", "lr": HEAD_RATIO * lr, "params": head}]
     groups = [group for group in groups if group["params"]]
     if not groups:
-        raise SpecError("the network has no trainable parameter")
+        raise SpecError("the network has no trainable parameter", hint="train.optim and model.* say what is frozen")
     return groups
 
 

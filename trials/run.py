@@ -23,12 +23,12 @@ from torch import nn
 
 from models.registry import build_network
 from models.weights import load_spec_weights
-from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
+from search_spaces.errors import SpecError, UnsupportedError, UserError
 from search_spaces.objective import Objective, objective_for
 from search_spaces.spec import Spec, save_spec, spec_from_dict, spec_to_dict, with_values
 from trials.callbacks import ExactResume, PeakMemory, ProgressFeed
 from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, check_same_network, read_resume
-from trials.contract import ProgressTo, ReportTo, State, TrialResult, TrialSpec
+from trials.contract import Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.data import DepthDataset, build_dataset
 from trials.datamodule import Start, TrialData
 from trials.failures import Interrupted, failure_of
@@ -36,7 +36,7 @@ from trials.interruption import StopRequest
 from trials.module import DepthModule, lightning_precision
 from trials.run_log import run_log
 from trials.seeding import actual_seed, cudnn_settings, seeded
-from trials.states import LATEST
+from trials.states import LATEST, check_resume
 from trials.status import MetricsLog, StatusWriter, kpi_of, write_result
 from trials.trial_loop import Records, TrialLoop
 from trials.workers import usable_cores
@@ -75,6 +75,9 @@ def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None
     """
     started = time.monotonic()
     folder = trial.folder / "train"
+    refusal = _refusal(trial, folder)
+    if refusal is not None:  # nothing is written: the folder may hold another run
+        return _ended(trial, State.FAILED, started, error=failure_of(refusal))
     outcome = _Outcome(peak=PeakMemory(), status=StatusWriter(folder / "status.json"))
     state, error = State.COMPLETE, None
     try:
@@ -94,17 +97,44 @@ def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None
     _release()
     best = None if outcome.loop is None else outcome.loop.best
     checkpoint = None if outcome.checkpoints is None or best is None or not outcome.checkpoints.best.is_file() else outcome.checkpoints.best
-    result = TrialResult(
-        number=trial.number,
-        state=state,
+    result = replace(
+        _ended(trial, state, started, error=error),
         metrics={} if best is None else dict(best.metrics),
         best_epoch=None if best is None else best.epoch,
         checkpoint=checkpoint,
-        elapsed_s=time.monotonic() - started,
         peak_memory_mib=outcome.peak.peak_mib,
-        error=error,
     )
     return _recorded(result, folder, outcome)
+
+
+def _ended(trial: TrialSpec, state: State, started: float, *, error: Failure | None) -> TrialResult:
+    """A result without metrics; `started` is a time of the monotonic clock."""
+    elapsed_s = time.monotonic() - started
+    return TrialResult(
+        number=trial.number,
+        state=state,
+        metrics={},
+        best_epoch=None,
+        checkpoint=None,
+        elapsed_s=elapsed_s,
+        peak_memory_mib=None,
+        error=error,
+    )
+
+
+def _refusal(trial: TrialSpec, folder: Path) -> UserError | None:
+    """Why a run outside of a search may not use `folder`, or None; a spec that cannot be read is reported by the run itself."""
+    if trial.study or trial.resume_from is not None:
+        return None
+    try:
+        spec = spec_from_dict(trial.spec)
+    except SpecError:
+        return None
+    try:
+        check_resume(spec, folder)
+    except UserError as error:
+        return error
+    return None
 
 
 def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts: Parts, *, stop: StopRequest, outcome: _Outcome) -> State:
@@ -173,17 +203,7 @@ def _resume(trial: TrialSpec, spec: Spec, folder: Path, objective: Objective) ->
     if spec.train.resume_training_checkpoint_path:
         return read_resume(Path(spec.train.resume_training_checkpoint_path), objective=objective.metric)
     latest = folder / LATEST
-    match spec.train.resume, latest.exists():
-        case "never", True:
-            raise SpecError(
-                f"{folder} already holds a run, and train.resume is never",
-                hint="continue it with train.resume=auto, or choose another results_dir",
-            )
-        case "must", False:
-            raise CheckpointError(f"train.resume is must, but {latest} does not exist", hint="train.resume=auto starts anew in that case")
-        case _, True:
-            return read_resume(latest, objective=objective.metric)
-    return None
+    return read_resume(latest, objective=objective.metric) if latest.exists() else None
 
 
 def _continue(resume: Resume, module: DepthModule, loop: TrialLoop, records: Records) -> None:

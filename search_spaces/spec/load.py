@@ -250,9 +250,10 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         raise SpecError(f"{place} is not valid YAML: {problem}", hint="check indentation, colons and quotes there") from error
     if not isinstance(data, dict):
         raise SpecError(
-            f"the spec {path} must hold keys with values, but holds {type(data).__name__}", hint="see the templates of `automl skills`"
+            f"the spec {path} must hold keys with values, but holds a {'list' if isinstance(data, list) else type(data).__name__}",
+            hint="for example `train:` with `num_epochs: 10` below it; `depth_net sample --out samples` writes specs that run",
         )
-    return {str(name): value for name, value in data.items()}, dict(_places(node, path.name)) if node is not None else {}
+    return {str(name): value for name, value in data.items()}, dict(_places(node, str(path))) if node is not None else {}
 
 
 def _places(node: Any, name: str, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -78,7 +78,8 @@ def unknown_key(dotted: str, *, place: str = "") -> SpecError:
     """The error for a key that does not exist, with the nearest one that does, from anywhere in the tree."""
     guess = _nearest_key(dotted)
     where = f" ({place})" if place else ""
-    hint = f"did you mean {guess}?" if guess else "`depth_net` specs use TAO's key names; see docs for all of them"
+    groups = "the names are TAO's, in groups: dataset, model, train, evaluate, inference, export"
+    hint = f"did you mean {guess}?" if guess else groups
     return SpecError(f"unknown key {dotted}{where}", hint=hint)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from search_spaces.errors import SpecError, nearest
 from search_spaces.spec.dataset import DataSource
 from search_spaces.spec.keys import Key, allows_none, without_none
-from search_spaces.spec.tree import unknown_key
+from search_spaces.spec.tree import all_fields, unknown_key
 
 T = TypeVar("T")
 Places = Mapping[str, str]
@@ -211,7 +211,18 @@ def _data_source(dotted: str, value: Any, places: Places) -> DataSource | None:
 
 def _wrong(dotted: str, rule: str, value: Any, places: Places, hint: str | None = None) -> SpecError:
     shown = "null" if value is None else f"{value:g}" if isinstance(value, float) else repr(value)
-    return SpecError(f"{dotted} {rule}, but is {shown}{_at(dotted, places)}", hint=hint)
+    return SpecError(f"{dotted} {rule}, but is {shown}{_at(dotted, places)}", hint=hint or _meaning(dotted))
+
+
+def _meaning(dotted: str) -> str:
+    """What the key (of an entry: of its list) is for, and its default."""
+    dotted = dotted.partition("[")[0]
+    info = all_fields().get(dotted)
+    if info is None:
+        return f"set a key in it: {next(name for name in all_fields() if name.startswith(f'{dotted}.'))}=..."
+    written = _plain_value(info.default)
+    shown = "unset" if written in (None, [], {}, "") else str(written).lower() if isinstance(written, bool) else str(written)
+    return f"{dotted} is the {info.doc}; without the key it is {shown}"
 
 
 def _at(dotted: str, places: Places) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C during a search and during plain training: a clean end, exit code 130, and a way to go on that works."""
+"""Ctrl-C or SIGTERM during a search and during plain training: a clean end, exit code 130, and a way to go on that works."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ AUTOML = Path(sys.executable).with_name("automl")
 MONO = ("--skill", "depth_net_mono", "-e", "mono.yaml", "--yes")
 
 
-def interrupted_at(mark: str, place: Path, *arguments: str) -> tuple[int, str, str]:
-    """Runs automl in `place` until a line holds `mark`, then sends Ctrl-C; gives exit code, stdout from there, stderr."""
+def interrupted_at(mark: str, place: Path, *arguments: str, by: signal.Signals = signal.SIGINT) -> tuple[int, str, str]:
+    """Runs automl in `place` until a line holds `mark`, then sends a signal; gives exit code, stdout from there, stderr."""
     process = subprocess.Popen(
         [AUTOML, *arguments], cwd=place, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -29,7 +29,7 @@ def interrupted_at(mark: str, place: Path, *arguments: str) -> tuple[int, str, s
         assert process.stdout is not None
         for line in process.stdout:
             if mark in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(by)
                 break
         out, err = process.communicate(timeout=120)
     finally:
@@ -59,6 +59,16 @@ def test_a_search_can_be_interrupted_and_resumed(place: Path):
     assert [(trial["state"], trial["epoch"]) for trial in ended["trials"]] == [("complete", 6), ("complete", 6)]
     assert ended["trials"][0]["segments"] == 1
     assert ended["promotion"]["promoted"] is True
+
+
+@pytest.mark.ray
+def test_sigterm_of_a_search_on_ray_is_as_clean_as_ctrl_c(place: Path):
+    options = ("--trials", "1", "--epochs", "60", "--fidelity", "full", "--results", "s")
+    code, out, err = interrupted_at("trial 0 epoch 1/60", place, "run", *MONO, *options, by=signal.SIGTERM)
+    assert (code, err) == (INTERRUPTED, "")
+    assert "automl resume s" in out
+    snapshot = status_data(read_snapshot(Path("s")))
+    assert [snapshot["state"], *(trial["state"] for trial in snapshot["trials"])] == ["interrupted", "waiting"]
 
 
 def test_plain_training_can_be_interrupted_and_resumed(place: Path):

@@ -184,6 +184,10 @@ def test_a_dry_run_writes_nothing_and_gives_json(capsys: pytest.CaptureFixture[s
     assert (data["metric"], data["budget"]["rungs"], data["budget"]["most_epochs"]) == ("val/loss", [1, 3, 9], 72)
     assert data["first_configurations"][0]["train.optim.lr"] == 1e-4
     assert all(one["reason"] for one in data["dropped"])
+    source = data["data"][0]
+    assert source["source"]["dataset_name"] == "MetricMonoDataset"
+    assert source["values"].keys() == {"low", "p1", "median", "p99", "high"}
+    assert source["sizes"] == [[64, 96]]
 
 
 def test_the_training_loss_is_said_to_be_a_proxy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

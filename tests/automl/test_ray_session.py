@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +25,11 @@ def test_workers_with_other_code_are_refused(tmp_path: Path, monkeypatch: pytest
     (foreign / "__init__.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(foreign.parent))
     study = Study.create(tmp_path / "s", toy_config(trials=2))
+    answer = signal.getsignal(signal.SIGTERM)
     with ray_session(study.folder, slots=1) as session, pytest.raises(StudyError, match="holds a package named models"):
         run_ray(study, session, run=ToyRun())
     assert study.trial(0).status is TrialStatus.WAITING
+    assert signal.getsignal(signal.SIGTERM) is answer  # Ray would answer with a dump of its stack
 
 
 def test_a_worker_loads_nothing_of_the_driver() -> None:

@@ -12,7 +12,7 @@ from automl.board import Board
 from automl.console import screen
 from automl.engine import run_inline
 from automl.entry import DONE, MISUSED, run_app
-from automl.events import StudyEvent
+from automl.events import StudyEvent, TrialReported, TrialStarted
 from automl.live import SearchView, event_line
 from automl.reader import read_snapshot
 from automl.report import gain_text, write_report
@@ -20,7 +20,7 @@ from automl.requests import read_stop
 from automl.status import status_data
 from automl.study import Study
 from tests.automl.toy import ToyRun, toy_config
-from trials.contract import Cause, Report, report_to_json
+from trials.contract import Cause, Decision, Report, report_to_json
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,27 @@ def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], cap
     assert "trial 3 FAILED (oom): made to fail: oom" in out
     assert "exhausted: all 5 trials were run" in out
     assert event_line(events[0], board) is None
+
+
+def test_the_leader_is_told_with_how_long_it_was_trained():
+    """Trial 1 has the better value after one epoch, but only trial 0 was trained in full."""
+    board = Board(toy_config(trials=2, epochs=3))
+    for number, values in ((0, (3.0, 2.0, 1.5)), (1, (1.0,))):
+        start = TrialStarted(
+            number=number, values={}, seed=0, folder=Path(), segment=1, from_epoch=0, until_epoch=3, max_epochs=3, parent=None
+        )
+        board.apply(start)
+        for epoch, value in enumerate(values, start=1):
+            report = reported(number, epoch, value, Decision.PAUSE if number else Decision.CONTINUE)
+            board.apply(report)
+    assert event_line(report, board) == "trial 1 epoch 1/3  val/loss 1, pauses; best after 3 epochs: 1.5 (trial 0)"
+
+
+def reported(number: int, epoch: int, value: float, decision: Decision) -> TrialReported:
+    metrics = {"val/loss": value}
+    return TrialReported(
+        number=number, epoch=epoch, step=epoch, metrics=metrics, value=value, elapsed_s=1.0, decision=decision, until_epoch=3
+    )
 
 
 def test_the_report_is_one_file_without_remote_parts(folder: Path):

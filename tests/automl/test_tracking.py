@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +50,14 @@ def runs_of(writer: MlflowWriter):
 
 def history_of(writer: MlflowWriter, run_id: str) -> list[tuple[int, float]]:
     return [(entry.step, entry.value) for entry in writer._client.get_metric_history(run_id, "val/epe")]
+
+
+def test_making_the_database_says_nothing(tmp_path: Path):
+    code = f"from tests.automl.test_tracking import *; prepare_database(tracking(Path({str(tmp_path)!r}), 'x'))"
+    root = Path(__file__).parents[2]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_a_run_holds_params_tags_and_metrics_by_epoch(database: Path):

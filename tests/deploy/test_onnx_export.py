@@ -103,9 +103,23 @@ def test_a_failed_export_leaves_nothing(spec: Spec, tmp_path: Path) -> None:
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("no")
 
-    with pytest.raises(RuntimeError, match="no"):
+    with pytest.raises(UnsupportedError, match=r": no$"):
         export_onnx(Broken(), spec, tmp_path / "model.onnx", height=28, width=42)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_an_operator_that_cannot_be_exported_is_one_error_and_no_graph(
+    spec: Spec, tmp_path: Path, capfd: pytest.CaptureFixture[str], opset: int
+) -> None:
+    class Unknown(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.eigvals(images[..., :28, :28]).abs()[:, 0]
+
+    with pytest.raises(UnsupportedError, match=f"cannot draw this network for opset {opset}") as caught:
+        export_onnx(Unknown(), spec, tmp_path / "model.onnx", height=28, width=42, opset=opset)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_illegal_size_names_the_nearest_legal_one(spec: Spec, network: nn.Module, tmp_path: Path) -> None:

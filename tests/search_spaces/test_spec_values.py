@@ -58,6 +58,14 @@ def test_illegal_values_are_refused(section: str, key: str, value: Any, words: s
     assert words in error.message
 
 
+def test_a_mono_graph_may_be_as_small_as_two_patches() -> None:
+    assert spec_from_dict({"export": {"input_height": 28, "input_width": 14}}).export.input_height == 28
+
+
+def test_a_wrong_type_tells_what_the_key_is_for_and_its_default() -> None:
+    assert problem({"train": {"num_epochs": "many"}}).hint.endswith("without the key it is 10")
+
+
 def test_range_error_quotes_the_nearest_legal_value() -> None:
     error = problem({"train": {"optim": {"lr": 0.5}}})
     assert "at least 1e-06 and at most 0.01, but is 0.5" in error.message

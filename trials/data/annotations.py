@@ -20,13 +20,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.errors import DataError
+from search_spaces.errors import DataError, nearest
 from search_spaces.spec import DataSource
 from trials.data.datasets import DataClass, find_class
 
 ACTIONS = ("train", "val", "test", "infer")
 _FIELD = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s"']\S*))""")
 _NAMED_FILES = 10
+_LIST_IS = "data_file names a text file with one sample a line, not an image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +94,16 @@ def read_list(source: DataSource, *, family: str, action: str) -> AnnotationList
 
 def read_lines(file: Path) -> list[Line]:
     """The lines of a list that hold columns.  Raises DataError if it is not there or not text."""
+    if file.is_dir():
+        raise DataError(f"annotation file {file} is a folder", hint=_LIST_IS)
     if not str(file) or not file.is_file():
         raise DataError(f"annotation file {file} does not exist", hint=f"set data_sources[*].data_file; the current folder is {Path.cwd()}")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"annotation file {file} is not text: {error.reason} at byte {error.start}") from error
+        raise DataError(f"annotation file {file} is not text: {error.reason} at byte {error.start}", hint=_LIST_IS) from error
     except OSError as error:
-        raise DataError(f"cannot read annotation file {file}: {error.strerror}") from error
+        raise DataError(f"cannot read annotation file {file}: {error.strerror}", hint="check that you may read it") from error
     stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
     return [Line(number=number, fields=_fields(line, f"{file}:{number}")) for number, line in stripped if line and not line.startswith("#")]
 
@@ -197,4 +200,9 @@ def _check_files(rows: Sequence[Row], *, root: Path | None, choice: str) -> None
     more = f"\n  ... and {len(missing) - _NAMED_FILES} more" if len(missing) > _NAMED_FILES else ""
     total = sum(len(row.files()) for row in rows)
     where = "all paths are absolute" if root is None else f"relative paths were taken from {root} ({choice})"
-    raise DataError(f"{len(missing)} of {total} files named by {rows[0].file} do not exist:\n{named}{more}", hint=where)
+    first = missing[0][1]
+    near = nearest(first.name, [path.name for path in first.parent.iterdir()]) if first.parent.is_dir() else None
+    guess = f"did you mean {near}? " if near else ""
+    raise DataError(
+        f"{len(missing)} of {total} files named by {rows[0].file} do not exist:\n{named}{more}", hint=f"{guess}correct the list; {where}"
+    )

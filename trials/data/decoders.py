@@ -35,6 +35,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".ti
 
 _PFM_HEADER = re.compile(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)[ \t]*\r?\n")
 _PFM_HEADER_MAX_BYTES = 256
+_AS_PFM = "write floating-point values as PFM"
 
 
 def read_bytes(path: Path) -> bytes:
@@ -52,7 +53,9 @@ def read_rgb(path: Path) -> U8:
     """(H, W, 3) uint8 RGB of an image file; grey becomes three equal channels, 16 bits become 8, a camera's orientation tag is
     ignored because ground truth does not follow it."""
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise DataError(f"{path} is no image: its ending must be one of {' '.join(IMAGE_SUFFIXES)} (any case)")
+        raise DataError(
+            f"{path} is no image: its ending must be one of {' '.join(IMAGE_SUFFIXES)} (any case)", hint="check the order of the columns"
+        )
     image = _decode(path, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     return np.asarray(image, dtype=np.uint8)
 
@@ -61,7 +64,7 @@ def read_png(path: Path) -> Stored:
     """The values as stored: (H, W) or (H, W, 3) RGB, uint8 or uint16."""
     image = _decode(path, cv2.IMREAD_UNCHANGED)
     if image.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path} holds {image.dtype} values; ground truth as an image must be an 8-bit or 16-bit PNG")
+        raise DataError(f"{path} holds {image.dtype} values; ground truth as an image must be an 8-bit or 16-bit PNG", hint=_AS_PFM)
     # OpenCV stores blue first and a possible alpha last
     return image if image.ndim == 2 else cast("Stored", np.ascontiguousarray(image[:, :, 2::-1]))
 
@@ -72,7 +75,7 @@ def _decode(path: Path, flags: int) -> Stored:
         with _quiet_opencv():
             image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
     except cv2.error as error:
-        raise DataError(f"cannot decode {path}: {error.err}") from error
+        raise DataError(f"cannot decode {path}: {error.err}", hint="copy the file again") from error
     if image is None:
         raise DataError(f"cannot decode {path} ({len(content)} bytes): broken, cut off, or not an image", hint="copy the file again")
     return cast("Stored", image)
@@ -94,7 +97,7 @@ def read_pfm(path: Path, *, bottom_up: bool = True) -> F32:
     content = read_bytes(path)
     match = _PFM_HEADER.match(content[:_PFM_HEADER_MAX_BYTES])
     if match is None:
-        raise DataError(f"{path} is not a PFM file: it must open with 'Pf' or 'PF', width, height and scale")
+        raise DataError(f"{path} is not a PFM file: it must open with 'Pf' or 'PF', width, height and scale", hint="copy the file again")
     channels = 3 if match[1] == b"PF" else 1
     width, height, scale = int(match[2]), int(match[3]), float(match[4])
     wanted, got = 4 * width * height * channels, len(content) - match.end()
@@ -146,11 +149,11 @@ def read_npy(path: Path) -> F32:
     try:
         values = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a NumPy array file: {error}") from error
+        raise DataError(f"{path} is not a NumPy array file: {error}", hint="write it with numpy.save") from error
     if isinstance(values, np.ndarray) and values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[0] if values.shape[0] == 1 else values[:, :, 0]
     if not isinstance(values, np.ndarray) or values.ndim != 2:
-        raise DataError(f"{path} must hold one (height, width) array")
+        raise DataError(f"{path} must hold one (height, width) array", hint="one file holds the map of one image")
     return values.astype(np.float32)
 
 
@@ -160,7 +163,9 @@ def image_size(path: Path) -> tuple[int, int]:
         with _opened(path) as file:
             match = _PFM_HEADER.match(file.read(_PFM_HEADER_MAX_BYTES))
         if match is None:
-            raise DataError(f"{path} is not a PFM file: it must open with 'Pf' or 'PF', width, height and scale")
+            raise DataError(
+                f"{path} is not a PFM file: it must open with 'Pf' or 'PF', width, height and scale", hint="copy the file again"
+            )
         return int(match[3]), int(match[2])
     if path.suffix.lower() == ".npy":
         height, width = read_npy(path).shape
@@ -177,4 +182,4 @@ def _opened(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="check that the file exists and that you may read it") from error

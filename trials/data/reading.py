@@ -83,7 +83,10 @@ class SampleReader:
         image = read_rgb(row.image)
         right = None if row.right is None else read_rgb(row.right)
         if right is not None and right.shape != image.shape:
-            raise DataError(f"left and right differ in size: {_size(image)} {row.image}, {_size(right)} {row.right}")
+            raise DataError(
+                f"left and right differ in size: {_size(image)} {row.image}, {_size(right)} {row.right}",
+                hint="give rectified pairs of one size",
+            )
         if row.target is None:
             return Sample(image=image, right=right, target=None, valid=None)
         truth = self.read_truth(row)
@@ -106,7 +109,8 @@ class SampleReader:
             return truth
         mask = read_mask(row.mask)
         if mask.shape != truth.valid.shape:
-            raise DataError(f"mask and disparity differ in size: {_size(mask)} {row.mask}, {_size(truth.values)} {row.target}")
+            message = f"mask and disparity differ in size: {_size(mask)} {row.mask}, {_size(truth.values)} {row.target}"
+            raise DataError(message, hint="the mask belongs to the disparity, pixel by pixel: check the fourth column")
         return dataclasses.replace(truth, valid=truth.valid & mask)
 
 

@@ -278,11 +278,12 @@ def write_samples(folder: Path, *, scenes: int, seed: int = 0, height: int = 128
 
 def _check(*, scenes: int, height: int, width: int, max_disparity: int) -> None:
     if scenes < 3:
-        raise DataError(f"a sample set needs at least 3 scenes (train, val, test), but got {scenes}")
+        raise DataError(f"a sample set needs at least 3 scenes (train, val, test), but got {scenes}", hint="--scenes 12 is a good start")
     if height < 32 or width < 32:
-        raise DataError(f"sample images must be at least 32x32 pixels, but got {width}x{height} (width x height)")
+        raise DataError(f"sample images must be at least 32x32 pixels, but got {width}x{height} (width x height)", hint="make them larger")
     if not 8 <= max_disparity <= width:
-        raise DataError(f"8 <= max_disparity <= width must hold for sample scenes, but got max_disparity={max_disparity}, width={width}")
+        message = f"8 <= max_disparity <= width must hold for sample scenes, but got max_disparity={max_disparity}, width={width}"
+        raise DataError(message, hint="a third of the width is usual")
 
 
 def _already_there(folder: Path, settings: dict[str, object]) -> bool:

@@ -1,0 +1,37 @@
+"""Whether a results folder may be used, asked before anything is loaded, trained or written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from automl.config import CONFIG_FILE
+from search_spaces.errors import StudyError
+
+BY_OPTION = "name another folder with --results"
+BY_KEY = "name another folder with results_dir=..."
+
+
+def check_folder(folder: Path, *, resumes: bool = False) -> None:
+    """StudyError when `folder` holds a study, or a training run that is not to be resumed, or cannot be written."""
+    if (folder / CONFIG_FILE).is_file():
+        raise StudyError(
+            f"{folder} already holds a study; it is never overwritten",
+            hint=f"continue it with `automl resume {folder}`, or {BY_OPTION}",
+        )
+    check_writable(folder, hint=BY_OPTION)
+    if not resumes and (folder / "train").exists():
+        raise StudyError(f"{folder} already holds a training run", hint=f"continue it with train.resume=auto, or {BY_OPTION}")
+
+
+def check_writable(folder: Path, *, hint: str) -> None:
+    """StudyError unless `folder` is one that this user may write to, or can be made."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        where = "" if existing == folder.absolute() else f", so {folder} cannot be made"
+        raise StudyError(f"{existing if where else folder} is not a folder{where}", hint=hint)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        where = "" if existing == folder.absolute() else f", where {folder} would be made"
+        raise StudyError(f"no permission to write in {existing}{where}", hint=hint)
