@@ -68,7 +68,7 @@ def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool)
 def make_review(resolved: Resolved) -> Review:
     """Everything the user should see; checks data and weights on the way.  Writes nothing that stays."""
     with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
-        spec = divide_lists(resolved, Path(scratch))
+        spec = divide_for_review(resolved, Path(scratch))
         sources = check_data(spec)
         check_weights(spec)
         rows = sum(source.rows for source in sources if source.split == "train")
@@ -142,6 +142,13 @@ def confirm(yes: bool) -> None:
             hint="add --yes to start, or --dry-run to see the review alone",
         )
     typer.confirm("Start?", default=True, abort=True)
+
+
+def divide_for_review(resolved: Resolved, scratch: Path) -> Spec:
+    """`divide_lists` into a folder that goes away; what is wrong in the lists is told first, with the user's own file and line."""
+    if resolved.split_fraction is not None:
+        check_data(resolved.spec)
+    return divide_lists(resolved, scratch)
 
 
 def divide_lists(resolved: Resolved, folder: Path) -> Spec:

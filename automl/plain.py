@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from automl.carry import open_mirror
 from automl.console import metrics_table, screen, seconds_text, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, MISUSED, say_error
 from automl.folders import check_folder
-from automl.launch import check_data, check_weights, confirm, device_text, divide_lists
+from automl.launch import check_data, check_weights, confirm, device_text, divide_for_review, divide_lists
 from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.reader import read_snapshot
@@ -70,9 +71,12 @@ def train_resolved(resolved: Resolved, *, yes: bool) -> int:
     console = screen()
     for note in (resolved.route.why, *resolved.notes):
         tell(console, f"note  {note}")
-    spec = divide_lists(resolved, resolved.folder / "data")
-    run = PlainRun(spec=spec, folder=resolved.folder, objective=resolved.objective, skill=resolved.skill.name)
-    return review_and_train(run, console, yes=yes)
+
+    run = PlainRun(spec=resolved.spec, folder=resolved.folder, objective=resolved.objective, skill=resolved.skill.name)
+    with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
+        review(replace(run, spec=divide_for_review(resolved, Path(scratch))), console)
+    confirm(yes)
+    return train_tracked(replace(run, spec=divide_lists(resolved, resolved.folder / "data")), console)
 
 
 def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
@@ -95,11 +99,14 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     console = screen()
     source = f"trial {choice['trial']}, the winner" if choice is not None else f"trial {best.number if best else '-'}, the best so far"
     tell(console, f"the values of {source} of {study}")
-    return review_and_train(PlainRun(spec=spec, folder=folder, objective=objective, skill=snapshot.config.skill), console, yes=yes)
+    run = PlainRun(spec=spec, folder=folder, objective=objective, skill=snapshot.config.skill)
+    review(run, console)
+    confirm(yes)
+    return train_tracked(run, console)
 
 
-def review_and_train(run: PlainRun, console: Console, *, yes: bool) -> int:
-    """Checks data and weights, shows what is about to happen, asks, trains, tracks; the exit code."""
+def review(run: PlainRun, console: Console) -> None:
+    """Checks data and weights and shows what is about to happen; writes nothing."""
     sources = check_data(run.spec)
     check_weights(run.spec)
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -120,7 +127,10 @@ def review_and_train(run: PlainRun, console: Console, *, yes: bool) -> int:
         tell(console, f"data  {source.describe()}")
         for warning in source.warnings:
             tell(console, f"      warning: {warning}")
-    confirm(yes)
+
+
+def train_tracked(run: PlainRun, console: Console) -> int:
+    """Trains a run that was reviewed, mirrored in MLflow; the exit code."""
     run.folder.mkdir(parents=True, exist_ok=True)
     study_id = _identity(run)
     tracking = tracking_for(run.folder, run.folder.resolve().name, study_id)

@@ -230,7 +230,8 @@ def _open_session(path: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
     except refusals as error:
-        raise CheckpointError(f"{path}: ONNX Runtime cannot load the model: {error}", hint="export it again") from error
+        reason = str(error).rpartition(" : ")[2]  # before it stand the library's own name and numbers
+        raise CheckpointError(f"{path}: ONNX Runtime cannot load the model: {reason}", hint="export it again") from error
 
 
 def _family_of(inputs: dict[str, Any], path: Path) -> str:

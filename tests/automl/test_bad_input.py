@@ -233,6 +233,18 @@ def test_a_command_line_that_cannot_be_read(refused: Refused, program: str, argu
     assert words in refused(program, *arguments)
 
 
+def test_lists_are_divided_only_for_a_run_that_starts(refused: Refused, place: Path, made: Path):
+    scenes = [made / "scenes" / f"scene_{number:04d}" for number in range(3)]
+    (place / "list.txt").write_text("".join(f"{scene}/left.png {scene}/right.png {scene}/gone.pfm\n" for scene in scenes))
+    sources = (
+        "dataset.train_dataset.data_sources=[{data_file:list.txt,dataset_name:GenericDataset}]",
+        "dataset.val_dataset.data_sources=[]",
+    )
+    options = ("--skill", "depth_net_stereo", "-e", "stereo.yaml", "--results", "new", "--val-fraction", "0.5", "--yes")
+    for command in ("run", "off"):
+        assert f"  list.txt:2: {scenes[1]}/gone.pfm" in refused("automl", command, *options, *sources)
+
+
 @contextlib.contextmanager
 def not_root() -> Iterator[None]:
     """This process with the rights of `nobody`, if it is root's."""
