@@ -60,7 +60,7 @@ class Export:
     input_channel: int = key(3, "image channels", options=(1, 3), acts=INERT, why="the networks take 3 channels")
     input_width: int = key(960, "width of the graph's input", low=14, unit="px", acts=RUNNING)
     input_height: int = key(544, "height of the graph's input", low=14, unit="px", acts=RUNNING)
-    opset_version: int = key(17, "ONNX operator set", low=1, acts=RUNNING)
+    opset_version: int = key(17, "ONNX operator set", low=16, high=23, acts=RUNNING)
     batch_size: int | None = key(-1, "batch size of the graph; -1 or null: any", low=-1, acts=RUNNING)
     verbose: bool = key(False, "talk while tracing", acts=INERT, why="the export says what it did in its report")
     format: str = key("onnx", "file format", options=("onnx", "xdl"), acts=INERT, why="ONNX is the one format")
