@@ -109,6 +109,8 @@ class TrialData(pl.LightningDataModule):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
+            # a plain fork copies the locks of other threads (OpenMP, Ray, ONNX Runtime) as they are, and can wait for one for ever
+            multiprocessing_context="forkserver" if workers else None,
             pin_memory=pinned and torch.cuda.is_available(),
             # the loader draws a seed each pass; from its own generator, so that the global one stays where the network left it
             generator=torch.Generator().manual_seed(self._seed % 2**63),
