@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_used(refused: Refused, place: Path, made: Path, 
     ("override", "words"),
     [
         ("export.input_height=70", "export.input_height=64"),
-        ("export.opset_version=9", "16 .. 23"),
+        ("export.opset_version=9", "at least 16 and at most 23"),
         ("export.onnx_file=taken.onnx", "not overwritten"),
         ("model.encoder=vits", "add model.encoder=vitt"),
     ],
