@@ -40,6 +40,7 @@ class Inference:
     checkpoint: str | None = key(None, "weights or ONNX file to run", acts=RUNNING)
     trt_engine: str | None = key(None, "TensorRT engine to run", acts=RUNNING)
     results_dir: str | None = key(None, "output folder; default is results_dir/inference", acts=RUNNING)
+    input_dir: str | None = key(None, "folder of images (stereo: of left and right views) to run instead of infer lists", acts=RUNNING)
     batch_size: int = key(-1, "batch size", low=-1, acts=INERT, why=FROM_SPLIT)
     conf_threshold: float = key(0.5, "confidence threshold", low=0.0, high=1.0, acts=INERT, why="these networks give no confidence")
     input_width: int | None = key(None, "width of the network's input", low=1, unit="px", acts=INERT, why=FROM_FILE)
