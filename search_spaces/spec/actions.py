@@ -45,7 +45,12 @@ class Inference:
     conf_threshold: float = key(0.5, "confidence threshold", low=0.0, high=1.0, acts=INERT, why="these networks give no confidence")
     input_width: int | None = key(None, "width of the network's input", low=1, unit="px", acts=INERT, why=FROM_FILE)
     input_height: int | None = key(None, "height of the network's input", low=1, unit="px", acts=INERT, why=FROM_FILE)
-    save_raw_pfm: bool = key(False, "write raw predictions as PFM beside the pictures", acts=RUNNING)
+    save_raw_pfm: bool = key(False, "write raw predictions as PFM; evaluate does so too", acts=RUNNING)
+    save_npy: bool = key(False, "write raw predictions as NumPy arrays; evaluate does so too", acts=RUNNING)
+    save_ply: bool = key(False, "write coloured point clouds in metres; needs dataset.focal_x, in stereo dataset.baseline", acts=RUNNING)
+    ply_max_depth: float | None = key(
+        None, "farthest point of a cloud; null: where a disparity falls below 1 px; in mono, no bound", low=0.0, unit="m", acts=RUNNING
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

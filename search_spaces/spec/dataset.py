@@ -128,8 +128,21 @@ class Dataset:
     max_disparity: int = key(
         416, "largest disparity of ground truth that counts; follows model.max_disparity", low=1, high=416, unit="px", acts=STEREO
     )
-    baseline: float = key(0.193001, "stereo baseline", low=0.0, unit="m", acts=INERT, why="training and metrics stay in disparity")
-    focal_x: float = key(1998.842, "focal length", low=0.0, unit="px", acts=INERT, why="training and metrics stay in disparity")
+    # TAO's defaults (0.193001 m, 1998.842 px) are those of its own rig: a cloud of another camera would be wrong and look right
+    baseline: float | None = key(
+        None, "distance between the cameras, for point clouds", low=0.0, unit="m", acts=RUNNING, stereo_only=True, why="one camera has none"
+    )
+    focal_x: float | None = key(None, "focal length of the images, for point clouds", low=0.0, unit="px", acts=RUNNING)
+    principal_x: float | None = key(None, "column of the optical axis, for point clouds; null: the middle", unit="px", acts=RUNNING)
+    principal_y: float | None = key(None, "row of the optical axis, for point clouds; null: the middle", unit="px", acts=RUNNING)
+    doffs: float = key(
+        0.0,
+        "right minus left principal_x, for point clouds (doffs in Middlebury's calib.txt)",
+        unit="px",
+        acts=RUNNING,
+        stereo_only=True,
+        why="one camera has none",
+    )
     train_dataset: Split = field(default_factory=Split)
     val_dataset: Split = field(default_factory=Split)
     test_dataset: Split = field(default_factory=Split)

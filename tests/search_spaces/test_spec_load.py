@@ -192,7 +192,7 @@ def test_read_spec_says_what_was_given_and_assumed() -> None:
     loaded = read_spec(None, ["model.model_type=MetricDepthAnything", "dataset.baseline=0.2"])
     assert loaded.given == {"model.model_type", "dataset.baseline"}
     assert loaded.assumed[1] == "dataset.max_depth is not set; 10 m is assumed for a metric model"
-    assert loaded.warnings == ("dataset.baseline has no effect: training and metrics stay in disparity",)
+    assert loaded.warnings == ("dataset.baseline has no effect: one camera has none",)
 
 
 @given(text=st.text(alphabet="ab.[]{}=:,~+'\" 09$-\\", max_size=14))
