@@ -18,6 +18,7 @@ from search_spaces.spec.overrides import Override, parse_overrides
 from search_spaces.spec.rules import check_rules, spec_warnings
 from search_spaces.spec.tree import Spec, all_fields, all_sections, unknown_key
 from search_spaces.spec.values import Places, build, place_of, plain
+from search_spaces.spec.yaml_file import read_mapping
 
 COMMAND_LINE = "command line"
 
@@ -37,7 +38,7 @@ def read_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Map
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    user, places = _read_yaml(path) if path is not None else ({}, {})
+    user, places = read_mapping(path) if path is not None else ({}, {})
     given = {dotted for dotted, _ in leaves(user)}
     tree = defaults()
     merge(tree, template or {})
@@ -222,50 +223,3 @@ def _finish(tree: dict[str, Any], given: set[str], places: Places, template: set
     spec = build(Spec, tree, places)
     check_rules(spec, places)
     return LoadedSpec(spec=spec, given=frozenset(given), assumed=tuple(assumed), warnings=tuple(spec_warnings(spec)))
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Plain data of a YAML file and the place of every key; SpecError when it is not readable YAML."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    node: Any = None
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = OmegaConf.to_container(OmegaConf.create(text)) if node is not None else {}
-    except OSError as error:
-        raise SpecError(f"the spec {path} cannot be read: {error.strerror}", hint="give an existing YAML file with -e") from error
-    except OmegaConfBaseException as error:
-        raise SpecError(
-            f"the spec {path} has a wrong ${{...}}: {str(error).splitlines()[0]}", hint="write ${section.key} with keys of the spec"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SpecError(f"the spec {path} is not a text file in UTF-8", hint="give a YAML file with -e") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
-        problem = getattr(error, "problem", None) or str(error)
-        raise SpecError(f"{place} is not valid YAML: {problem}", hint="check indentation, colons and quotes there") from error
-    if not isinstance(data, dict):
-        raise SpecError(
-            f"the spec {path} must hold keys with values, but holds a {'list' if isinstance(data, list) else type(data).__name__}",
-            hint="for example `train:` with `num_epochs: 10` below it; `depth_net sample --out samples` writes specs that run",
-        )
-    return {str(name): value for name, value in data.items()}, dict(_places(node, str(path))) if node is not None else {}
-
-
-def _places(node: Any, name: str, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and `file:line` for every key below a YAML node."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            dotted = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
-            yield dotted, f"{name}:{key_node.start_mark.line + 1}"
-            yield from _places(value_node, name, dotted)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            yield f"{prefix}[{i}]", f"{name}:{item.start_mark.line + 1}"
-            yield from _places(item, name, f"{prefix}[{i}]")

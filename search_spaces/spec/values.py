@@ -214,12 +214,13 @@ def _wrong(dotted: str, rule: str, value: Any, places: Places, hint: str | None 
     return SpecError(f"{dotted} {rule}, but is {shown}{_at(dotted, places)}", hint=hint or _meaning(dotted))
 
 
-def _meaning(dotted: str) -> str:
-    """What the key (of an entry: of its list) is for, and its default."""
+def _meaning(dotted: str) -> str | None:
+    """What the key (of an entry: of its list) is for, and its default; None for a key of another kind of spec."""
     dotted = dotted.partition("[")[0]
     info = all_fields().get(dotted)
     if info is None:
-        return f"set a key in it: {next(name for name in all_fields() if name.startswith(f'{dotted}.'))}=..."
+        inside = next((name for name in all_fields() if name.startswith(f"{dotted}.")), None)
+        return None if inside is None else f"set a key in it: {inside}=..."
     written = _plain_value(info.default)
     shown = "unset" if written in (None, [], {}, "") else str(written).lower() if isinstance(written, bool) else str(written)
     return f"{dotted} is the {info.doc}; without the key it is {shown}"
