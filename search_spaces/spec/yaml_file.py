@@ -17,6 +17,7 @@ TAG = "tag:yaml.org,2002:"
 PLAIN = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "timestamp", "merge", "value")}
 OCTAL, SIXTIETHS = re.compile(r"[+-]?0[0-7_]+"), re.compile(r"[+-]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 LONGEST = 100  # digits: a number beyond is a mistake, and beyond 4300 Python refuses to read it
+NESTED = "a spec has groups of keys, four deep"
 EXAMPLE = "for example `train:` with `num_epochs: 10` below it; `depth_net sample --out samples` writes specs that run"
 # a part of what PyYAML says, and what helps
 HINTS = {
@@ -55,7 +56,7 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except yaml.YAMLError as error:
         raise _no_yaml(error, path) from error
     except RecursionError as error:
-        raise SpecError(f"the spec {path} is nested too deeply", hint="a spec has groups of keys, four deep at most") from error
+        raise SpecError(f"the spec {path} is nested too deeply, or an alias holds itself", hint=NESTED) from error
 
 
 def _text(path: Path) -> str:
@@ -112,8 +113,8 @@ def _check_nodes(node: Any, name: str) -> None:
         for key_node, value_node in node.value:
             if key_node.tag not in (f"{TAG}str", f"{TAG}merge"):
                 at = f"{name}:{key_node.start_mark.line + 1}"
-                shown = f"{key_node.value!r} is" if isinstance(key_node, yaml.ScalarNode) and key_node.value else "that is"
-                raise SpecError(f"{at} has a key that is not a name: {shown} no key of the spec", hint=EXAMPLE)
+                shown = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or a group"
+                raise SpecError(f"{at}: a key must be a name, but is {shown}", hint=EXAMPLE)
             _check_nodes(value_node, name)
 
 
