@@ -16,6 +16,7 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import cast
 
@@ -67,6 +68,40 @@ def read_png(path: Path) -> Stored:
         raise DataError(f"{path} holds {image.dtype} values; ground truth as an image must be an 8-bit or 16-bit PNG", hint=_AS_PFM)
     # OpenCV stores blue first and a possible alpha last
     return image if image.ndim == 2 else cast("Stored", np.ascontiguousarray(image[:, :, 2::-1]))
+
+
+class Form(StrEnum):
+    """What a ground-truth file is, whatever its numbers mean.  A PNG whose three channels are equal is a grey one."""
+
+    PFM = "PFM"
+    NPY = "NPY"
+    GREY8 = "8-bit grey PNG"
+    GREY16 = "16-bit grey PNG"
+    COLOUR8 = "8-bit colour PNG"
+    COLOUR16 = "16-bit colour PNG"
+
+
+def read_stored(path: Path) -> tuple[Form, Stored | F32]:
+    """The form of a ground-truth file and its values as stored: (H, W), or (H, W, 3) for colour; a PFM's first channel."""
+    suffix = path.suffix.lower()
+    if suffix == ".pfm":
+        values = read_pfm(path)
+        return Form.PFM, values if values.ndim == 2 else np.ascontiguousarray(values[:, :, 0])
+    if suffix == ".npy":
+        return Form.NPY, read_npy(path)
+    if suffix != ".png":
+        raise DataError(
+            f"{path} is no ground truth: its ending must be .pfm, .png or .npy (any case)",
+            hint="check the order of the columns, or write floating-point values as PFM",
+        )
+    stored = read_png(path)
+    wide = stored.dtype == np.uint16
+    if stored.ndim == 3:
+        first = stored[:, :, 0]
+        if not (np.array_equal(first, stored[:, :, 1]) and np.array_equal(first, stored[:, :, 2])):
+            return Form.COLOUR16 if wide else Form.COLOUR8, stored
+        stored = first
+    return Form.GREY16 if wide else Form.GREY8, stored
 
 
 def _decode(path: Path, flags: int) -> Stored:
