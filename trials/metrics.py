@@ -1,184 +1,124 @@
-"""Metrics of disparity and depth maps, gathered image by image in float64 for any batch size.
+"""Metrics of disparity and depth maps: the numbers of each image, in float64, and how images make up a data set.
 
 Definitions follow the stereo benchmarks Middlebury and KITTI (epe, bp, d1), Eigen et al. (arXiv 1406.2283) for depth, and
 Depth Anything's evaluation (Apache-2.0) for what is pooled over pixels and what is averaged over images.  Units and
 directions stand in `search_spaces.objective`, never here.
 
-Shapes: B images of H x W ground-truth pixels.  Only pixels with `valid` count; an image without any is skipped and
-counted in `skipped`.  A NaN or infinite prediction at a valid pixel raises NonFiniteError: it is never averaged away.
+Shapes: B images of H x W ground-truth pixels.  Only pixels with `valid` count: what the maps hold elsewhere reaches no sum.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from trials.failures import NonFiniteError
+from search_spaces.spec import Spec
 from trials.losses import fit_scale_and_shift
 
 SMALLEST_RATIO = 1e-8  # relative maps are clipped here before ratios are taken
-SMALLEST_DEPTH_M = 1e-3
+SMALLEST_DEPTH_M = 1e-3  # the clip of metric models whose min_depth is 0
 THRESHOLD = 1.25
 PIXELS = (1, 2, 3)  # dims of B1HW that make up one image
 
-
-class Metrics(Protocol):
-    """What every accumulator offers: feed batches, then read numbers."""
-
-    num_images: int
-    num_pixels: int
-    skipped: int
-
-    def update(self, prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> None:
-        """Adds a batch of maps, all on the grid of the ground truth."""
-
-    def compute(self) -> dict[str, float | None]:
-        """Metric name (no split prefix) to number; None where no image had a valid pixel."""
+Values = Mapping[str, Tensor]
 
 
-class StereoMetrics:
-    """epe and rmse in pixels, bp1, bp2, bp3 and d1 as shares 0 to 1: per image over its valid pixels, then averaged over images."""
+@dataclass(frozen=True, kw_only=True)
+class MetricSet:
+    """The metrics of one kind of network.
 
-    def __init__(self) -> None:
-        self.num_images = 0
-        self.num_pixels = 0
-        self.skipped = 0
-        self._sums: dict[str, float] = dict.fromkeys(("epe", "bp1", "bp2", "bp3", "d1", "rmse"), 0.0)
-
-    def update(self, prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> None:
-        """Adds a batch of disparity maps in pixels."""
-        prediction, target, count = _prepared(prediction_B1HW, target_B1HW, valid_B1HW)
-        kept = _count_images(self, count)
-        error = (prediction - target).abs()  # 0 where invalid
-
-        def mean(values: Tensor) -> Tensor:
-            return (values.double().sum(PIXELS) / count.clamp(min=1))[kept].sum()
-
-        per_batch = {
-            "epe": mean(error),
-            "bp1": mean(error > 1),
-            "bp2": mean(error > 2),
-            "bp3": mean(error > 3),
-            "d1": mean((error > 3) & (error > 0.05 * target)),
-            "rmse": (error.square().sum(PIXELS) / count.clamp(min=1)).sqrt()[kept].sum(),
-        }
-        _add(self._sums, per_batch)
-
-    def compute(self) -> dict[str, float | None]:
-        """epe, bp1, bp2, bp3, d1, rmse."""
-        return {name: _ratio(value, self.num_images) for name, value in self._sums.items()}
-
-
-class RelativeMetrics:
-    """d1, d2, d3 (shares) and abs_rel of inverse depth after each image's own scale and shift, pooled over all pixels.
-
-    Prediction and ground truth are clipped at 1e-8 after the fit.  A constant prediction has no fit (scale and shift 0)
-    and so counts as wrong everywhere.
+    `measure(prediction, target, valid)`, each B x 1 x H x W, gives each metric of each image (B,) over its valid pixels; what it
+    gives for an image without any, or with a prediction that is not finite, means nothing.  A data set's metric is the mean over
+    its images, for the names in `pooled` the mean over all its pixels.
     """
 
-    def __init__(self) -> None:
-        self.num_images = 0
-        self.num_pixels = 0
-        self.skipped = 0
-        self._sums: dict[str, float] = dict.fromkeys(("d1", "d2", "d3", "abs_rel"), 0.0)
+    names: tuple[str, ...]
+    pooled: frozenset[str]
+    measure: Callable[[Tensor, Tensor, Tensor], Values]
 
-    def update(self, prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> None:
-        """Adds a batch: predictions on any scale, targets as disparity or inverse depth."""
-        prediction, target, count = _prepared(prediction_B1HW, target_B1HW, valid_B1HW)
-        _count_images(self, count)
-        scale, shift = fit_scale_and_shift(prediction, target, valid_B1HW.double())
-        aligned = (scale * prediction + shift).clamp(min=SMALLEST_RATIO)
-        _add(self._sums, _pooled(aligned, target.clamp(min=SMALLEST_RATIO), valid_B1HW))
-
-    def compute(self) -> dict[str, float | None]:
-        """d1, d2, d3, abs_rel."""
-        return {name: _ratio(value, self.num_pixels) for name, value in self._sums.items()}
+    def combine(self, images: Iterable[tuple[int, Mapping[str, float]]]) -> dict[str, float | None]:
+        """Metrics of a data set from the valid pixels and the metrics of each image; None for all when there is no image."""
+        rows = list(images)
+        return {name: _mean_of((pixels if name in self.pooled else 1, values[name]) for pixels, values in rows) for name in self.names}
 
 
-class DepthMetrics:
-    """Metric depth, prediction and target clipped to [min_depth, max_depth] metres, no alignment.
-
-    d1, d2, d3 and abs_rel are pooled over all pixels; sq_rel, rmse (m), rmse_log, log10 and silog are taken per image and
-    averaged over images.
-    """
-
-    def __init__(self, *, min_depth: float | None = None, max_depth: float | None = None) -> None:
-        self.num_images = 0
-        self.num_pixels = 0
-        self.skipped = 0
-        self._low = max(min_depth or 0.0, SMALLEST_DEPTH_M)
-        self._high = float("inf") if max_depth is None else max_depth
-        self._pooled: dict[str, float] = dict.fromkeys(("d1", "d2", "d3", "abs_rel"), 0.0)
-        self._per_image: dict[str, float] = dict.fromkeys(("rmse", "rmse_log", "log10", "silog", "sq_rel"), 0.0)
-
-    def update(self, prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> None:
-        """Adds a batch of depth maps in metres."""
-        prediction, target, count = _prepared(prediction_B1HW, target_B1HW, valid_B1HW)
-        kept = _count_images(self, count)
-        prediction, target = prediction.clamp(self._low, self._high), target.clamp(self._low, self._high)  # equal where invalid
-        _add(self._pooled, _pooled(prediction, target, valid_B1HW))
-        error, log_error = prediction - target, prediction.log() - target.log()
-
-        def mean(values: Tensor) -> Tensor:
-            return values.sum(PIXELS) / count.clamp(min=1)
-
-        per_image = {
-            "rmse": mean(error.square()).sqrt(),
-            "rmse_log": mean(log_error.square()).sqrt(),
-            "log10": mean((prediction.log10() - target.log10()).abs()),
-            # the difference of the two means can round below zero for a perfect map
-            "silog": (mean(log_error.square()) - 0.5 * mean(log_error).square()).clamp(min=0.0).sqrt(),
-            "sq_rel": mean(error.square() / target),
-        }
-        _add(self._per_image, {name: values[kept].sum() for name, values in per_image.items()})
-
-    def compute(self) -> dict[str, float | None]:
-        """d1, d2, d3, abs_rel, rmse, rmse_log, log10, silog, sq_rel."""
-        pooled = {name: _ratio(value, self.num_pixels) for name, value in self._pooled.items()}
-        return pooled | {name: _ratio(value, self.num_images) for name, value in self._per_image.items()}
+def metric_set(spec: Spec) -> MetricSet:
+    """The metrics of the spec's network."""
+    if spec.family == "stereo":
+        return STEREO
+    return RELATIVE if spec.is_relative else depth_metrics(spec.dataset.min_depth, spec.dataset.max_depth)
 
 
-def _prepared(prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Both maps in float64 with 1 at invalid pixels, and the valid pixels of each image (B,)."""
-    if not prediction_B1HW.shape == target_B1HW.shape == valid_B1HW.shape:
-        raise ValueError(
-            "prediction, target and valid must have one shape, but got "
-            f"{tuple(prediction_B1HW.shape)}, {tuple(target_B1HW.shape)} and {tuple(valid_B1HW.shape)}"
-        )
-    one = torch.ones((), dtype=torch.float64, device=prediction_B1HW.device)
-    prediction = torch.where(valid_B1HW, prediction_B1HW.double(), one)
-    finite = prediction.isfinite().flatten(1).all(1)
-    if not bool(finite.all()):
-        bad = (~finite).nonzero().flatten().tolist()
-        raise NonFiniteError(f"the prediction is not finite for image {bad} of a batch of {len(finite)}", details={"batch_positions": bad})
-    return prediction, torch.where(valid_B1HW, target_B1HW.double(), one), valid_B1HW.sum(PIXELS)
+def finite_images(prediction_B1HW: Tensor, valid_B1HW: Tensor) -> Tensor:
+    """(B,) bool: whether the prediction is finite at every valid pixel of the image."""
+    return (prediction_B1HW.isfinite() | ~valid_B1HW).flatten(1).all(1)
 
 
-def _count_images(metrics: Metrics, count_B: Tensor) -> Tensor:
-    """Updates the counters of `metrics` and returns which images (B,) have a valid pixel."""
-    kept = count_B > 0
-    images = int(kept.sum())
-    metrics.num_images += images
-    metrics.skipped += len(count_B) - images
-    metrics.num_pixels += int(count_B.sum())
-    return kept
+def depth_metrics(min_depth: float | None, max_depth: float | None) -> MetricSet:
+    """Metrics in metres: prediction and ground truth clipped to [min_depth, max_depth], no alignment."""
+    low, high = min_depth or SMALLEST_DEPTH_M, math.inf if max_depth is None else max_depth
+    names = (*_RATIOS, "rmse", "rmse_log", "log10", "silog", "sq_rel")
+    return MetricSet(names=names, pooled=frozenset(_RATIOS), measure=partial(_depth, low=low, high=high))
 
 
-def _pooled(prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> dict[str, Tensor]:
-    """Sums over valid pixels of the three ratio tests and of the relative error; both maps positive."""
+def _stereo(prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> Values:
+    prediction, target = _filled(prediction_B1HW, valid_B1HW), _filled(target_B1HW, valid_B1HW)
+    error = (prediction - target).abs()
+    mean = partial(_mean, valid_B1HW=valid_B1HW)
+    outliers = {f"bp{bound}": mean(error > bound) for bound in (1, 2, 3)} | {"d1": mean((error > 3) & (error > 0.05 * target))}
+    return {"epe": mean(error), **outliers, "rmse": mean(error.square()).sqrt()}
+
+
+def _relative(prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> Values:
+    prediction, target = _filled(prediction_B1HW, valid_B1HW), _filled(target_B1HW, valid_B1HW)
+    scale, shift = fit_scale_and_shift(prediction, target, valid_B1HW.double())
+    return _ratios((scale * prediction + shift).clamp(min=SMALLEST_RATIO), target.clamp(min=SMALLEST_RATIO), valid_B1HW)
+
+
+def _depth(prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor, *, low: float, high: float) -> Values:
+    prediction, target = (_filled(each, valid_B1HW).clamp(low, high) for each in (prediction_B1HW, target_B1HW))
+    error, log_error = prediction - target, prediction.log() - target.log()
+    mean = partial(_mean, valid_B1HW=valid_B1HW)
+    return {
+        **_ratios(prediction, target, valid_B1HW),
+        "rmse": mean(error.square()).sqrt(),
+        "rmse_log": mean(log_error.square()).sqrt(),
+        "log10": mean((prediction.log10() - target.log10()).abs()),
+        # the difference of the two means can round below zero for a perfect map
+        "silog": (mean(log_error.square()) - 0.5 * mean(log_error).square()).clamp(min=0.0).sqrt(),
+        "sq_rel": mean(error.square() / target),
+    }
+
+
+def _ratios(prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor) -> Values:
+    """The three ratio tests and the relative error of positive maps."""
     ratio = torch.maximum(prediction_B1HW / target_B1HW, target_B1HW / prediction_B1HW)
-    relative = (prediction_B1HW - target_B1HW).abs() / target_B1HW
-    shares = {f"d{power}": ((ratio < THRESHOLD**power) & valid_B1HW).sum() for power in (1, 2, 3)}
-    return shares | {"abs_rel": (relative * valid_B1HW).sum()}
+    shares = {f"d{power}": _mean(ratio < THRESHOLD**power, valid_B1HW=valid_B1HW) for power in (1, 2, 3)}
+    return shares | {"abs_rel": _mean((prediction_B1HW - target_B1HW).abs() / target_B1HW, valid_B1HW=valid_B1HW)}
 
 
-def _add(sums: dict[str, float], values: dict[str, Tensor]) -> None:
-    """Adds a batch's values with one copy from the device."""
-    for name, value in zip(values, torch.stack([value.double() for value in values.values()]).tolist(), strict=True):
-        sums[name] += value
+_RATIOS = ("d1", "d2", "d3", "abs_rel")
+STEREO = MetricSet(names=("epe", "bp1", "bp2", "bp3", "d1", "rmse"), pooled=frozenset(), measure=_stereo)
+# of inverse depth, after each image's own scale and shift; a constant prediction has no fit and counts as wrong everywhere
+RELATIVE = MetricSet(names=_RATIOS, pooled=frozenset(_RATIOS), measure=_relative)
 
 
-def _ratio(total: float, count: int) -> float | None:
-    return total / count if count else None
+def _filled(values_B1HW: Tensor, valid_B1HW: Tensor) -> Tensor:
+    """The map in float64 with 1 at invalid pixels, so that every formula is finite there."""
+    return torch.where(valid_B1HW, values_B1HW.double(), torch.ones((), dtype=torch.float64, device=values_B1HW.device))
+
+
+def _mean(values_B1HW: Tensor, *, valid_B1HW: Tensor) -> Tensor:
+    """(B,): the mean over the valid pixels of each image."""
+    return (values_B1HW.double() * valid_B1HW).sum(PIXELS) / valid_B1HW.sum(PIXELS)
+
+
+def _mean_of(weighted: Iterable[tuple[int, float]]) -> float | None:
+    """The mean of values with weights; None when there are none."""
+    pairs = list(weighted)
+    return math.fsum(weight * value for weight, value in pairs) / sum(weight for weight, _ in pairs) if pairs else None

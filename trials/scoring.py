@@ -1,4 +1,4 @@
-"""What one pass over a validation or test split says: metrics, loss per image, and whether the predictions have collapsed.
+"""What one pass over a validation or test split says: metrics and loss of each image and of all, and whether predictions collapsed.
 
 One Scorer serves validation during training and `evaluate`, so a checkpoint and its exported graph are measured by the
 same code.  Shapes: B images of H x W ground-truth pixels.
@@ -7,27 +7,37 @@ same code.  Shapes: B images of H x W ground-truth pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from search_spaces.spec import Spec
 from trials.failures import NonFiniteError
 from trials.losses import scale_and_shift_invariant, silog, smooth_l1
-from trials.metrics import PIXELS, DepthMetrics, Metrics, RelativeMetrics, StereoMetrics
+from trials.metrics import PIXELS, finite_images, metric_set
 
 MapLoss = Callable[[Tensor, Tensor, Tensor], Tensor | None]
 # std over |mean| of a map; float32 noise on a constant map stays below, any picture is orders of magnitude above
 COLLAPSED_SPREAD = 1e-5
+NO_TRUTH = "no valid ground truth"
+NOT_FINITE = "the prediction is not finite"
 
 
-def make_metrics(spec: Spec) -> Metrics:
-    """The accumulator of the spec's network."""
-    if spec.family == "stereo":
-        return StereoMetrics()
-    if spec.is_relative:
-        return RelativeMetrics()
-    return DepthMetrics(min_depth=spec.dataset.min_depth, max_depth=spec.dataset.max_depth)
+@dataclass(frozen=True, kw_only=True)
+class ImageScore:
+    """What was measured on one image with `num_pixels` valid pixels.
+
+    `skipped` says why the image counts in nothing (no loss, no metrics), None for those that do.  The loss is also None where it
+    needs more valid pixels than there are.
+    """
+
+    path: str
+    num_pixels: int
+    loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    skipped: str | None = None
 
 
 def map_loss(spec: Spec) -> MapLoss:
@@ -38,43 +48,60 @@ def map_loss(spec: Spec) -> MapLoss:
 
 
 class Scorer:
-    """Gathers one pass over a split.  Not reusable: make a new one for the next pass."""
+    """Gathers one pass over a split.  Not reusable: make a new one for the next pass.
 
-    def __init__(self, spec: Spec) -> None:
-        self._metrics = make_metrics(spec)
+    A prediction that is not finite raises NonFiniteError; with `keep_going` its image is left out, and named in `images`.
+    """
+
+    def __init__(self, spec: Spec, *, keep_going: bool = False) -> None:
+        self.images: list[ImageScore] = []
+        self._set = metric_set(spec)
         self._loss = map_loss(spec)
-        self._loss_sum = 0.0
-        self._loss_count = 0
+        self._keep_going = keep_going
         self._largest_spread: float | None = None
 
     def update(self, prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor, paths: Sequence[str]) -> None:
         """Adds a batch on the grid of the ground truth; NonFiniteError names the image of a NaN or infinite prediction."""
-        try:
-            self._metrics.update(prediction_B1HW, target_B1HW, valid_B1HW)
-        except NonFiniteError as error:
-            bad = [paths[position] for position in error.details["batch_positions"]]
-            raise NonFiniteError(f"the prediction for {bad[0]} is not finite", details={"paths": bad}) from error
-        self._add_losses(prediction_B1HW, target_B1HW, valid_B1HW, paths)
+        if not prediction_B1HW.shape == target_B1HW.shape == valid_B1HW.shape:
+            raise ValueError(
+                "prediction, target and valid must have one shape, but got "
+                f"{tuple(prediction_B1HW.shape)}, {tuple(target_B1HW.shape)} and {tuple(valid_B1HW.shape)}"
+            )
+        values = self._set.measure(prediction_B1HW, target_B1HW, valid_B1HW)
+        rows = torch.stack([values[name] for name in self._set.names], 1).tolist()  # one copy from the device
+        finite, counts = finite_images(prediction_B1HW, valid_B1HW).tolist(), valid_B1HW.sum(PIXELS).tolist()
+        for index, path in enumerate(paths):
+            if not counts[index]:
+                self._leave_out(path, NO_TRUTH, num_pixels=0)
+                continue
+            metrics = dict(zip(self._set.names, rows[index], strict=True))
+            one = slice(index, index + 1)
+            loss = self._loss(prediction_B1HW[one], target_B1HW[one], valid_B1HW[one]) if finite[index] else None
+            value = None if loss is None else float(loss)
+            # a finite prediction can still be too large for the loss, which is computed in float32
+            if finite[index] and all(math.isfinite(number) for number in (*metrics.values(), value or 0.0)):
+                self.images.append(ImageScore(path=path, num_pixels=counts[index], loss=value, metrics=metrics))
+            else:
+                self._leave_out(path, NOT_FINITE, num_pixels=counts[index])
         maps = prediction_B1HW.double()
         spread = float((maps.std(PIXELS, correction=0) / maps.mean(PIXELS).abs().clamp(min=1e-12)).max())
         self._largest_spread = spread if self._largest_spread is None else max(spread, self._largest_spread)
 
-    def _add_losses(self, prediction_B1HW: Tensor, target_B1HW: Tensor, valid_B1HW: Tensor, paths: Sequence[str]) -> None:
-        for index, path in enumerate(paths):
-            one = slice(index, index + 1)
-            loss = self._loss(prediction_B1HW[one], target_B1HW[one], valid_B1HW[one])
-            if loss is None:
-                continue
-            value = float(loss)
-            if not math.isfinite(value):
-                raise NonFiniteError(f"the validation loss of {path} is {value}", details={"paths": [path]})
-            self._loss_sum += value
-            self._loss_count += 1
+    def _leave_out(self, path: str, why: str, *, num_pixels: int) -> None:
+        if why is NOT_FINITE and not self._keep_going:
+            raise NonFiniteError(f"the prediction or the loss of {path} is not finite", details={"paths": [path]})
+        self.images.append(ImageScore(path=path, num_pixels=num_pixels, skipped=why))
 
     def compute(self) -> dict[str, float | None]:
         """`loss` (mean over images, whatever the batch size) and the family's metrics, without split prefix."""
-        loss = self._loss_sum / self._loss_count if self._loss_count else None
-        return {"loss": loss} | self._metrics.compute()
+        measured = self._measured
+        losses = [image.loss for image in measured if image.loss is not None]
+        loss = math.fsum(losses) / len(losses) if losses else None
+        return {"loss": loss} | self._set.combine((image.num_pixels, image.metrics) for image in measured)
+
+    @property
+    def _measured(self) -> list[ImageScore]:
+        return [image for image in self.images if image.skipped is None]
 
     @property
     def collapsed(self) -> bool:
@@ -83,15 +110,20 @@ class Scorer:
 
     @property
     def num_images(self) -> int:
-        """Images with ground truth."""
-        return self._metrics.num_images
+        """Images that count in the metrics."""
+        return len(self._measured)
 
     @property
     def num_pixels(self) -> int:
         """Valid pixels of those images."""
-        return self._metrics.num_pixels
+        return sum(image.num_pixels for image in self._measured)
 
     @property
     def skipped(self) -> int:
         """Images without a valid pixel."""
-        return self._metrics.skipped
+        return sum(image.skipped == NO_TRUTH for image in self.images)
+
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """Paths of images whose prediction is not finite."""
+        return tuple(image.path for image in self.images if image.skipped == NOT_FINITE)
