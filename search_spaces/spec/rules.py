@@ -29,8 +29,6 @@ def spec_warnings(spec: Spec) -> list[str]:
                 f"dataset.max_disparity ({dataset.max_disparity}) and model.max_disparity ({model.max_disparity}) differ: "
                 "ground truth is cut at the first, the network starts from at most the second"
             )
-        if model.n_gru_layers == 1:
-            lines.append("model.n_gru_layers=1 leaves the finest hidden state without updates; 2 or 3 is what the papers use")
     if spec.gen_trt_engine.tensorrt.workspace_size >= 128:
         lines.append(f"gen_trt_engine.tensorrt.workspace_size is in GiB: {spec.gen_trt_engine.tensorrt.workspace_size} GiB is asked for")
     return lines
