@@ -103,8 +103,8 @@ def state_text(state: str) -> str:
     return f"[{colour}]{word}[/]" if colour else word
 
 
-def metrics_table(title: str, metrics: Mapping[str, float | None], family: Family) -> Table:
-    """One row a metric: name, value, unit, which way is better, definition."""
+def metrics_table(title: str, metrics: Mapping[str, float | None], family: Family, *, relative: bool = False) -> Table:
+    """One row a metric: name, value, unit, which way is better, definition; `relative` for networks without a unit."""
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.add_column("metric")
     table.add_column("value", justify="right")
@@ -113,7 +113,7 @@ def metrics_table(title: str, metrics: Mapping[str, float | None], family: Famil
     table.add_column("what it is", style="dim")
     for name, value in metrics.items():
         try:
-            info = metric_info(family, name)
+            info = metric_info(family, name, relative=relative)
         except SpecError:
             table.add_row(escape(name), number_text(value), "", "", "")
             continue

@@ -194,7 +194,7 @@ def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
             "interrupted; the state after the last step is saved", f"run the same command with train.resume=auto to go on in {folder}"
         )
         return INTERRUPTED
-    console.print(metrics_table(f"Best epoch: {result.best_epoch}", result.metrics, run.spec.family))
+    console.print(metrics_table(f"Best epoch: {result.best_epoch}", result.metrics, run.spec.family, relative=run.spec.is_relative))
     tell(console, f"trained in {seconds_text(result.elapsed_s)}; checkpoint {shown_path(result.checkpoint) if result.checkpoint else '-'}")
     if run.spec.dataset.test_dataset.data_sources and result.checkpoint is not None:
         spec_file = f"{folder}/train/experiment.yaml"

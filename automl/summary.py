@@ -27,8 +27,9 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
     console.print(Panel(_found(snapshot), title=title, title_align="left"))
     test = (read_json(snapshot.folder / CHOICE_FILE) or {}).get("test")
     if test:
-        family = spec_from_dict(snapshot.config.spec).family
-        console.print(metrics_table(f"Test list, evaluated once ({count_text(test['num_images'], 'image')})", test["metrics"], family))
+        spec = spec_from_dict(snapshot.config.spec)
+        title = f"Test list, evaluated once ({count_text(test['num_images'], 'image')})"
+        console.print(metrics_table(title, test["metrics"], spec.family, relative=spec.is_relative))
     if not complete:
         console.print(f"MLflow does not hold everything yet; `automl resume {folder}` writes the rest", style="yellow", soft_wrap=True)
     _next(console, snapshot, end, folder)

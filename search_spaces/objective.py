@@ -6,7 +6,9 @@ Nobody infers a direction from a name: `d1` is an outlier share in stereo (lower
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from search_spaces.errors import SpecError, nearest
@@ -39,8 +41,12 @@ class Objective:
         return value < other if self.direction == "minimize" else value > other
 
 
-_STEREO: tuple[tuple[str, str, Direction, str], ...] = (
-    ("loss", "px", "minimize", "smooth L1 of the final disparity on the split (in training: the sequence loss)"),
+# what one image is judged by where images are put in order: the error that every family's papers report first
+LEADING: Mapping[Family, str] = MappingProxyType({"stereo": "epe", "mono": "abs_rel"})
+
+_Rows = tuple[tuple[str, str, Direction, str], ...]
+_STEREO: _Rows = (
+    ("loss", "px", "minimize", "smooth L1 of the final disparity, averaged over images (in training: the sequence loss)"),
     ("epe", "px", "minimize", "mean absolute disparity error, averaged over images"),
     ("bp1", "share", "minimize", "share of pixels with an error above 1 px, averaged over images"),
     ("bp2", "share", "minimize", "share of pixels with an error above 2 px, averaged over images"),
@@ -48,20 +54,24 @@ _STEREO: tuple[tuple[str, str, Direction, str], ...] = (
     ("d1", "share", "minimize", "share of outliers: error above 3 px and above 5 % of the true disparity, averaged over images"),
     ("rmse", "px", "minimize", "root of the mean squared disparity error, averaged over images"),
 )
-_RELATIVE: tuple[tuple[str, str, Direction, str], ...] = (
-    ("loss", "", "minimize", "loss of the split: scale-and-shift-invariant for relative, scale-invariant log for metric models"),
-    ("d1", "share", "maximize", "accuracy: share of pixels with max(p/t, t/p) < 1.25"),
-    ("d2", "share", "maximize", "accuracy: share of pixels with max(p/t, t/p) < 1.25 squared"),
-    ("d3", "share", "maximize", "accuracy: share of pixels with max(p/t, t/p) < 1.25 cubed"),
-    ("abs_rel", "share", "minimize", "mean of |p - t| / t"),
+_RATIOS: tuple[tuple[str, Direction, str], ...] = (
+    ("d1", "maximize", "share of all pixels with max(p/t, t/p) < 1.25"),
+    ("d2", "maximize", "share of all pixels with max(p/t, t/p) < 1.25 squared"),
+    ("d3", "maximize", "share of all pixels with max(p/t, t/p) < 1.25 cubed"),
+    ("abs_rel", "minimize", "mean of |p - t| / t over all pixels"),
 )
-_METRIC: tuple[tuple[str, str, Direction, str], ...] = (
-    *_RELATIVE,
-    ("rmse", "m", "minimize", "root of the mean squared depth error"),
-    ("rmse_log", "", "minimize", "root of the mean squared error of the logarithm"),
-    ("log10", "", "minimize", "mean of |log10 p - log10 t|"),
-    ("silog", "", "minimize", "scale-invariant logarithmic error: sqrt(mean g^2 - 0.5 mean(g)^2), g = ln p - ln t"),
-    ("sq_rel", "m", "minimize", "mean of (p - t)^2 / t"),
+_RELATIVE: _Rows = (
+    ("loss", "", "minimize", "scale-and-shift-invariant loss, averaged over images"),
+    *((name, "share", way, f"{text}, of inverse depth after each image's own scale and shift") for name, way, text in _RATIOS),
+)
+_METRIC: _Rows = (
+    ("loss", "", "minimize", "scale-invariant logarithmic loss (SiLog), averaged over images"),
+    *((name, "share", way, f"{text}, of depth") for name, way, text in _RATIOS),
+    ("rmse", "m", "minimize", "root of the mean squared depth error, averaged over images"),
+    ("rmse_log", "", "minimize", "root of the mean squared error of ln depth, averaged over images"),
+    ("log10", "", "minimize", "mean of |log10 p - log10 t|, averaged over images"),
+    ("silog", "", "minimize", "scale-invariant error: sqrt(mean g^2 - 0.5 mean(g)^2), g = ln p - ln t, averaged over images"),
+    ("sq_rel", "m", "minimize", "mean of (p - t)^2 / t, averaged over images"),
 )
 
 
@@ -71,13 +81,13 @@ def metrics_of(family: Family, *, relative: bool = False) -> tuple[MetricInfo, .
     return tuple(MetricInfo(name=name, unit=unit, direction=way, definition=text, family=family) for name, unit, way, text in rows)
 
 
-def metric_info(family: Family, name: str) -> MetricInfo:
+def metric_info(family: Family, name: str, *, relative: bool = False) -> MetricInfo:
     """The metric that `val/epe`, `val_epe` or `epe` names in this family; SpecError with the nearest name otherwise."""
     _, bare = _split_and_name(name)
-    for info in metrics_of(family):
+    for info in metrics_of(family, relative=relative):
         if info.name == bare:
             return info
-    raise _unknown_metric(family, name)
+    raise _unknown_metric(family, name, relative=relative)
 
 
 def objective_for(family: Family, metric: str, *, relative: bool = False) -> Objective:
