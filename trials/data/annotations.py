@@ -25,7 +25,7 @@ from search_spaces.spec import DataSource
 from trials.data.datasets import DataClass, find_class
 
 ACTIONS = ("train", "val", "test", "infer")
-_FIELD = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s"']\S*))""")
+_FIELD = re.compile(r"""\s*(?:"([^"]+)"(?=\s|$)|'([^']+)'(?=\s|$)|([^\s"']\S*))""")
 _NAMED_FILES = 10
 _LIST_IS = "data_file names a text file with one sample a line, not an image"
 
@@ -115,11 +115,31 @@ def _fields(line: str, place: str) -> tuple[str, ...]:
         match = _FIELD.match(line, position)
         if match is None:
             raise DataError(
-                f"{place}: a quote is not closed, or a path is empty: {line}", hint="put a path that contains blanks between two quotes"
+                f"{place}: a quote is not closed, or a path is empty: {line}",
+                hint="put a path that contains blanks between two quotes, and a blank after it",
             )
         fields.append(next(group for group in match.groups() if group is not None))
         position = match.end()
     return tuple(fields)
+
+
+def list_line(columns: Iterable[str]) -> str:
+    """The line of a list that is read back as these columns; DataError for a path that no line can hold."""
+    return " ".join(_written(column) for column in columns) + "\n"
+
+
+def _written(path: str) -> str:
+    """`path`, between quotes where it needs them."""
+    if len(path.splitlines()) != 1 or any("\ud800" <= character <= "\udfff" for character in path):
+        raise DataError(
+            f"a list cannot hold the path {path!r}: a line break or bytes that are no UTF-8 stand in it", hint="rename the file"
+        )
+    if path[0] not in "\"'#" and not any(character.isspace() for character in path):
+        return path
+    quote = next((quote for quote in "\"'" if quote not in path), None)
+    if quote is None:
+        raise DataError(f"a list cannot hold the path {path}: blanks and both kinds of quotes stand in it", hint="rename the file")
+    return f"{quote}{path}{quote}"
 
 
 def _columns(line: Line, *, file: Path, data_class: DataClass, action: str) -> tuple[str | None, str | None, str | None, str | None]:

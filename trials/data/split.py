@@ -10,7 +10,7 @@ import numpy as np
 
 from search_spaces.errors import DataError
 from search_spaces.spec import DataSource
-from trials.data.annotations import choose_root, read_lines
+from trials.data.annotations import choose_root, list_line, read_lines
 from trials.data.decoders import write_atomically
 
 
@@ -64,8 +64,5 @@ def _groups(lines: Sequence[Sequence[str]]) -> list[list[int]]:
 
 
 def _write(path: Path, lines: Sequence[Sequence[str]], chosen: Sequence[int]) -> None:
-    def quoted(column: str) -> str:
-        return column if not any(character.isspace() or character in "\"'" for character in column) else f'"{column}"'
-
-    text = "".join(" ".join(quoted(column) for column in lines[index]) + "\n" for index in sorted(chosen))
+    text = "".join(list_line(lines[index]) for index in sorted(chosen))
     write_atomically(path, text.encode())

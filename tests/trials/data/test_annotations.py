@@ -8,7 +8,7 @@ import pytest
 
 from search_spaces.errors import DataError
 from search_spaces.spec import DataSource
-from trials.data.annotations import read_annotations, read_list
+from trials.data.annotations import list_line, read_annotations, read_lines, read_list
 
 
 def source(file: Path, name: str = "Middlebury", root: Path | None = None) -> DataSource:
@@ -28,6 +28,16 @@ def test_blank_lines_comments_and_tabs_are_read_over(tmp_path: Path) -> None:
     (row,) = read_annotations(source(file), family="stereo", action="train")
     assert (row.image, row.right, row.target, row.mask) == (tmp_path / "l.png", tmp_path / "r.png", tmp_path / "d.pfm", None)
     assert row.place == f"{file}:3"
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "   \t\n"], ids=["CRLF", "CR", "trailing blanks"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_line_ends_of_every_editor(tmp_path: Path, end: str, mark: str) -> None:
+    write(tmp_path, "", "l.png", "r.png", "d.pfm")
+    (tmp_path / "list.txt").write_bytes(f"{mark}l.png r.png d.pfm{end}{end}# comment{end}r.png l.png d.pfm".encode())
+    rows = read_annotations(source(tmp_path / "list.txt"), family="stereo", action="train")
+    assert [(row.image.name, row.line) for row in rows] == [("l.png", 1), ("r.png", 4)]
+    assert rows[0].target == tmp_path / "d.pfm"
 
 
 def test_quoted_paths_may_hold_blanks(tmp_path: Path) -> None:
@@ -69,8 +79,17 @@ def test_generic_data_may_lack_ground_truth_in_inference(tmp_path: Path) -> None
     assert row.target is None
 
 
-def test_an_open_quote_is_an_error(tmp_path: Path) -> None:
-    file = write(tmp_path, '"l.png r.png d.pfm\n')
+@pytest.mark.parametrize("name", ["FSD", "IsaacRealDataset", "Crestereo", "Middlebury", "Eth3d", "Kitti"])
+def test_a_named_class_without_ground_truth_names_the_generic_one(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path, "l.png r.png\n", "l.png", "r.png")
+    with pytest.raises(DataError, match=rf"list.txt:1: {name} takes 3( or 4)? columns for infer, but the line has 2") as error:
+        read_annotations(source(file, name), family="stereo", action="infer")
+    assert error.value.hint == "dataset_name GenericDataset takes left and right alone for inference"
+
+
+@pytest.mark.parametrize("line", ['"l.png r.png d.pfm', '"l.png"r.png d.pfm', '"" r.png d.pfm'], ids=["open", "no blank", "empty"])
+def test_a_wrong_quote_is_an_error(tmp_path: Path, line: str) -> None:
+    file = write(tmp_path, line + "\n")
     with pytest.raises(DataError, match=r"list.txt:1: a quote is not closed"):
         read_annotations(source(file), family="stereo", action="train")
 
@@ -135,3 +154,16 @@ def test_a_picture_as_list_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\x89PNG\xff\xfe\x00")
     with pytest.raises(DataError, match="is not text"):
         read_annotations(source(tmp_path / "list.txt"), family="stereo", action="train")
+
+
+@pytest.mark.parametrize("path", ["a b.png", "it's.png", 'my "best" shot.png', "'quoted'.png", "#1.png", "no\u3000blank.png", " x.png"])
+def test_a_written_line_is_read_back(tmp_path: Path, path: str) -> None:
+    (tmp_path / "list.txt").write_text(list_line([path, "plain.png", path]), encoding="utf-8")
+    (line,) = read_lines(tmp_path / "list.txt")
+    assert line.fields == (path, "plain.png", path)
+
+
+@pytest.mark.parametrize("path", ["a\nb.png", "a\u2028b.png", "caf\udce9.png", 'it\'s "both".png'])
+def test_a_path_that_no_line_can_hold_is_refused(path: str) -> None:
+    with pytest.raises(DataError, match="cannot hold the path"):
+        list_line([path])
