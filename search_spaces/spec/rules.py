@@ -136,12 +136,12 @@ def _mono_depths(spec: Spec, fail: Fail) -> None:
 
 
 def _precision(spec: Spec, fail: Fail) -> None:
-    if spec.family == "stereo" and spec.train.precision == "bf16":
-        fail(
-            "train.precision",
-            "train.precision bf16 is not supported for FoundationStereo",
-            "use fp32, or fp16 on a GPU with model.mixed_precision=true",
-        )
+    wrong, way_out = {
+        "stereo": ("bf16", "use fp32 (with model.mixed_precision=true the network inside computes in bfloat16), or fp16 on a GPU"),
+        "mono": ("fp16", "use bf16, which takes as little memory and does not overflow, or fp32"),
+    }[spec.family]
+    if spec.train.precision == wrong:
+        fail("train.precision", f"train.precision {wrong} is not supported for {spec.model.model_type}", way_out)
 
 
 def _optimizer(spec: Spec, fail: Fail) -> None:

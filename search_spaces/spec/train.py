@@ -26,9 +26,24 @@ class Optim:
     lr: float = key(
         1e-4, "learning rate; the head of mono networks takes 10 times as much", low=1e-6, high=1e-2, above=0.0, automl=True, log=True
     )
-    momentum: float = key(0.9, "momentum of SGD", acts=Acts.STEREO, low=0.0, high=1.0, above=0.0, automl=True, when=(OPTIMIZER, ("SGD",)))
+    momentum: float = key(
+        0.9,
+        "momentum of SGD, under every schedule",
+        acts=Acts.STEREO,
+        low=0.0,
+        high=1.0,
+        above=0.0,
+        automl=True,
+        when=(OPTIMIZER, ("SGD",)),
+    )
     weight_decay: float = key(1e-4, "weight decay; 0 switches it off", low=1e-6, high=1e-2, above=0.0, off=0.0, automl=True, log=True)
-    lr_scheduler: str = key("MultiStepLR", "how the learning rate falls", options=SCHEDULERS, aliases={"MultiStep": "MultiStepLR"})
+    lr_scheduler: str = key(
+        "MultiStepLR",
+        "how the learning rate moves over the whole run; LambdaLR and PolynomialLR fall linearly to 0; OneCycleLR rises for 30 % and falls "
+        "to nothing, and moves beta1 of AdamW from 0.95 to 0.85 and back",
+        options=SCHEDULERS,
+        aliases={"MultiStep": "MultiStepLR"},
+    )
     lr_steps: tuple[int, ...] = key(
         (1000,),
         "MultiStepLR: steps after which the rate is multiplied by lr_decay",
@@ -53,7 +68,13 @@ class Optim:
         log=True,
         when=(SCHEDULER, ("CosineAnnealingLR",)),
     )
-    warmup_steps: int = key(20, "steps of linear warm-up before the schedule", low=0, unit="steps")
+    warmup_steps: int = key(
+        20,
+        "steps over which the rate rises linearly, at most half of the run; MultiStepLR and StepLR count from the first of them, the other "
+        "schedules (OneCycleLR with a rise of its own too) begin after the last",
+        low=0,
+        unit="steps",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +107,9 @@ class Train:
     validation_interval: int = key(1, "distance of validations", low=1, unit="epochs", acts=Acts.RUNNING, popular=True)
     resume_training_checkpoint_path: str | None = key(None, "full state to continue from", acts=Acts.TRAINING)
     resume: str = key(
-        "never", "continue from dn_model_latest.pth of the folder: never, if there is one, or insist", options=("never", "auto", "must")
+        "never",
+        "go on from the folder's dn_model_latest.pth: never (a folder that holds a run is refused), auto (if there is one), must",
+        options=("never", "auto", "must"),
     )
     pretrained_model_path: str | None = key(None, "weights to start from")
     results_dir: str | None = key(None, "output folder; default is results_dir/train", acts=Acts.RUNNING)
@@ -95,12 +118,14 @@ class Train:
     vis_step_interval: int = key(10, "distance of logged images", low=1, unit="steps", acts=Acts.INERT, why=NO_IMAGES)
     is_dry_run: bool = key(False, "one batch of training and validation, no checkpoint", acts=Acts.RUNNING)
     optim: Optim = field(default_factory=Optim)
-    precision: str = key("fp32", "arithmetic; bf16 for mono alone", options=("bf16", "fp32", "fp16"))
+    precision: str = key("fp32", "arithmetic: fp32; fp16 for stereo on a GPU; bf16 for mono", options=("bf16", "fp32", "fp16"))
     distributed_strategy: str = key(
         "ddp", "how several GPUs share the work", options=("ddp", "fsdp"), acts=Acts.INERT, why="a run takes one GPU in this release"
     )
     activation_checkpoint: bool = key(
-        False, "compute the refinement steps again in the backward pass: less memory, more time", acts=Acts.RUNNING, stereo_only=True
+        False,
+        "run encoder blocks (mono) or refinement steps (stereo) again in the backward pass: the same gradients, less memory, more time",
+        acts=Acts.RUNNING,
     )
     inference_tile: bool = key(False, "tiled inference", acts=Acts.INERT, why="images are taken whole")
     tile_wtype: str = key("gaussian", "weights of tiles", acts=Acts.INERT, why="images are taken whole")
