@@ -62,8 +62,9 @@ format: $(READY)  ## rewrite the code in the one format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-schemas: $(READY)  ## regenerate the skills' schemas from the typed spec
+schemas: $(READY)  ## regenerate the skills' schemas and docs/spec.md from the typed spec
 	@$(BIN)/python -m search_spaces.schema
+	@$(BIN)/python -m search_spaces.spec_page > docs/spec.md
 
 bench: $(READY)  ## benchmarks with small settings; figures in docs/benchmarks.md
 	@for script in parts stereo_step controller_share; do echo "== bench/$$script.py"; $(BIN)/python bench/$$script.py; done
