@@ -90,6 +90,7 @@ def _mono(spec: Spec) -> nn.Module:
         relative=spec.is_relative,
         use_bn=backbone.use_bn,
         use_clstoken=backbone.use_clstoken,
+        recompute_blocks=spec.train.activation_checkpoint,
     )
 
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from models.layers.transformer import LayerScale, Mlp, SelfAttention, SwiGlu, draw_weights
 from search_spaces.errors import UserError
@@ -95,12 +96,14 @@ class TokenMap:
 class DinoV2(nn.Module):
     """The encoder; `forward` gives the four levels that the DPT head reads.
 
-    `mask_token` belongs to the published file and to self-supervised training; nothing here reads it.
+    `mask_token` belongs to the published file and to self-supervised training; nothing here reads it.  With `recompute_blocks`
+    training keeps only the tokens between blocks and runs each block again in the backward pass: same gradients, less memory.
     """
 
-    def __init__(self, encoder: str) -> None:
+    def __init__(self, encoder: str, *, recompute_blocks: bool = False) -> None:
         super().__init__()
         self.encoder = ENCODERS[encoder]
+        self.recompute_blocks = recompute_blocks
         dim = self.encoder.dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + STORED_GRID**2, dim))
@@ -120,13 +123,21 @@ class DinoV2(nn.Module):
         tokens = tokens + self.positions(rows, columns).to(tokens.dtype)
         levels = []
         for number, block in enumerate(self.blocks):
-            tokens = block(tokens)
+            tokens = self._through(block, tokens)
             if number in self.encoder.taken:
                 normed = self.norm(tokens)
                 # a view: the head's convolutions then run channels-last without a copy
                 patches_BCHW = normed[:, 1:].transpose(1, 2).reshape(-1, self.encoder.dim, rows, columns)
                 levels.append(TokenMap(patches_BCHW=patches_BCHW, token_BC=normed[:, 0]))
         return levels
+
+    def _through(self, block: nn.Module, tokens_BNC: Tensor) -> Tensor:
+        if self.recompute_blocks and torch.is_grad_enabled():
+            # a block draws no random numbers, so their state need not be kept
+            again: Tensor = checkpoint(block, tokens_BNC, use_reentrant=False, preserve_rng_state=False)
+            return again
+        out: Tensor = block(tokens_BNC)
+        return out
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """Position embedding (1, 1 + rows*columns, C) in float32; the stored one untouched for a 37 x 37 grid."""

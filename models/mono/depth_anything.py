@@ -18,15 +18,25 @@ from models.mono.dpt import DptHead
 class DepthAnything(nn.Module):
     """`forward` gives the depth map, `side_features` the map that FoundationStereo takes from it.
 
-    `max_depth` (metres) scales the metric answer; None leaves it in 0..1.  A relative network ignores it.
+    `max_depth` (metres) scales the metric answer; None leaves it in 0..1.  A relative network ignores it.  `recompute_blocks` trains
+    the encoder in less memory and more time.
     """
 
-    def __init__(self, encoder: str, *, max_depth: float | None, relative: bool, use_bn: bool = False, use_clstoken: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: str,
+        *,
+        max_depth: float | None,
+        relative: bool,
+        use_bn: bool = False,
+        use_clstoken: bool = False,
+        recompute_blocks: bool = False,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.relative = relative
         self.max_depth = max_depth
-        self.pretrained = DinoV2(encoder)
+        self.pretrained = DinoV2(encoder, recompute_blocks=recompute_blocks)
         self.depth_head = DptHead(ENCODERS[encoder], use_bn=use_bn, use_clstoken=use_clstoken, relative=relative)
 
     @property
