@@ -17,6 +17,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHORTEST = 5  # letters of a word that is told from inside a longer one
+
 
 class UserError(ValueError):
     """A mistake the user can mend: `message` names rule, value and place, `hint` the way out."""
@@ -52,6 +54,10 @@ class UnsupportedError(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word most like `word`, or None when nothing is near enough to suggest."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    """The known word most like `word`, else the longest that stands in it; None when nothing is near enough to suggest."""
+    words = list(known)
+    matches = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    if matches:
+        return matches[0]
+    inside = [known_word for known_word in words if len(known_word) >= SHORTEST and known_word.lower() in word.lower()]
+    return max(inside, key=len, default=None)

@@ -16,6 +16,7 @@ from search_spaces.errors import SpecError, nearest
 from search_spaces.schema import Leaf, TrainSchema, parameter_of
 from search_spaces.space import Condition, Parameter, SearchSpace
 from search_spaces.spec import Acts, Spec, all_fields, get_value
+from search_spaces.spec.rules import condition_against
 
 if TYPE_CHECKING:
     from search_spaces.skill import Skill
@@ -163,11 +164,7 @@ class _Review:
         when = all_fields()[key].rule.when
         if when is None or (when[0] in self.wanted and self.reason_against(when[0]) is None):
             return None
-        value = get_value(self.spec, when[0])
-        if value in when[1]:
-            return None
-        parent = when[0].rsplit(".", 1)[-1]
-        return f"read only with {parent} {' or '.join(_word(item) for item in when[1])}; the spec has {_word(value)}"
+        return condition_against(self.spec, all_fields()[key])
 
     def _schedule(self, key: str) -> str | None:
         """What a decay would change happens after the end of the run."""
@@ -226,7 +223,3 @@ def _effect(spec: Spec) -> Callable[[str], str | None]:
         return found
 
     return reason
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

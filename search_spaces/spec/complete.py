@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, MutableMapping
 from typing import Any
 
+from search_spaces.spec.devices import pair_gpus
 from search_spaces.spec.model import MODEL_TYPES
 from search_spaces.spec.tree import family_of
 
 METRIC_RANGE_M = (0.001, 10.0)  # what TAO's metric datasets assume when both are null
 STEREO_CROP = (320, 736)  # the crop TAO recommends for FoundationStereo; its generic 518 is no multiple of 32
+WIDEST = 416  # largest disparity of TAO's stereo networks
 SPLITS = ("train_dataset", "val_dataset", "test_dataset", "infer_dataset")
 
 Tree = MutableMapping[str, Any]
@@ -27,10 +29,10 @@ def complete(tree: Tree, given: Collection[str]) -> list[str]:
     dataset = tree["dataset"]
     if "dataset.dataset_name" not in given or dataset["dataset_name"] is None:
         dataset["dataset_name"] = "StereoDataset" if stereo else "MonoDataset"
-    _pair_gpus(tree["train"], given)
+    lines = pair_gpus(tree["train"], given)
     if stereo:
-        return _stereo_crops(dataset, given) + _disparities(tree, given)
-    return _metric_range(dataset) if model_type == "MetricDepthAnything" else []
+        return [*lines, *_stereo_crops(dataset, given), *_disparities(tree, given)]
+    return [*lines, *_metric_range(dataset)] if model_type == "MetricDepthAnything" else lines
 
 
 def _stereo_crops(dataset: Tree, given: Collection[str]) -> list[str]:
@@ -45,10 +47,10 @@ def _stereo_crops(dataset: Tree, given: Collection[str]) -> list[str]:
 def _disparities(tree: Tree, given: Collection[str]) -> list[str]:
     dataset, model = tree["dataset"], tree["model"]
     set_data, set_model = "dataset.max_disparity" in given, "model.max_disparity" in given
-    if set_model and not set_data and isinstance(model["max_disparity"], int):
+    if set_model and not set_data and isinstance(model["max_disparity"], int) and 1 <= model["max_disparity"] <= WIDEST:
         dataset["max_disparity"] = model["max_disparity"]
         return [f"dataset.max_disparity follows model.max_disparity: {model['max_disparity']}"]
-    if set_data and not set_model and isinstance(dataset["max_disparity"], int):
+    if set_data and not set_model and isinstance(dataset["max_disparity"], int) and 1 <= dataset["max_disparity"] <= WIDEST:
         model["max_disparity"] = max(32, -(-dataset["max_disparity"] // 32) * 32)
         return [f"model.max_disparity follows dataset.max_disparity: {model['max_disparity']}"]
     return []
@@ -61,14 +63,3 @@ def _metric_range(dataset: Tree) -> list[str]:
             dataset[name] = value
             lines.append(f"dataset.{name} is not set; {value:g} m is assumed for a metric model")
     return lines
-
-
-def _pair_gpus(train: Tree, given: Collection[str]) -> None:
-    """The longer of num_gpus and gpu_ids wins, as in TAO's launcher; one alone decides the other."""
-    number, ids = train["num_gpus"], train["gpu_ids"] or []
-    if not isinstance(number, int) or not isinstance(ids, list | tuple) or number == len(ids) or not 1 <= number <= 64:
-        return
-    if ids and "train.gpu_ids" in given and ("train.num_gpus" not in given or len(ids) > number):
-        train["num_gpus"] = len(ids)
-    else:
-        train["gpu_ids"] = list(range(number))

@@ -1,61 +1,72 @@
-"""From a YAML file and overrides to a checked Spec: default < template < YAML < key=value.
+"""From a YAML file and overrides to a checked Spec: default < template < YAML < key=value < a scheduler's variables.
 
-OmegaConf reads YAML, merges and resolves `${...}`; types, ranges and rules are checked here (`values`, `rules`).
+What is read (`yaml_file`, `overrides`) is laid over the defaults, resolved (`references`), completed (`complete`), built (`values`)
+and checked (`rules`).  `???` marks a key as unset, wherever it stands.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import SpecError
 from search_spaces.spec.complete import complete
+from search_spaces.spec.devices import environment_values
 from search_spaces.spec.overrides import Override, parse_overrides
+from search_spaces.spec.references import resolve_references
 from search_spaces.spec.rules import check_rules, spec_warnings
 from search_spaces.spec.tree import Spec, all_fields, all_sections, unknown_key
 from search_spaces.spec.values import Places, build, place_of, plain
 from search_spaces.spec.yaml_file import read_mapping
 
-COMMAND_LINE = "command line"
+MANDATORY = "???"  # OmegaConf's mark of a value that somebody has yet to give
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedSpec:
-    """A checked spec with what a user should know about it: `given` keys, lines on `assumed` values and on idle keys."""
+    """A checked spec with what a user should know about it: `given` keys and their places, lines on `assumed` values and idle keys."""
 
     spec: Spec
     given: frozenset[str]
     assumed: tuple[str, ...]
     warnings: tuple[str, ...]
+    places: Places
 
 
-def read_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Mapping[str, Any] | None = None) -> LoadedSpec:
-    """The spec of a file and overrides, with the lines a user should see; SpecError says what is wrong and where."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+def read_spec(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    template: Mapping[str, Any] | None = None,
+    action: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> LoadedSpec:
+    """The spec of a file and overrides, with the lines a user should see; SpecError says what is wrong and where.
 
+    `action` leaves out lines on the blocks of other actions.  `environ` holds a scheduler's variables, see `devices`.
+    """
     user, places = read_mapping(path) if path is not None else ({}, {})
-    given = {dotted for dotted, _ in leaves(user)}
+    given, typed = {dotted for dotted, _ in leaves(user)}, set[str]()
     tree = defaults()
     merge(tree, template or {})
     merge(tree, user, places=places)
     for override in parse_overrides(overrides):
         touched = apply_override(tree, override)
-        given = given - touched if override.delete else given | touched
-        places.update(dict.fromkeys(touched, COMMAND_LINE))
-    try:
-        tree = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        problem = str(error).splitlines()[0]
-        raise SpecError(
-            f"an interpolation of the spec cannot be resolved: {problem}", hint="write ${section.key} with keys of the spec"
-        ) from error
+        forgotten = override.delete and (is_known(override.key) or override.key in all_sections())
+        given = given - touched if forgotten else given | touched
+        typed = typed - touched if forgotten else typed | touched
+        places.update(dict.fromkeys(touched, override.place))
+    for dotted, value, place in environment_values(environ or {}):
+        apply_override(tree, Override(key=dotted, value=value))
+        given.add(dotted)
+        places[dotted] = place
+    tree = resolve_references(tree, places)
     from_template = {dotted for dotted, _ in leaves(template or {})}
-    return _finish(tree, given, places, from_template)
+    return _finish(tree, given, places, from_template, typed=typed, action=action)
 
 
 def load_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Mapping[str, Any] | None = None) -> Spec:
@@ -68,7 +79,7 @@ def spec_from_dict(data: Mapping[str, Any]) -> Spec:
     tree = defaults()
     given = {dotted for dotted, _ in leaves(data)}
     merge(tree, data)
-    return _finish(tree, given, {}, frozenset()).spec
+    return _finish(tree, given, {}).spec
 
 
 def spec_to_dict(spec: Spec) -> dict[str, Any]:
@@ -94,7 +105,7 @@ def with_values(spec: Spec, values: Mapping[str, Any]) -> Spec:
     given = set(all_fields()) if not same_disparity else set(all_fields()) - {"dataset.max_disparity", "model.max_disparity"}
     if "model.model_type" in values:
         given.discard("dataset.dataset_name")
-    return _finish(tree, given | set(values), {}, frozenset()).spec
+    return _finish(tree, given | set(values), {}).spec
 
 
 def defaults() -> dict[str, Any]:
@@ -103,12 +114,12 @@ def defaults() -> dict[str, Any]:
 
 
 def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested data, down to the keys of the spec (free mappings stay whole)."""
+    """Dotted keys and values of nested data, down to the keys of the spec (free mappings stay whole); what is unset is left out."""
     for name, value in data.items():
         dotted = f"{prefix}{name}"
         if isinstance(value, Mapping) and dotted in all_sections():
             yield from leaves(value, f"{dotted}.")
-        elif not (value is None and dotted in all_sections()):
+        elif value != MANDATORY and not (value is None and dotted in all_sections()):
             yield dotted, value
 
 
@@ -130,7 +141,7 @@ def merge(tree: dict[str, Any], data: Mapping[str, Any], prefix: str = "", *, pl
                 raise SpecError(f"{dotted} must be a group of keys, but is {value!r}{where}", hint=f"set a key in it: {_example(dotted)}")
         elif not is_known(dotted):
             raise unknown_key(dotted, place=place)
-        else:
+        elif value != MANDATORY:
             tree[name] = copy.deepcopy(value)
 
 
@@ -149,7 +160,7 @@ def apply_override(tree: dict[str, Any], override: Override) -> set[str]:
     for part in parts[: depth - 1]:
         group = group[part]
     if depth == len(parts):
-        group[parts[-1]] = _default_at(dotted) if override.delete else override.value
+        group[parts[-1]] = _default_at(dotted) if override.delete or override.value == MANDATORY else override.value
     else:
         _set_inside(group, parts[depth - 1 :], override)
     return {dotted}
@@ -158,17 +169,20 @@ def apply_override(tree: dict[str, Any], override: Override) -> set[str]:
 def _override_group(tree: dict[str, Any], override: Override) -> set[str]:
     """An override of a whole section with a dict, or its deletion."""
     if override.key not in all_sections():
-        raise unknown_key(override.key, place=COMMAND_LINE)
+        raise unknown_key(override.key, place=override.place)
     inside = [name for name in all_fields() if name.startswith(f"{override.key}.")]
     if override.delete:
         for name in inside:
             apply_override(tree, Override(key=name, delete=True))
         return set(inside)
     if not isinstance(override.value, Mapping):
-        raise SpecError(f"{override.key} must be a group of keys, but is {override.value!r}", hint=f"set a key in it: {inside[0]}=...")
+        raise SpecError(
+            f"{override.key} must be a group of keys, but is {override.value!r} ({override.place})",
+            hint=f"set a key in it: {inside[0]}=...",
+        )
     touched: set[str] = set()
     for name, value in override.value.items():
-        touched |= apply_override(tree, Override(key=f"{override.key}.{name}", value=value))
+        touched |= apply_override(tree, replace(override, key=f"{override.key}.{name}", value=value))
     return touched
 
 
@@ -177,7 +191,7 @@ def _set_inside(group: dict[str, Any], parts: Sequence[str], override: Override)
     holder: Any = group
     for part, following in itertools.pairwise(parts):
         if isinstance(holder, list):
-            part_at = _position(holder, part, override.key)
+            part_at = _position(holder, part, override)
             holder = holder[part_at]
             continue
         if holder.get(part) is None:
@@ -189,7 +203,7 @@ def _set_inside(group: dict[str, Any], parts: Sequence[str], override: Override)
             holder.append({})
     last = parts[-1]
     if isinstance(holder, list):
-        at = _position(holder, last, override.key)
+        at = _position(holder, last, override)
         if override.delete:
             del holder[at]
         else:
@@ -200,12 +214,12 @@ def _set_inside(group: dict[str, Any], parts: Sequence[str], override: Override)
         else:
             holder[last] = override.value
     else:
-        raise unknown_key(override.key, place=COMMAND_LINE)
+        raise unknown_key(override.key, place=override.place)
 
 
-def _position(holder: list[Any], part: str, dotted: str) -> int:
+def _position(holder: list[Any], part: str, override: Override) -> int:
     if not part.isdigit() or int(part) >= len(holder):
-        raise SpecError(f"{dotted} points past the end of a list of {len(holder)}", hint="positions count from 0")
+        raise SpecError(f"{override.key} points past the end of a list of {len(holder)} ({override.place})", hint="positions count from 0")
     return int(part)
 
 
@@ -216,10 +230,19 @@ def _default_at(dotted: str) -> Any:
     return value
 
 
-def _finish(tree: dict[str, Any], given: set[str], places: Places, template: set[str] | frozenset[str]) -> LoadedSpec:
+def _finish(
+    tree: dict[str, Any],
+    given: set[str],
+    places: Places,
+    template: Collection[str] = (),
+    *,
+    typed: Collection[str] = (),
+    action: str | None = None,
+) -> LoadedSpec:
     """Complete, build and check.  `template` keys count as set, except those that follow what the user set."""
-    known = given | (template - {"dataset.max_disparity", "model.max_disparity", "dataset.dataset_name"})
+    known = given | (set(template) - {"dataset.max_disparity", "model.max_disparity", "dataset.dataset_name"})
     assumed = complete(tree, known)
     spec = build(Spec, tree, places)
     check_rules(spec, places)
-    return LoadedSpec(spec=spec, given=frozenset(given), assumed=tuple(assumed), warnings=tuple(spec_warnings(spec)))
+    warnings = spec_warnings(spec, typed=typed, action=action)
+    return LoadedSpec(spec=spec, given=frozenset(given), assumed=tuple(assumed), warnings=tuple(warnings), places=places)

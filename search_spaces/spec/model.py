@@ -51,7 +51,9 @@ class Model:
     volume_dim: int = key(
         32, "channels of the cost volume", low=16, high=64, acts=Acts.INERT, automl=True, why="the network has 28 channels"
     )
-    low_memory: int = key(0, "above 0: look up the cost volume in chunks; 1 to 4 do the same", low=0, high=4, acts=Acts.RUNNING, stereo_only=True)
+    low_memory: int = key(
+        0, "above 0: look up the cost volume in chunks; 1 to 4 do the same", low=0, high=4, acts=Acts.RUNNING, stereo_only=True
+    )
     mixed_precision: bool = key(False, "bfloat16 inside the stereo network, its volume sums and lookups apart", acts=Acts.STEREO)
     n_gru_layers: int = key(3, "scales of the recurrent unit; changes the layers", low=1, high=3, acts=Acts.STEREO)
     corr_levels: int = key(2, "pyramid levels of the cost volume lookup; changes layer shapes", low=1, high=2, acts=Acts.STEREO)

@@ -11,16 +11,23 @@ from search_spaces.errors import SpecError
 
 KEY = re.compile(r"[A-Za-z_]\w*((\.[A-Za-z_]\w*)|(\.\d+)|(\[\d+\]))*")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+SHOWN = 60  # characters of an override in an error
 WORDS = {"null": None, "none": None, "~": None, "true": True, "false": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """One override: set `key` (a dotted name, list positions as parts of their own) to `value`, or forget it."""
+    """One override: set `key` (a dotted name, list positions as parts of their own) to `value`, or forget it; `text` as it was typed."""
 
     key: str
     value: Any = None
     delete: bool = False
+    text: str = ""
+
+    @property
+    def place(self) -> str:
+        """How an error names it: `command line: train.seed=x`, cut short when it is long."""
+        return f"command line: {self.text if len(self.text) <= SHOWN else f'{self.text[: SHOWN - 3]}...'}"
 
 
 def parse_override(text: str) -> Override:
@@ -30,15 +37,23 @@ def parse_override(text: str) -> Override:
     if name.startswith("--"):
         raise SpecError(f"{text} is not an override", hint=f"write {name.lstrip('-').replace('-', '_')}=value, without dashes")
     if not KEY.fullmatch(bare) or len(name) - len(bare) > 2:
-        raise SpecError(f"{text!r} does not start with a key of the spec", hint="overrides look like train.num_epochs=2")
+        raise SpecError(f"{text!r} does not start with a key of the spec", hint=_spelling(name, value if equals else None))
     dotted = re.sub(r"\[(\d+)\]", r".\1", bare)
     if name.startswith("~"):
         if equals:
             raise SpecError(f"{text!r} gives a value to a key that is to be deleted", hint=f"write {name}, or {bare}={value}")
-        return Override(key=dotted, delete=True)
+        return Override(key=dotted, delete=True, text=text)
     if not equals:
         raise SpecError(f"override {text!r} has no value", hint=f"write {bare}=value, or ~{bare} to go back to the default")
-    return Override(key=dotted, value=parse_value(value, text))
+    return Override(key=dotted, value=parse_value(value, text), text=text)
+
+
+def _spelling(name: str, value: str | None) -> str:
+    """What helps where the left side of an override is no key: blanks around it, dashes in it."""
+    meant = name.strip().replace("-", "_")
+    if value is not None and meant != name and KEY.fullmatch(meant):
+        return f"write {meant}={value.strip()}"
+    return "overrides look like train.num_epochs=2, without blanks around =; quote the whole of one that holds blanks"
 
 
 def parse_value(text: str, source: str | None = None) -> Any:

@@ -2,48 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 
-from search_spaces.errors import SpecError
+from search_spaces.errors import SpecError, nearest
 from search_spaces.spec.complete import SPLITS
-from search_spaces.spec.keys import Acts
-from search_spaces.spec.tree import Spec, all_fields, get_value
+from search_spaces.spec.keys import Acts, FieldInfo
+from search_spaces.spec.tree import BLOCKS, Spec, all_fields, get_value
 from search_spaces.spec.values import Places, place_of
 
 STRIDES = {"stereo": 32, "mono": 14}
+# one entry of quantize.layers, and what it says of weights or activations
+LAYER = ("module_name", "weights", "activations")
+QUANTIZER = ("dtype", "observer_or_fake_quant", "quant_axis", "observer_or_fake_quant_kwargs")
+DTYPES = ("int8", "fp8_e4m3fn", "fp8_e5m2", "native")
+DEVICE = re.compile(r"cuda(:\d+)?|cpu|trt")
 
 
 def check_rules(spec: Spec, places: Places) -> None:
     """Raise SpecError for the first rule between keys that `spec` breaks."""
-    for rule in (_pairing, _crops, _stereo_network, _mono_depths, _precision, _optimizer, _intervals, _ranges, _batch_profile):
+    for rule in RULES:
         rule(spec, _Fail(places))
 
 
-def spec_warnings(spec: Spec) -> list[str]:
-    """One line for each key that is set to something but does nothing, and for each doubtful combination."""
-    lines = [f"{key} has no effect: {why}" for key, why in idle_keys(spec)]
-    dataset, model = spec.dataset, spec.model
+def spec_warnings(spec: Spec, *, typed: Collection[str] = (), action: str | None = None) -> list[str]:
+    """One line for each key that is set to something but does nothing, and for each doubtful combination.
+
+    `typed` keys are told even where they repeat the default.  `action` leaves out the blocks of other actions.
+    """
+    others = tuple(f"{block}." for block in BLOCKS if action not in (None, block))
+    lines = [f"{key} has no effect: {why}" for key, why in idle_keys(spec, typed) if not key.startswith(others)]
     if spec.family == "stereo":
-        if not model.max_disparity - 32 < dataset.max_disparity <= model.max_disparity:
-            lines.append(
-                f"dataset.max_disparity ({dataset.max_disparity}) and model.max_disparity ({model.max_disparity}) differ: "
-                "ground truth is cut at the first, the network starts from at most the second"
-            )
-    if spec.gen_trt_engine.tensorrt.workspace_size >= 128:
+        lines += _disparity_lines(spec.dataset.max_disparity, spec.model.max_disparity)
+    if spec.gen_trt_engine.tensorrt.workspace_size >= 128 and action in (None, "gen_trt_engine"):
         lines.append(f"gen_trt_engine.tensorrt.workspace_size is in GiB: {spec.gen_trt_engine.tensorrt.workspace_size} GiB is asked for")
     return lines
 
 
-def idle_keys(spec: Spec) -> Iterator[tuple[str, str]]:
-    """Keys whose value differs from the default although nothing reads them in a run of `spec`, each with the reason."""
+def idle_keys(spec: Spec, typed: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """Keys that are `typed` or differ from their default although nothing reads them in a run of `spec`, each with the reason."""
     for info in all_fields().values():
-        if info.read_by(spec.family) or get_value(spec, info.key) == info.default:
+        if get_value(spec, info.key) == info.default and info.key not in typed:
             continue
-        if info.acts is not Acts.INERT:
-            yield info.key, info.rule.why or f"{spec.model.model_type} does not read it"
-        else:
+        if info.acts is Acts.INERT:
             outside = info.rule.acts is not Acts.INERT
             yield info.key, "val, test and infer images are never augmented" if outside else info.rule.why
+        elif not info.read_by(spec.family):
+            yield info.key, info.rule.why or f"{spec.model.model_type} does not read it"
+        elif (unread := condition_against(spec, info)) is not None:
+            yield info.key, unread
+
+
+def condition_against(spec: Spec, info: FieldInfo) -> str | None:
+    """Why the spec's other keys keep `info` from being read (`read only with lr_scheduler StepLR; ...`), or None."""
+    when = info.rule.when
+    if when is None or get_value(spec, when[0]) in when[1]:
+        return None
+    parent = when[0].rsplit(".", 1)[-1]
+    return f"read only with {parent} {' or '.join(map(_word, when[1]))}; the spec has {_word(get_value(spec, when[0]))}"
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _disparity_lines(counted: int, covered: int) -> list[str]:
+    """What follows where `dataset.max_disparity` (counted) is not the one that `model.max_disparity` (covered) is made for."""
+    if counted > covered:
+        what = "ground truth between the two counts in loss and metrics, but the cost volume does not reach it"
+    elif counted <= covered - 32:
+        what = f"ground truth from {counted} px on is left out; the cost volume beyond costs memory and time for nothing"
+    else:
+        return []
+    return [f"dataset.max_disparity ({counted}) and model.max_disparity ({covered}) differ: {what}"]
 
 
 class _Fail:
@@ -164,6 +195,12 @@ def _batch_profile(spec: Spec, fail: Fail) -> None:
         )
 
 
+def _gpus(spec: Spec, fail: Fail) -> None:
+    ids = spec.train.gpu_ids
+    if len(set(ids)) != len(ids):
+        fail("train.gpu_ids", f"train.gpu_ids must name each GPU once, but is {list(ids)}", f"write {sorted(set(ids))}")
+
+
 def _intervals(spec: Spec, fail: Fail) -> None:
     train = spec.train
     names = ["validation_interval", *(["checkpoint_interval"] if train.checkpoint_interval_unit == "epoch" else [])]
@@ -200,3 +237,55 @@ def _ranges(spec: Spec, fail: Fail) -> None:
                 f"{prefix}.input_std must be above 0, but is {list(augmentation.input_std)}",
                 "images are divided by it",
             )
+
+
+def _quantize(spec: Spec, fail: Fail) -> None:
+    section = spec.quantize
+    if not DEVICE.fullmatch(section.device):
+        fail("quantize.device", f"quantize.device must be cuda, cuda:N, cpu or trt, but is {section.device!r}", "for example cuda:0")
+    for i, layer in enumerate(section.layers):
+        key = f"quantize.layers[{i}]"
+        _known_names(key, layer, LAYER, fail)
+        if not isinstance(layer.get("module_name"), str):
+            fail(key, f"{key} needs a module_name, a pattern of module names", "for example {module_name: Linear, weights: {dtype: int8}}")
+        for part in ("weights", "activations"):
+            rule = layer.get(part)
+            if rule is None:
+                continue
+            if not isinstance(rule, Mapping):
+                fail(key, f"{key}.{part} must be a group of keys, but is {rule!r}", "for example {dtype: int8}")
+                continue
+            _known_names(f"{key}.{part}", rule, QUANTIZER, fail)
+            if rule.get("dtype", "native") not in DTYPES:
+                fail(key, f"{key}.{part}.dtype must be one of {', '.join(DTYPES)}, but is {rule['dtype']!r}", "native leaves it as it is")
+
+
+def _known_names(key: str, group: Mapping[str, object], known: Collection[str], fail: Fail) -> None:
+    for name in group:
+        if name not in known:
+            guess = nearest(str(name), known)
+            fail(key, f"unknown key {key}.{name}", f"did you mean {guess}?" if guess else f"there are {', '.join(known)}")
+
+
+def _layer_precisions(spec: Spec, fail: Fail) -> None:
+    key = "gen_trt_engine.tensorrt.layers_precision"
+    for i, text in enumerate(spec.gen_trt_engine.tensorrt.layers_precision):
+        layer, _, precision = text.rpartition(":")
+        if not layer or not precision:
+            fail(key, f"{key}[{i}] must be layer:precision, but is {text!r}", "for example /head/Conv:fp32; the last colon divides")
+
+
+RULES = (
+    _pairing,
+    _crops,
+    _stereo_network,
+    _mono_depths,
+    _precision,
+    _optimizer,
+    _gpus,
+    _intervals,
+    _ranges,
+    _batch_profile,
+    _quantize,
+    _layer_precisions,
+)

@@ -78,11 +78,19 @@ def unknown_key(dotted: str, *, place: str = "") -> SpecError:
     """The error for a key that does not exist, with the nearest one that does, from anywhere in the tree."""
     guess = _nearest_key(dotted)
     where = f" ({place})" if place else ""
-    groups = "the names are TAO's, in groups: dataset, model, train, evaluate, inference, export"
-    hint = f"did you mean {guess}?" if guess else groups
+    hint = f"did you mean {guess}?" if guess else _names_beside(dotted)
+    head, colon, value = dotted.rpartition(":")
+    if colon and head in all_fields():
+        hint = f"put a blank after the colon: {head.rsplit('.', 1)[-1]}: {value}"
+    elif ": +" in place:
+        hint = f"+ adds no key that does not exist; {hint}"
     return SpecError(f"unknown key {dotted}{where}", hint=hint)
 
 
+GROUPS = "the names are TAO's, in groups: dataset, model, train, evaluate, inference, export"
+FEW = 12  # names that a hint lists
+# the blocks of one action each; a key of another action is no good guess
+BLOCKS = ("train", "evaluate", "inference", "export", "gen_trt_engine", "quantize")
 # names that people bring along from elsewhere, by the last part of the key
 FAMILIAR = {
     "num_workers": "workers",
@@ -95,16 +103,27 @@ FAMILIAR = {
 }
 
 
+def _names_beside(dotted: str) -> str:
+    """What the group of an unknown key holds, where that is a short list; else the groups of the spec."""
+    head = dotted.rpartition(".")[0]
+    start = len(head) + 1
+    names = list(dict.fromkeys(name[start:].partition(".")[0] for name in all_fields() if head and name.startswith(f"{head}.")))
+    return f"{head} has {', '.join(names)}" if 0 < len(names) <= FEW else GROUPS
+
+
 def _nearest_key(dotted: str) -> str | None:
     known = [*all_fields(), *sorted(all_sections())]
     head, _, last = dotted.rpartition(".")
     last = FAMILIAR.get(last, last)
-    same_name = [name for name in known if name.rsplit(".", 1)[-1] == last]
+    away = [f"{block}." for block in BLOCKS if head and block != "train" and not dotted.startswith(f"{block}.")]
+    same_name = [name for name in known if name.rsplit(".", 1)[-1] == last and not name.startswith(tuple(away))]
     if same_name:
         return max(same_name, key=lambda name: _shared_parts(name, head))
     siblings = {name.rsplit(".", 1)[-1]: name for name in known if name.rpartition(".")[0] == head}
     close = nearest(last, siblings)
-    return siblings[close] if close else nearest(dotted, known)
+    if close or head in all_sections():
+        return siblings[close] if close else None
+    return nearest(dotted, known)
 
 
 def _shared_parts(name: str, head: str) -> tuple[int, bool, int]:

@@ -19,8 +19,8 @@ T = TypeVar("T")
 Places = Mapping[str, str]
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 LARGEST = 2**53  # whole numbers up to here survive a trip through JSON and float
-# written where a TAO template waits for the user
-PLACEHOLDERS = ("", "???")
+# written where nothing is meant: TAO's templates wait for the user with ???, and YAML reads None as a text
+PLACEHOLDERS = ("", "???", "None")
 
 
 def build(kind: type[T], data: Mapping[str, Any], places: Places, prefix: str = "") -> T:
@@ -133,7 +133,7 @@ def _option(dotted: str, value: Any, rule: Key, places: Places) -> str:
         if isinstance(text, str) and text.lower() == word.lower():
             return word
     guess = nearest(str(text), words)
-    hint = f"did you mean {guess}?" if guess else f"write {dotted}={words[0]}"
+    hint = f"did you mean {guess}?" if guess else None
     raise _wrong(dotted, f"must be one of {', '.join(words)}", value, places, hint)
 
 
@@ -160,10 +160,8 @@ def _sequence(dotted: str, value: Any, target: Any, rule: Key, places: Places) -
     if isinstance(value, Mapping) and arguments[0] not in (int, float, str):
         value = [value]
     if isinstance(value, str) or not isinstance(value, Sequence):
-        entries = arguments[0] is DataSource
-        raise _wrong(
-            dotted, "must be a list", value, places, "for example [{data_file: train.txt, dataset_name: ...}]" if entries else None
-        )
+        example = "[{data_file: train.txt, dataset_name: ...}]" if arguments[0] is DataSource else f"[{str(value).strip('()')}]"
+        raise _wrong(dotted, "must be a list", value, places, f"for example {example}")
     if arguments[-1] is not Ellipsis and len(value) != len(arguments):
         raise _wrong(dotted, f"must have {len(arguments)} values", list(value), places)
     if arguments[0] is DataSource:
@@ -186,13 +184,13 @@ def _data_source(dotted: str, value: Any, places: Places) -> DataSource | None:
         if name not in known:
             guess = nearest(str(name), known)
             hint = f"did you mean {guess}?" if guess else f"an entry has {', '.join(known)}"
-            raise SpecError(f"unknown key {dotted}.{name}{_at(dotted, places)}", hint=hint)
+            raise SpecError(f"unknown key {dotted}.{name}{at_place(dotted, places)}", hint=hint)
     if "data_file" in value and value["data_file"] in (None, *PLACEHOLDERS):
         return None
     missing = [name for name in ("data_file", "dataset_name") if value.get(name) in (None, *PLACEHOLDERS)]
     if missing:
         raise SpecError(
-            f"{dotted} needs both data_file and dataset_name; missing: {', '.join(missing)}{_at(dotted, places)}",
+            f"{dotted} needs both data_file and dataset_name; missing: {', '.join(missing)}{at_place(dotted, places)}",
             hint="for example {data_file: train.txt, dataset_name: GenericDataset}",
         )
     scale = value.get("depth_scale")
@@ -211,7 +209,7 @@ def _data_source(dotted: str, value: Any, places: Places) -> DataSource | None:
 
 def _wrong(dotted: str, rule: str, value: Any, places: Places, hint: str | None = None) -> SpecError:
     shown = "null" if value is None else f"{value:g}" if isinstance(value, float) else repr(value)
-    return SpecError(f"{dotted} {rule}, but is {shown}{_at(dotted, places)}", hint=hint or _meaning(dotted))
+    return SpecError(f"{dotted} {rule}, but is {shown}{at_place(dotted, places)}", hint=hint or _meaning(dotted))
 
 
 def _meaning(dotted: str) -> str | None:
@@ -223,9 +221,10 @@ def _meaning(dotted: str) -> str | None:
         return None if inside is None else f"set a key in it: {inside}=..."
     written = _plain_value(info.default)
     shown = "unset" if written in (None, [], {}, "") else str(written).lower() if isinstance(written, bool) else str(written)
-    return f"{dotted} is the {info.doc}; without the key it is {shown}"
+    return f"{dotted}: {info.doc}; without the key it is {shown}"
 
 
-def _at(dotted: str, places: Places) -> str:
+def at_place(dotted: str, places: Places) -> str:
+    """` (spec.yaml:12)` for the end of an error; empty where the place is unknown."""
     place = place_of(dotted, places)
     return f" ({place})" if place else ""

@@ -127,7 +127,7 @@ def test_raw_millimetres_name_the_scale(refused: Refused, place: Path, made: Pat
         ("dataset.train_dataset.augmentation.crop_size=[64,100]", "the nearest width is 96 or 128"),
         ("model.max_disparity=100", "the nearest values are 96 or 128"),
         ("train.num_epoch=3", "did you mean train.num_epochs?"),
-        ("train.num_epochs=many", "must be a whole number, but is 'many' (command line)"),
+        ("train.num_epochs=many", "must be a whole number, but is 'many' (command line: train.num_epochs=many)"),
         ("train.num_gpus=2", "training on several GPUs is not in this release"),
         ("train.resume=must", "train.resume=auto starts anew"),
         ("dataset.train_dataset.data_sources=[]", "needs dataset.train_dataset.data_sources"),
@@ -288,4 +288,4 @@ def test_the_console_script_exits_with_2_and_keeps_stdout_clean(place: Path):
     arguments = ["train", "-e", "stereo.yaml", "results_dir=new", "train.num_epoch=3"]
     done = subprocess.run([script, *arguments], cwd=place, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (MISUSED, "")
-    assert done.stderr == "error: unknown key train.num_epoch (command line)\n\nhint: did you mean train.num_epochs?\n"
+    assert done.stderr == "error: unknown key train.num_epoch (command line: train.num_epoch=3)\n\nhint: did you mean train.num_epochs?\n"

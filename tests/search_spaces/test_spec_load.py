@@ -75,7 +75,7 @@ def test_errors_name_file_and_line(write) -> None:  # type: ignore[no-untyped-de
         load_spec(write("train:\n  optim:\n    lr: 1.0\n"))
     with pytest.raises(SpecError, match=r"unknown key model\.mono_backbone\.encoder \(.*my spec\.yaml:3\)"):
         load_spec(write("model:\n  mono_backbone:\n    encoder: vits\n"))
-    with pytest.raises(SpecError, match=r"max_disparity must be a multiple of 32, but is 100 \(command line\)"):
+    with pytest.raises(SpecError, match=r"max_disparity must be a multiple of 32, but is 100 \(command line: model\.max_disparity=100\)"):
         load_spec(write(STEREO), ["model.max_disparity=100"])
 
 
