@@ -17,5 +17,5 @@ def test_gradients_are_those_without_recomputation(case: Case) -> None:
 @pytest.mark.parametrize("case", CHECKED, ids=NAMES)
 def test_a_step_keeps_less_for_its_backward_pass(case: Case) -> None:
     plain, again = (kept_mib(case, recompute=recompute, fake=False) for recompute in (False, True))
-    assert again < 0.7 * plain
+    assert again < 0.8 * plain
     assert again == kept_mib(case, recompute=True, fake=True)
