@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from search_spaces.errors import DataError
-from trials.data.annotations import Row
+from search_spaces.spec import DataSource
+from trials.data.annotations import AnnotationList, Row, read_list
 from trials.data.decoders import IMAGE_SUFFIXES
 from trials.data.tree import Unread, files_below
 
@@ -35,6 +36,14 @@ _PATTERNS = tuple(
 )
 _NO_VIEW = re.compile(r"(?<![a-z])(depth|disp|disparity|mask|seg)(?![a-z])", re.IGNORECASE)
 _NAMED_FILES = 5
+
+
+def read_source(source: DataSource, *, family: str, action: str) -> AnnotationList:
+    """The rows of a data source: those of its list, in inference also those of a folder that stands in its place."""
+    folder = Path(source.data_file).expanduser()
+    if action == "infer" and folder.is_dir():
+        return AnnotationList(rows=input_rows(folder, family=family), root=None, root_choice="a folder of images")
+    return read_list(source, family=family, action=action)
 
 
 def input_rows(folder: Path, *, family: str) -> tuple[Row, ...]:

@@ -15,10 +15,11 @@ from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from search_spaces.errors import DataError
 from search_spaces.spec import Augmentation, DataSource, Spec, Split
-from trials.data.annotations import Row, read_annotations
+from trials.data.annotations import Row
 from trials.data.datasets import DataClass, class_names, find_class
 from trials.data.decoders import U8, image_size
 from trials.data.geometry import Geometry, Size, plan_evaluation
+from trials.data.input_folder import read_source
 from trials.data.reading import DecodedCache, Sample, SampleReader, truth_rule
 from trials.data.transforms import augment_mono, augment_stereo, normalise, prepare_evaluation
 
@@ -69,10 +70,14 @@ def split_of(spec: Spec, split: str) -> Split:
 
 
 def sources_of(spec: Spec, split: str) -> tuple[DataSource, ...]:
-    """The data sources of a split; DataError when it has none."""
-    sources = split_of(spec, split).data_sources
+    """The data sources of a split; DataError when it has none.  inference.input_dir is one, whose data_file is the folder."""
+    sources, key = split_of(spec, split).data_sources, f"dataset.{split}_dataset.data_sources"
+    if split == "infer" and spec.inference.input_dir:
+        if sources:
+            raise DataError(f"inference.input_dir and {key} are both set: which images?", hint=f"add {key}=[] or inference.input_dir=null")
+        names = {"stereo": "GenericDataset", "mono": "RelativeMonoDataset" if spec.is_relative else "MetricMonoDataset"}
+        return (DataSource(data_file=spec.inference.input_dir, dataset_name=names[spec.family]),)
     if not sources:
-        key = f"dataset.{split}_dataset.data_sources"
         raise DataError(f"{key} is empty: there is no {split} data", hint=f"{key}=[{{data_file: list.txt, dataset_name: ...}}]")
     return tuple(sources)
 
@@ -111,7 +116,7 @@ def build_dataset(spec: Spec, split: str, *, training: bool, seed: int = 0) -> D
         data_class = class_for(spec, source, f"dataset.{split}_dataset.data_sources[{number}]")
         rule = truth_rule(spec, data_class, evaluation=not training)
         reader = SampleReader(data_class=data_class, depth_scale=source.depth_scale, rule=rule)
-        found = read_annotations(source, family=spec.family, action=split)
+        found = read_source(source, family=spec.family, action=split).rows
         rows.extend(found)
         readers.extend([reader] * len(found))
     augmentation = split_of(spec, split).augmentation
