@@ -1,18 +1,13 @@
 """What a weight file holds: its tensors and, in our own files, the spec and the progress they belong to.
 
-Files come from strangers, so nothing but tensors and plain numbers is ever rebuilt from them: `torch.load` runs with
-`weights_only=True`, `.safetensors` holds no objects at all.  Containers: a flat dict of tensors, `{"model": ...}` or
-`{"state_dict": ...}` around one, and Lightning files (TAO's and ours; ours also carry `spec` and `metrics`).
+Files come from strangers, so nothing but tensors and plain data is ever rebuilt from them (`models.pickled`); `.safetensors` holds no
+objects at all.  Containers: a flat dict of tensors, `{"model": ...}` or `{"state_dict": ...}` around one, and Lightning files (TAO's
+and ours; ours also carry `spec` and `metrics`).
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import pickle
-import re
-import struct
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,27 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy._core import multiarray
 from torch import Tensor
 
+from models.pickled import AGAIN, read_pickled
 from search_spaces.errors import CheckpointError, nearest
 
 LIGHTNING_KEY = "pytorch-lightning_version"
-# what torch.load raises on damaged bytes depends on where the damage lies
-_DAMAGE = (
-    RuntimeError,
-    EOFError,
-    KeyError,
-    IndexError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    pickle.UnpicklingError,
-    struct.error,
-)
-_AGAIN = "fetch or copy it again; accepted are .pth, .ckpt and .safetensors"
 _FOREIGN = {
     ".onnx": "an ONNX model",
     ".engine": "a TensorRT engine",
@@ -61,7 +41,10 @@ class Container(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The content of one file.  `state_dict` keeps the names of the file; what a file does not say is None."""
+    """The content of one file.  `state_dict` keeps the names of the file; what a file does not say is None.
+
+    `left_out` names the classes of objects that stand beside the tensors and were not rebuilt.
+    """
 
     path: Path
     container: Container
@@ -70,6 +53,7 @@ class Checkpoint:
     epoch: int | None = None
     step: int | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -77,14 +61,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     _check_path(path)
     if path.suffix == ".safetensors":
         return Checkpoint(path=path, container=Container.FLAT, state_dict=_read_safetensors(path))
-    content = _read_torch(path)
+    content, left_out = read_pickled(path)
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a weight file holds a dict of tensors", hint=_AGAIN)
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, but a weight file holds a dict of tensors", hint=AGAIN)
     if content.get("state_dict_encrypted"):
-        raise CheckpointError(f"{path} is encrypted", hint="export it unencrypted with the program that wrote it")
+        raise CheckpointError(
+            f"{path} is encrypted: its weights can be read with TAO's key alone, which this program does not take",
+            hint="save it without encryption where the key is: in TAO train or finetune without encryption_key",
+        )
     container, tensors = _tensors_of(content)
     if not tensors:
-        raise CheckpointError(f"{path} holds no tensors (its keys: {', '.join(map(str, list(content)[:8])) or 'none'})", hint=_AGAIN)
+        raise CheckpointError(f"{path} holds no tensors (its keys: {', '.join(map(str, list(content)[:8])) or 'none'})", hint=AGAIN)
     spec, metrics = content.get("spec"), content.get("metrics")
     if container is Container.LIGHTNING and isinstance(spec, Mapping):
         container = Container.OURS
@@ -96,6 +83,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         epoch=_number(content.get("epoch")),
         step=_number(content.get("global_step")),
         metrics=dict(metrics) if isinstance(metrics, Mapping) else {},
+        left_out=left_out,
     )
 
 
@@ -144,41 +132,3 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}", hint="fetch or copy it again") from error
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}", hint="check that you may read it") from error
-    if not start.startswith((b"PK\x03\x04", b"\x80")):
-        what = "is empty" if not start else "is not a PyTorch weight file"
-        raise CheckpointError(f"{path} {what}", hint=_AGAIN)
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
-            warnings.simplefilter("ignore")  # torch's advice on how a stranger's file was pickled
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # torch seeks past the end of a file that is cut short
-            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", hint="check that you may read it") from error
-        raise _damaged(path) from error
-    except _DAMAGE as error:
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if wanted:
-            raise CheckpointError(
-                f"{path} is refused: besides tensors it holds an object of {wanted[1]}, and rebuilding objects from a file runs its code",
-                hint='open it where you trust it and save the tensors alone: torch.save({"state_dict": weights}, "clean.pth")',
-            ) from error
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged or cut short", hint="fetch or copy it again and compare its size with the source")
-
-
-def _numpy_scalars() -> list[Any]:
-    """What a pickled NumPy number needs (published FoundationStereo files count their epochs in one); it runs no code."""
-    numbers = [type(np.dtype(name)) for name in ("bool", "int32", "int64", "uint8", "float32", "float64")]
-    scalar = multiarray.scalar
-    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *numbers]

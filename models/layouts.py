@@ -1,7 +1,7 @@
 """Which published network a set of tensors belongs to, told from names and shapes alone.
 
-Sources of the names: DINOv2, Depth Anything V2, timm, FoundationStereo, NVIDIA TAO depth_net (all by their state dicts).
-Facts come out as `Traits`; a file and a network are described alike, so that a misfit can be named before loading.
+Sources of the names: DINOv2, Depth Anything V2 and their Hugging Face forms, timm, FoundationStereo, NVIDIA TAO depth_net (all by
+their state dicts).  Facts come out as `Traits`; a file and a network are described alike, so that a misfit can be named before loading.
 """
 
 from __future__ import annotations
@@ -16,27 +16,17 @@ from models.backbones.dinov2 import ENCODERS
 Shapes = Mapping[str, Sequence[int]]
 
 SIDE_PREFIX = "feature.dino.depth_anything."
-TRUNK_PREFIX = "feature."
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _LOOKUP_CHANNELS = 29  # 28 of the cost volume and one of the all-pairs correlation, for each sampled place
-_TIMM_BLOCKS = (
-    (re.compile(r"^downsample_layers\.0\."), "stem."),
-    (re.compile(r"^downsample_layers\.([123])\."), r"stages.\1.downsample."),
-    (re.compile(r"^stages\.(\d)\.(\d+)\.dwconv\."), r"stages.\1.blocks.\2.conv_dw."),
-    (re.compile(r"^stages\.(\d)\.(\d+)\.pwconv([12])\."), r"stages.\1.blocks.\2.mlp.fc\3."),
-    (re.compile(r"^stages\.(\d)\.(\d+)\."), r"stages.\1.blocks.\2."),
-    (re.compile(r"^norm\."), "head.norm."),
-    (re.compile(r"^head\.(weight|bias)$"), r"head.fc.\1"),
-)
-# the norm of a convolution block; norms of other blocks are numbered (norm1) or lie at a block's root
-_STEREO_NORM = re.compile(r"\.norm\.")
 
 
 class Layout(Enum):
     """A published naming, and what people call it."""
 
     DINOV2 = "DINOv2 encoder"
+    DINOV2_HF = "DINOv2 encoder, Hugging Face names"
     DEPTH_ANYTHING = "Depth Anything V2"
+    DEPTH_ANYTHING_HF = "Depth Anything V2, Hugging Face names"
     TAO_METRIC = "TAO metric Depth Anything V2"
     EDGENEXT_TIMM = "EdgeNeXt, timm names"
     EDGENEXT_TAO = "EdgeNeXt, TAO names"
@@ -44,7 +34,8 @@ class Layout(Enum):
     STEREO_TAO = "FoundationStereo, tao graph"
 
 
-MONO_LAYOUTS = (Layout.DEPTH_ANYTHING, Layout.TAO_METRIC)
+ENCODER_LAYOUTS = (Layout.DINOV2, Layout.DINOV2_HF)
+MONO_LAYOUTS = (Layout.DEPTH_ANYTHING, Layout.TAO_METRIC, Layout.DEPTH_ANYTHING_HF)
 TRUNK_LAYOUTS = (Layout.EDGENEXT_TIMM, Layout.EDGENEXT_TAO)
 STEREO_LAYOUTS = (Layout.STEREO_NVLABS, Layout.STEREO_TAO)
 # a layout is the first whose every mark begins some name
@@ -55,6 +46,8 @@ _MARKS = (
     (Layout.TAO_METRIC, ("pretrained.blocks.0.", "metric_depth_head.")),
     (Layout.DEPTH_ANYTHING, ("pretrained.blocks.0.", "depth_head.")),
     (Layout.DINOV2, ("blocks.0.attn.qkv.", "patch_embed.proj.")),
+    (Layout.DEPTH_ANYTHING_HF, ("backbone.encoder.layer.0.", "neck.fusion_stage.layers.")),
+    (Layout.DINOV2_HF, ("encoder.layer.0.attention.attention.query.", "embeddings.patch_embeddings.")),
     (Layout.EDGENEXT_TIMM, ("stages.0.blocks.0.conv_dw.",)),
     (Layout.EDGENEXT_TAO, ("stages.0.0.dwconv.",)),
 )
@@ -134,25 +127,3 @@ def _lookup(channels: int | None) -> tuple[int | None, int | None]:
     places = channels // _LOOKUP_CHANNELS
     levels = 2 if places % 2 == 0 else 1
     return levels, (places // levels - 1) // 2
-
-
-def mono_name(name: str) -> str:
-    """The Depth Anything name for one of TAO's: only the metric head is called differently."""
-    return re.sub(r"^metric_depth_head\.", "depth_head.", name)
-
-
-def trunk_name(name: str) -> str:
-    """timm's name for a TAO name of EdgeNeXt, counted from the trunk's root; other names come back as they are."""
-    for pattern, replacement in _TIMM_BLOCKS:
-        changed, count = pattern.subn(replacement, name)
-        if count:
-            return changed
-    return name
-
-
-def stereo_name(name: str) -> str:
-    """Our (nvlabs) name for a name of TAO's FoundationStereo; names of the nvlabs layout come back as they are."""
-    if name.startswith(TRUNK_PREFIX):
-        return TRUNK_PREFIX + trunk_name(name.removeprefix(TRUNK_PREFIX))
-    name = name.replace("cost_agg.atts.cost_vol_disp.", "cost_agg.atts.4.")
-    return _STEREO_NORM.sub(".bn.", name) if name.startswith("cost_agg.") else name

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from torch import Tensor, nn
 
 from models.backbones.dinov2 import DinoV2
 from models.backbones.edgenext import WIDTHS, EdgeNeXt
-from models.layouts import MONO_LAYOUTS, STEREO_LAYOUTS, TRUNK_LAYOUTS, Layout, Traits, mono_name, stereo_name, trunk_name
+from models.inspection import Content
+from models.layouts import ENCODER_LAYOUTS, MONO_LAYOUTS, STEREO_LAYOUTS, TRUNK_LAYOUTS, Layout, Traits
 from models.mono.depth_anything import DepthAnything
+from models.names import mono_name, stereo_name, trunk_name
 from models.stereo.foundation_stereo import FoundationStereo
 from search_spaces.errors import CheckpointError
+from search_spaces.spec.weights import Part
 
-Part = Literal["all", "mono_backbone", "side_network", "trunk"]
 Tensors = Mapping[str, Tensor]
 
 _ENCODER = "pretrained."
@@ -32,15 +32,29 @@ _MONO_HINT = (
 )
 _TRUNK_HINT = "a stereo spec takes it as model.stereo_backbone.edgenext_pretrained_path"
 _STEREO_HINT = "it belongs to a spec with model.model_type=FoundationStereo, as train.pretrained_model_path"
+_ENCODER_HINT = "a mono spec takes a DINOv2 encoder as model.mono_backbone.pretrained_path; the head then starts untrained"
 _HINTS: Mapping[Layout, str] = MappingProxyType(
     {
-        Layout.DINOV2: "a mono spec takes a DINOv2 encoder as model.mono_backbone.pretrained_path; the head then starts untrained",
+        Layout.DINOV2: _ENCODER_HINT,
+        Layout.DINOV2_HF: _ENCODER_HINT,
         Layout.DEPTH_ANYTHING: _MONO_HINT,
+        Layout.DEPTH_ANYTHING_HF: _MONO_HINT,
         Layout.TAO_METRIC: _MONO_HINT,
         Layout.EDGENEXT_TIMM: _TRUNK_HINT,
         Layout.EDGENEXT_TAO: _TRUNK_HINT,
         Layout.STEREO_NVLABS: _STEREO_HINT,
         Layout.STEREO_TAO: _STEREO_HINT,
+    }
+)
+
+
+_LOOKUP_WHY = "levels and radius of the lookup are layer shapes, so they must be those of the checkpoint"
+_WHY: Mapping[str, str] = MappingProxyType(
+    {
+        "variant": "the two graphs differ in norms, attention and one convolution, so no conversion gives the weights of one the answers "
+        "of the other",
+        "corr_levels": _LOOKUP_WHY,
+        "corr_radius": _LOOKUP_WHY,
     }
 )
 
@@ -118,7 +132,7 @@ def _encoder(network: DinoV2) -> Target:
         what="the encoder of a Depth Anything network",
         module=network,
         expected=network.state_dict(),
-        accepts=(Layout.DINOV2, *MONO_LAYOUTS),
+        accepts=(*ENCODER_LAYOUTS, *MONO_LAYOUTS),
         convert=_encoder_tensors,
         traits=("encoder",),
         section="model.mono_backbone",
@@ -145,16 +159,17 @@ def _trunk(network: EdgeNeXt, what: str) -> Target:
     )
 
 
-def check_layout(path: Path, layout: Layout, target: Target) -> None:
+def check_layout(content: Content, target: Target) -> None:
     """Nothing, or the error that says what the file is and which key takes it."""
-    if layout in target.accepts:
+    if content.layout in target.accepts:
         return
     wanted = " or ".join(accepted.value for accepted in target.accepts)
-    raise CheckpointError(f"{path} is a {layout.value} file, but {target.what} needs {wanted}", hint=_HINTS[layout])
+    raise CheckpointError(f"{content.path} is a {content.layout.value} file, but {target.what} needs {wanted}", hint=_HINTS[content.layout])
 
 
-def check_traits(path: Path, file: Traits, network: Traits, target: Target) -> None:
+def check_traits(content: Content, network: Traits, target: Target) -> None:
     """Nothing, or one error for all sizes and switches in which file and network differ, with the keys to set."""
+    path, file = content.path, content.traits
     if "encoder" in target.traits and file.encoder is None:
         raise CheckpointError(
             f"{path} has an encoder of width {file.width}, which is none of vitt, vits, vitb, vitl, vitg",
@@ -165,19 +180,17 @@ def check_traits(path: Path, file: Traits, network: Traits, target: Target) -> N
             f"{path} is an EdgeNeXt of width {file.trunk_width}, but the trunk is EdgeNeXt-small, of width {WIDTHS[0]}",
             hint="give the weights of edgenext_small",
         )
-    sentences, settings = [], []
-    for trait in target.traits:
-        theirs, ours = getattr(file, trait), getattr(network, trait)
-        if theirs is None or ours is None or theirs == ours:
-            continue
-        key, value = _setting(trait, theirs, target.section)
-        label = "" if trait == "encoder" else f"{key}="
-        sentences.append(f"checkpoint is {label}{value}, the spec says {label}{_setting(trait, ours, target.section)[1]}")
-        settings.append(f"{key}={value}")
-    if sentences:
-        lookup = any("model.corr_" in setting for setting in settings)
-        why = " (levels and radius of the lookup are layer shapes, so they must be those of the checkpoint)" if lookup else ""
-        raise CheckpointError(f"{path} does not fit: {'; '.join(sentences)}", hint=f"set {' '.join(settings)}{why}")
+    differing = [trait for trait in target.traits if None not in (getattr(file, trait), getattr(network, trait))]
+    differing = [trait for trait in differing if getattr(file, trait) != getattr(network, trait)]
+    if not differing:
+        return
+    theirs = [_setting(trait, getattr(file, trait), target.section) for trait in differing]
+    ours = [_setting(trait, getattr(network, trait), target.section)[1] for trait in differing]
+    sentences = [f"it was trained with {key} {value}, the spec says {own}" for (key, value), own in zip(theirs, ours, strict=True)]
+    reasons = [_WHY[trait] for trait in ("variant", "corr_levels", "corr_radius") if trait in differing]
+    why = f" ({reasons[0]})" if reasons else ""
+    settings = " ".join(f"{key}={value}" for key, value in theirs)
+    raise CheckpointError(f"{path} does not fit: {'; '.join(sentences)}", hint=f"set {settings}{why}")
 
 
 def _setting(trait: str, value: object, section: str) -> tuple[str, str]:
@@ -194,7 +207,7 @@ def _setting(trait: str, value: object, section: str) -> tuple[str, str]:
     return keys.get(trait, f"model.{trait}"), written
 
 
-def check_fit(path: Path, layout: Layout, converted: Tensors, target: Target) -> tuple[str, ...]:
+def check_fit(content: Content, converted: Tensors, target: Target) -> tuple[str, ...]:
     """Names that are missing but idle; CheckpointError for any other missing, unexpected or misshaped tensor."""
     missing = [name for name in target.expected if name not in converted]
     idle = tuple(name for name in missing if name in target.idle)
@@ -213,8 +226,9 @@ def check_fit(path: Path, layout: Layout, converted: Tensors, target: Target) ->
     if found:
         fitting = len(target.expected) - len(missing) - len(misshaped) - len(idle)
         registers = any("register_tokens" in name for name in unexpected)
+        filled = f"{content.path} ({content.layout.value}) fills {fitting} of {len(target.expected)} tensors of {target.what}"
         raise CheckpointError(
-            f"{path} ({layout.value}) fills {fitting} of {len(target.expected)} tensors of {target.what}; " + "; ".join(found),
+            f"{filled}; {'; '.join(found)}",
             hint="DINOv2 with register tokens is another network: take the file without `_reg`"
             if registers
             else "take the file of the network that the spec describes",

@@ -1,64 +1,29 @@
 """Weights from any published file into a network: recognise, convert, load strictly, report.
 
-Public: `inspect_checkpoint`, `load_weights`, `load_spec_weights`, `check_spec_weights`; `read_checkpoint` comes from `models.checkpoints`.
+Public: `load_weights`, `load_spec_weights`, `check_spec_weights`; what a file is says `models.inspection`.
 A file either fills the part it was asked for completely, or CheckpointError says what does not fit and what to set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.checkpoints import Checkpoint, Container, read_checkpoint
-from models.layouts import STEREO_LAYOUTS, Layout, Traits, describe, recognise, unwrapped_names
+from models.checkpoints import Checkpoint, read_checkpoint
+from models.inspection import Content, content_of
+from models.layouts import describe
 from models.mono.depth_anything import DepthAnything
-from models.parts import Part, check_fit, check_layout, check_traits, target_of
+from models.parts import Target, check_fit, check_layout, check_traits, target_of
 from models.registry import build_network
+from models.stereo.foundation_stereo import FoundationStereo
 from search_spaces.errors import CheckpointError
 from search_spaces.spec import Spec
+from search_spaces.spec.weights import Part, WeightFile, weight_files
 
-__all__ = [
-    "CheckpointInfo",
-    "LoadReport",
-    "check_spec_weights",
-    "inspect_checkpoint",
-    "load_checkpoint",
-    "load_spec_weights",
-    "load_weights",
-    "read_checkpoint",
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointInfo:
-    """What a weight file is.  `traits` come from names and shapes; `spec`, `epoch`, `step` and `metrics` only from our own files."""
-
-    path: Path
-    layout: str
-    container: str
-    traits: Traits
-    output: Literal["disparity", "relative", "depth"] | None
-    tensors: int
-    parameters: int
-    spec: Mapping[str, Any] | None
-    epoch: int | None
-    step: int | None
-    metrics: Mapping[str, float | None]
-
-    @property
-    def encoder(self) -> str | None:
-        """Size of the vision transformer, None for an EdgeNeXt file or an unknown width."""
-        return self.traits.encoder
-
-    @property
-    def variant(self) -> str | None:
-        """`nvlabs` or `tao` for a FoundationStereo file."""
-        return self.traits.variant
+__all__ = ["LoadReport", "check_spec_weights", "load_checkpoint", "load_spec_weights", "load_weights", "read_checkpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,26 +52,6 @@ class LoadReport:
         )
 
 
-def inspect_checkpoint(path: Path) -> CheckpointInfo:
-    """What `path` holds; CheckpointError when it cannot be read or belongs to no known network."""
-    checkpoint = read_checkpoint(path)
-    tensors, _ = _unwrapped(checkpoint)
-    layout = _layout(checkpoint, tensors)
-    return CheckpointInfo(
-        path=path,
-        layout=layout.value,
-        container=checkpoint.container.value,
-        traits=describe({name: tensor.shape for name, tensor in tensors.items()}),
-        output=_output(checkpoint, layout),
-        tensors=len(tensors),
-        parameters=sum(tensor.numel() for tensor in tensors.values()),
-        spec=checkpoint.spec,
-        epoch=checkpoint.epoch,
-        step=checkpoint.step,
-        metrics=checkpoint.metrics,
-    )
-
-
 def load_weights(network: nn.Module, path: Path, *, part: Part = "all") -> LoadReport:
     """Fills `part` of `network` from `path`, in place.
 
@@ -118,35 +63,14 @@ def load_weights(network: nn.Module, path: Path, *, part: Part = "all") -> LoadR
 
 def load_spec_weights(network: nn.Module, spec: Spec) -> list[LoadReport]:
     """Loads every weight file that `spec` names into its `network`, parts before the whole; an empty path is none."""
-    return [_from_spec(network, wanted, load=True) for wanted in _wanted(spec)]
+    return [_from_spec(network, wanted, load=True) for wanted in weight_files(spec)]
 
 
 def check_spec_weights(spec: Spec) -> list[LoadReport]:
     """What `load_spec_weights` would do for `spec`, without a network in memory: for checks before anything starts."""
     with torch.device("meta"):
         network = build_network(spec)
-    return [_from_spec(network, wanted, load=False) for wanted in _wanted(spec)]
-
-
-def _wanted(spec: Spec) -> list[tuple[str, str, Part]]:
-    """Key of the spec, path, part."""
-    stereo, mono = spec.model.stereo_backbone, spec.model.mono_backbone
-    parts: list[tuple[str, str | None, Part]] = [("model.mono_backbone.pretrained_path", mono.pretrained_path, "mono_backbone")]
-    if spec.family == "stereo":
-        parts = [
-            ("model.stereo_backbone.depth_anything_v2_pretrained_path", stereo.depth_anything_v2_pretrained_path, "side_network"),
-            ("model.stereo_backbone.edgenext_pretrained_path", stereo.edgenext_pretrained_path, "trunk"),
-        ]
-    parts.append(("train.pretrained_model_path", spec.train.pretrained_model_path, "all"))
-    return [(key, path, part) for key, path, part in parts if path]
-
-
-def _from_spec(network: nn.Module, wanted: tuple[str, str, Part], *, load: bool) -> LoadReport:
-    key, path, part = wanted
-    try:
-        return _fit(network, read_checkpoint(Path(path)), part=part, load=load)
-    except CheckpointError as error:
-        raise CheckpointError(f"{key}: {error.message}", hint=error.hint) from error
+    return [_from_spec(network, wanted, load=False) for wanted in weight_files(spec)]
 
 
 def load_checkpoint(network: nn.Module, checkpoint: Checkpoint, *, part: Part = "all") -> LoadReport:
@@ -154,79 +78,65 @@ def load_checkpoint(network: nn.Module, checkpoint: Checkpoint, *, part: Part = 
     return _fit(network, checkpoint, part=part, load=True)
 
 
+def _from_spec(network: nn.Module, wanted: WeightFile, *, load: bool) -> LoadReport:
+    try:
+        return _fit(network, read_checkpoint(Path(wanted.path)), part=wanted.part, load=load)
+    except CheckpointError as error:
+        raise CheckpointError(f"{wanted.key}: {error.message}", hint=error.hint) from error
+
+
 def _fit(network: nn.Module, checkpoint: Checkpoint, *, part: Part, load: bool) -> LoadReport:
     target = target_of(network, part)
-    tensors, outside = _unwrapped(checkpoint)
-    layout = _layout(checkpoint, tensors)
-    check_layout(checkpoint.path, layout, target)
-    traits = describe({name: tensor.shape for name, tensor in tensors.items()})
-    own = describe({name: tensor.shape for name, tensor in network.state_dict().items()})
-    check_traits(checkpoint.path, traits, own, target)
-    notes = _check_meaning(checkpoint, layout, network) if part == "all" and isinstance(network, DepthAnything) else ()
-    converted = target.convert(tensors)
+    content = content_of(checkpoint)
+    check_layout(content, target)
+    check_traits(content, describe({name: tensor.shape for name, tensor in network.state_dict().items()}), target)
+    notes = _check_meaning(content, network, target)
+    converted = target.convert(content.tensors)
     aside = [name for name in converted if name.startswith(target.ignores)]
     for name in aside:
         del converted[name]
-    missing = check_fit(checkpoint.path, layout, converted, target)
+    missing = check_fit(content, converted, target)
     if load:
         target.module.load_state_dict(converted, strict=False)  # every name and shape was checked above
     return LoadReport(
-        path=checkpoint.path,
-        layout=layout.value,
+        path=content.path,
+        layout=content.layout.value,
         part=part,
-        encoder=traits.encoder,
+        encoder=content.traits.encoder,
         loaded=len(converted),
         missing=len(missing),
-        unexpected=len(aside) + len(outside),
-        set_aside=(*aside, *outside),
+        unexpected=len(aside) + len(content.outside),
+        set_aside=(*aside, *content.outside),
         notes=notes,
     )
 
 
-def _unwrapped(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of the network by their names without wrapper prefixes, and the names of the others in the file."""
-    names = unwrapped_names(checkpoint.state_dict)
-    tensors = {name: checkpoint.state_dict[source] for source, name in names.items()}
-    return tensors, [name for name in checkpoint.state_dict if name not in names]
-
-
-def _layout(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> Layout:
-    layout = recognise(tensors)
-    if layout is None:
-        first = ", ".join(list(tensors)[:4])
+def _check_meaning(content: Content, network: nn.Module, target: Target) -> tuple[str, ...]:
+    """Notes on what the numbers mean, for a file whose head is used; CheckpointError when that head belongs to another network."""
+    if content.is_first_version and isinstance(target.module, DepthAnything):
         raise CheckpointError(
-            f"{checkpoint.path} holds {len(tensors)} tensors of no known network; the first are {first}",
-            hint=f"known are {', '.join(known.value for known in Layout)}",
+            f"{content.path} is Depth Anything V1, whose head reads other blocks of the encoder: in V2 it would give wrong depth",
+            hint="take the V2 file of the same size; the encoder alone fits as model.mono_backbone.pretrained_path",
         )
-    return layout
+    if target.module is not network:
+        return ()
+    if isinstance(network, FoundationStereo):
+        trained, ours = content.max_disparity, 4 * network.disparities
+        return () if trained in (None, ours) else (f"it was trained with model.max_disparity={trained}, this network has {ours}",)
+    return _check_head(content, network) if isinstance(network, DepthAnything) else ()
 
 
-def _output(checkpoint: Checkpoint, layout: Layout) -> Literal["disparity", "relative", "depth"] | None:
-    """What the network of the file predicts.  Published Depth Anything files have the same names for relative and metric: None."""
-    if layout in STEREO_LAYOUTS:
-        return "disparity"
-    if layout is Layout.TAO_METRIC:
-        return "depth"
-    if layout is not Layout.DEPTH_ANYTHING:
-        return None
-    if checkpoint.container is Container.LIGHTNING:
-        return "relative"  # TAO calls the head of its metric networks differently
-    model = (checkpoint.spec or {}).get("model")
-    model_type = model.get("model_type") if isinstance(model, Mapping) else None
-    return {"RelativeDepthAnything": "relative", "MetricDepthAnything": "depth"}.get(str(model_type))  # type: ignore[return-value]
-
-
-def _check_meaning(checkpoint: Checkpoint, layout: Layout, network: DepthAnything) -> tuple[str, ...]:
-    """Notes on what the numbers mean; CheckpointError when a relative head would feed a metric network or the other way round."""
-    ours, theirs = "relative" if network.relative else "depth", _output(checkpoint, layout)
-    if theirs is not None and theirs != ours:
-        words = {"relative": "RelativeDepthAnything", "depth": "MetricDepthAnything"}
+def _check_head(content: Content, network: DepthAnything) -> tuple[str, ...]:
+    """`_check_meaning` for a whole mono network."""
+    ours, words = "relative" if network.relative else "depth", {"relative": "RelativeDepthAnything", "depth": "MetricDepthAnything"}
+    theirs, max_depth = content.output, content.max_depth_m
+    if theirs is None:
+        return (f"nothing in the file says whether its head is relative or metric; it is taken as {words[ours]}",)
+    if theirs != ours:
         raise CheckpointError(
-            f"{checkpoint.path} is a {words[theirs]} checkpoint, the spec says model.model_type={words[ours]}",
+            f"{content.path} is a {words[theirs]} checkpoint, the spec says model.model_type={words[ours]}",
             hint="to start from its encoder alone give it as model.mono_backbone.pretrained_path",
         )
-    dataset = (checkpoint.spec or {}).get("dataset")
-    max_depth = dataset.get("max_depth") if isinstance(dataset, Mapping) else None
     if ours == "depth" and max_depth is not None and max_depth != network.max_depth:
         return (f"it was trained with dataset.max_depth={max_depth:g} m, this network scales by {network.max_depth}",)
     return ()

@@ -154,7 +154,7 @@ def test_a_spec_file_that_cannot_be_used(train: Refused, place: Path, text: str,
 def test_weights_of_another_encoder_name_both(train: Refused, run: Refused, made: Path):
     key = "model.stereo_backbone.depth_anything_v2_pretrained_path"
     for program in (train, run):
-        assert f"{key}: {made}/mono.pth does not fit: checkpoint is vitt, the spec says vits" in program(
+        assert f"{key}: {made}/mono.pth does not fit: it was trained with model.encoder vitt, the spec says vits" in program(
             f"{key}={made}/mono.pth", "model.encoder=vits"
         )
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from models.backbones.edgenext import EdgeNeXt
-from models.mono.depth_anything import DepthAnything
-from models.stereo.foundation_stereo import FoundationStereo
-from models.weights import check_spec_weights, inspect_checkpoint, load_spec_weights, load_weights, read_checkpoint
+from models.inspection import inspect_checkpoint
+from models.weights import check_spec_weights, load_spec_weights, load_weights, read_checkpoint
 from search_spaces.errors import CheckpointError
 from search_spaces.spec import load_spec
-
-State = dict[str, Tensor]
-
-
-def mono(seed: int, *, relative: bool = True, use_bn: bool = False) -> DepthAnything:
-    torch.manual_seed(seed)
-    return DepthAnything("vitt", max_depth=None if relative else 10.0, relative=relative, use_bn=use_bn)
-
-
-def stereo(seed: int, *, variant: str = "nvlabs", corr_radius: int = 4) -> FoundationStereo:
-    torch.manual_seed(seed)
-    return FoundationStereo(encoder="vitt", variant=variant, max_disparity=64, corr_radius=corr_radius)
+from tests.models.files import (
+    State,
+    edgenext,
+    lightning,
+    mono,
+    prefixed,
+    renamed,
+    same,
+    saved,
+    stereo,
+    tao_stereo,
+    tao_trunk,
+    without_prefix,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,64 +38,12 @@ def source() -> State:
 
 @pytest.fixture(scope="module")
 def trunk() -> State:
-    torch.manual_seed(0)
-    return dict(EdgeNeXt().state_dict())
+    return edgenext(0)
 
 
 @pytest.fixture(scope="module")
 def nvlabs() -> State:
     return dict(stereo(0).state_dict())
-
-
-def saved(path: Path, content: object) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def lightning(state: Mapping[str, Tensor], **more: object) -> dict[str, object]:
-    return {"pytorch-lightning_version": "2.5.0", "epoch": 3, "global_step": 40, "state_dict": prefixed(state, "model."), **more}
-
-
-def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
-    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
-
-
-def without_prefix(state: Mapping[str, Tensor], prefix: str) -> State:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def renamed(state: Mapping[str, Tensor], *rules: tuple[str, str]) -> State:
-    result: State = {}
-    for name, tensor in state.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)  # noqa: PLW2901
-        result[name] = tensor
-    return result
-
-
-def tao_trunk(state: Mapping[str, Tensor]) -> State:
-    """The names that TAO gives to timm's."""
-    return renamed(
-        state,
-        (r"^stem\.", "downsample_layers.0."),
-        (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
-        (r"^stages\.(\d)\.blocks\.(\d+)\.", r"stages.\1.\2."),
-        (r"\.conv_dw\.", ".dwconv."),
-        (r"\.mlp\.fc([12])\.", r".pwconv\1."),
-    )
-
-
-def tao_stereo(state: Mapping[str, Tensor]) -> State:
-    """The names that TAO gives to those of the paper's release."""
-    trunk = {name: tensor for name, tensor in state.items() if name.startswith(("feature.stem.", "feature.stages."))}
-    rest = {name: tensor for name, tensor in state.items() if name not in trunk}
-    rest = renamed(rest, (r"^(cost_agg\..*)\.bn\.", r"\1.norm."), (r"^cost_agg\.atts\.4\.", "cost_agg.atts.cost_vol_disp."))
-    return {**rest, **prefixed(tao_trunk(without_prefix(trunk, "feature.")), "feature.")}
-
-
-def same(network: nn.Module, state: Mapping[str, Tensor]) -> bool:
-    own = network.state_dict()
-    return own.keys() == state.keys() and all(torch.equal(own[name], state[name]) for name in own)
 
 
 # --- layouts -------------------------------------------------------------------------------------------------------------------
@@ -134,7 +81,7 @@ def test_our_own_file_carries_its_spec(tmp_path: Path, source: State) -> None:
     path = saved(tmp_path / "best.pth", lightning(source, spec=spec, metrics={"val/loss": 0.5}))
     info, report = inspect_checkpoint(path), load_weights(mono(1, relative=False), path)
     assert (info.container, info.output, info.epoch, info.step, info.metrics) == ("ours", "depth", 3, 40, {"val/loss": 0.5})
-    assert info.spec == spec
+    assert info.max_depth_m == 5.0
     assert report.notes == ("it was trained with dataset.max_depth=5 m, this network scales by 10.0",)
 
 
@@ -202,7 +149,7 @@ def test_tao_stereo(tmp_path: Path, wrapped: bool) -> None:
     path = saved(tmp_path / "a.pth", lightning(named) if wrapped else named)
     load_weights(network, path)
     assert same(network, expected)
-    assert inspect_checkpoint(path).variant == "tao"
+    assert inspect_checkpoint(path).traits.variant == "tao"
 
 
 @pytest.mark.parametrize("variant", ["nvlabs", "tao"])
@@ -250,7 +197,7 @@ def error_of(network: nn.Module, path: Path, part: str = "all") -> CheckpointErr
 
 def test_another_encoder_is_named(tmp_path: Path, source: State) -> None:
     error = error_of(mono(1), saved(tmp_path / "a.pth", {**source, "pretrained.pos_embed": torch.zeros(1, 1370, 384)}))
-    assert "checkpoint is vits, the spec says vitt" in error.message
+    assert "it was trained with model.encoder vits, the spec says vitt" in error.message
     assert error.hint == "set model.encoder=vits"
 
 
@@ -261,13 +208,13 @@ def test_batch_norm_in_the_head_is_named(tmp_path: Path) -> None:
 
 def test_the_layout_decides_the_variant(tmp_path: Path, nvlabs: State) -> None:
     error = error_of(stereo(1, variant="tao"), saved(tmp_path / "a.pth", nvlabs))
-    assert "checkpoint is model.variant=nvlabs, the spec says model.variant=tao" in error.message
-    assert error.hint == "set model.variant=nvlabs"
+    assert "it was trained with model.variant nvlabs, the spec says tao" in error.message
+    assert (error.hint or "").startswith("set model.variant=nvlabs (the two graphs differ in norms")
 
 
 def test_another_lookup_radius_is_explained(tmp_path: Path, nvlabs: State) -> None:
     error = error_of(stereo(1, corr_radius=6), saved(tmp_path / "a.pth", nvlabs))
-    assert "model.corr_radius=4" in error.message
+    assert "it was trained with model.corr_radius 4, the spec says 6" in error.message
     assert (error.hint or "").startswith("set model.corr_radius=4 (levels and radius of the lookup are layer shapes")
 
 
