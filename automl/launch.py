@@ -86,6 +86,7 @@ def make_review(resolved: Resolved) -> Review:
             dropped=space.dropped,
             first=tuple(source.draw(number, ()).values for number in range(blind)),
             rungs=rule.rungs,
+            search_epochs=rule.likely_epochs(config.trials),
             sources=tuple(sources),
             device=device_text(config.gpus_per_trial),
             times=measure(spec),

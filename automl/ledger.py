@@ -105,6 +105,7 @@ class Ledger:
             self.study = optuna.load_study(storage=storage, study_name=name, sampler=sampler)
         self._study_id = storage.get_study_id_from_name(name)
         self.records: list[TrialRecord] = [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
+        self.changed: set[int] = {record.number for record in self.records}  # since whoever reads it cleared it
 
     def add(self, new: NewTrial) -> TrialRecord:
         """Write a new trial in one journal record, so that a killed driver leaves all of it or nothing."""
@@ -143,6 +144,7 @@ class Ledger:
             granted=new.granted,
         )
         self.records.append(record)
+        self.changed.add(number)
         return record
 
     def start(self, record: TrialRecord) -> None:
@@ -245,6 +247,7 @@ class Ledger:
 
     def _set(self, record: TrialRecord, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(record.trial_id, key, value)
+        self.changed.add(record.number)
 
     def _read(self, trial: FrozenTrial) -> TrialRecord:
         attrs = trial.user_attrs

@@ -36,7 +36,8 @@ class Review:
     """Everything about a run that is known before it starts.
 
     `first` are the first configurations by number, None for a trial that will only be proposed from results; `rungs`
-    are epochs at which trials are compared.  `times` is None when nothing could be measured.
+    are epochs at which trials are compared, `search_epochs` what the rule expects of the search without its finalists.  `times` is
+    None when nothing could be measured.
     """
 
     config: StudyConfig
@@ -46,6 +47,7 @@ class Review:
     dropped: tuple[Dropped, ...]
     first: tuple[Mapping[str, Value], ...]
     rungs: tuple[int, ...]
+    search_epochs: int
     sources: tuple[SourceReport, ...]
     device: str
     times: StepTimes | None
@@ -60,13 +62,9 @@ class Review:
 
     @property
     def likely_epochs(self) -> int:
-        """Epochs if of each rung's trials one in `reduction_factor` goes on, the baseline always; finalists included."""
+        """Epochs if as many trials end early as the fidelity rule is made for; finalists included."""
         config = self.config
-        total, at_rung, before = config.epochs, float(config.trials - 1), 0
-        for rung in self.rungs:
-            total += round(max(at_rung, 1.0 if config.trials > 1 else 0.0) * (rung - before))
-            at_rung, before = at_rung / config.reduction_factor, rung
-        return min(total + config.finalists * config.finalist_seeds * config.epochs, self.most_epochs)
+        return min(self.search_epochs + config.finalists * config.finalist_seeds * config.epochs, self.most_epochs)
 
     def seconds(self, epochs: int) -> float | None:
         """Time of so many epochs with all slots busy, or None when no step was measured."""

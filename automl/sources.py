@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from automl.config import StudyConfig
-from automl.fidelity import FidelityRule
+from automl.course import FidelityRule
 from automl.ledger import NewTrial, TrialRecord
 from automl.searchers import Need, Searcher, derive_seed, find_searcher, propose, startup_trials
 from automl.snapshot import TrialStatus, TrialSummary
@@ -55,8 +55,8 @@ class SearchSource:
         folder = f"trials/{number:04d}"
         if number == BASELINE:
             values = config.space.values_of(self._spec)
-            return NewTrial(values=values, seed=seed, folder=folder, granted=config.epochs, exempt=True)
-        return NewTrial(values=self._propose(number, records), seed=seed, folder=folder, granted=self._rule.first_grant())
+            return NewTrial(values=values, seed=seed, folder=folder, granted=self._rule.first_grant(number), exempt=True)
+        return NewTrial(values=self._propose(number, records), seed=seed, folder=folder, granted=self._rule.first_grant(number))
 
     def _propose(self, number: int, records: Sequence[TrialRecord]) -> dict[str, Value]:
         """A proposal that the spec's own rules allow; what they forbid is drawn again and costs no trial."""

@@ -23,7 +23,8 @@ from pathlib import Path
 from optuna.storages import BaseStorage
 
 from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
-from automl.fidelity import Course, FidelityRule, Promotion, last_chance, make_rule
+from automl.course import Course, FidelityRule, Promotion, Standings
+from automl.fidelity import last_chance, make_rule
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
 from automl.leftovers import drop_leftovers
@@ -60,6 +61,7 @@ class Study:
         self._final = final
         self._clock = clock
         self._rule = _rule_of(config)
+        self._known = self._rule.standings()
         self._sign = 1.0 if config.direction == "minimize" else -1.0
         self._base = spec_from_dict(config.spec)
         self._guard = threading.RLock()
@@ -167,7 +169,7 @@ class Study:
                 return Decision.STOP
             if self._halt is not None:
                 return Decision.PAUSE
-            verdict = self._rule.judge(self._course(record), self._courses(without=record))
+            verdict = self._rule.judge(self._course(record), self._standings())
             match verdict.decision:
                 case Decision.STOP:
                     record.stopped_by = f"{self._rule.name} rule"
@@ -235,7 +237,7 @@ class Study:
         waiting = [record for record in self._ledger.records if record.status is TrialStatus.WAITING]
         if waiting:
             return waiting[0]
-        promotion = self._rule.promotable(self._courses())
+        promotion = self._rule.promotable(self._standings())
         if promotion is not None:
             return self._promote(promotion)
         number = len(self._ledger.records)
@@ -253,7 +255,7 @@ class Study:
         statuses = {record.status for record in self._ledger.records}
         if TrialStatus.RUNNING in statuses or TrialStatus.COMPLETE in statuses:
             return None
-        return last_chance(self._courses(), self.config.epochs)
+        return last_chance(self._standings(), self.config.epochs)
 
     def _is_over(self) -> bool:
         """Settle the end of the search when it has come; True when it has."""
@@ -275,7 +277,7 @@ class Study:
         records = self._ledger.records
         if len(records) < self._source.total or any(record.status is TrialStatus.WAITING for record in records):
             return None
-        if self._rule.promotable(self._courses()) is not None or self._last_chance() is not None:
+        if self._rule.promotable(self._standings()) is not None or self._last_chance() is not None:
             return None
         if records and not any(record.value is not None and record.status is not TrialStatus.FAILED for record in records):
             causes = sorted({record.error.cause.value for record in records if record.error is not None})
@@ -340,7 +342,7 @@ class Study:
         for record in self._ledger.records:
             if record.status is not TrialStatus.WAITING or record.last_epoch < record.granted or record.granted >= self.config.epochs:
                 continue
-            verdict = self._rule.judge(self._course(record), self._courses(without=record))
+            verdict = self._rule.judge(self._course(record), self._standings())
             match verdict.decision:
                 case Decision.PAUSE:
                     self._ledger.pause(record)
@@ -351,16 +353,21 @@ class Study:
 
     # Plain views of the records
 
-    def _courses(self, *, without: TrialRecord | None = None) -> list[Course]:
-        return [self._course(record) for record in self._ledger.records if record is not without and record.error is None]
+    def _standings(self) -> Standings:
+        """Where all trials stand; what changed in the record since the last question is taken over first."""
+        for number in sorted(self._ledger.changed):
+            self._known.put(self._course(self._ledger.records[number]))
+        self._ledger.changed.clear()
+        return self._known
 
     def _course(self, record: TrialRecord) -> Course:
         return Course(
             number=record.number,
-            costs={epoch: self._sign * value for epoch, value in record.curve.items()},
+            costs={} if record.error is not None else {epoch: self._sign * value for epoch, value in record.curve.items()},
             granted=record.granted,
             paused=record.status is TrialStatus.PAUSED,
             exempt=record.exempt,
+            over=record.status.ended,
         )
 
     def _spec_of(self, record: TrialRecord) -> TrialSpec:

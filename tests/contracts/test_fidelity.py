@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from automl.fidelity import RULES, Course, FidelityRule, make_rule
+from automl.course import Course, FidelityRule, standings_of
+from automl.fidelity import RULES, make_rule
 from trials.contract import Decision
 
 FULL = 9
@@ -29,9 +30,9 @@ class Played:
 def play(rule: FidelityRule, trials: int = 15) -> Played:
     played = Played()
     for number in range(trials):
-        played.epochs[number], played.granted[number] = 0, FULL if number == 0 else rule.first_grant()
+        played.epochs[number], played.granted[number] = 0, rule.first_grant(number)
         run(rule, played, number)
-        while (chosen := rule.promotable([played.course(n) for n in played.epochs])) is not None:
+        while (chosen := rule.promotable(standings_of(rule, map(played.course, played.epochs)))) is not None:
             assert chosen.number in played.paused
             assert played.epochs[chosen.number] < chosen.to_epoch <= FULL
             played.paused.discard(chosen.number)
@@ -43,7 +44,7 @@ def play(rule: FidelityRule, trials: int = 15) -> Played:
 def run(rule: FidelityRule, played: Played, number: int) -> None:
     while played.epochs[number] < FULL:
         played.epochs[number] += 1
-        verdict = rule.judge(played.course(number), [played.course(n) for n in played.epochs if n != number])
+        verdict = rule.judge(played.course(number), standings_of(rule, map(played.course, played.epochs)))
         assert verdict.granted >= played.granted[number]
         if verdict.decision is Decision.CONTINUE:
             assert verdict.granted > played.epochs[number] or played.epochs[number] == FULL
@@ -78,5 +79,6 @@ class TestFidelityRule:
 
     def test_one_epoch_is_no_contest(self, name: str) -> None:
         rule = make_rule(name, epochs=1)
-        verdict = rule.judge(Course(number=1, costs={1: 9.0}, granted=rule.first_grant()), [])
+        course = Course(number=1, costs={1: 9.0}, granted=rule.first_grant(1))
+        verdict = rule.judge(course, standings_of(rule, [course]))
         assert verdict.decision is Decision.CONTINUE
