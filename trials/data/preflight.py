@@ -1,8 +1,9 @@
 """The check of every data source before anything is trained: what its files hold, against what the spec expects.
 
 `preflight` decodes a few files of each source (all of a short list, else 16 spread evenly) and says what it saw.  It refuses what
-would waste a run: ground truth of which less than 1 % counts, files that cannot be read, sizes that disagree, fewer samples than a
-batch.  What only looks wrong becomes a warning in the report.
+would waste a run: ground truth of which less than 1 % counts, files that cannot be read or are of another form than the class reads,
+sizes that disagree, fewer samples than a batch.  What only looks wrong becomes a warning in the report.  Both name the class or the
+depth_scale that fits, where the files tell.
 """
 
 from __future__ import annotations
@@ -11,35 +12,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from search_spaces.errors import DataError
-from search_spaces.spec import DataSource, Spec
-from trials.data.annotations import AnnotationList, Row, read_list
-from trials.data.datasets import DataClass, Truth
-from trials.data.decoders import F32, U8, Mask
+from search_spaces.spec import Augmentation, DataSource, Spec
+from trials.data.annotations import AnnotationList, Row
+from trials.data.datasets import DataClass
+from trials.data.decoders import F32
+from trials.data.fitting import EXPLAINED, TYPICAL_DEPTH_M, Fit, metric_scales, stereo_fits, stored_values
 from trials.data.geometry import Size
+from trials.data.input_folder import read_source
 from trials.data.loader import class_for, sources_of, split_of
+from trials.data.looking import Look, ValueRange, Warp, look_at, spread, value_range
 from trials.data.reading import SampleReader, truth_rule
+from trials.data.transforms import best_valid_share
 
 CHECKED_FILES = 16
 LEAST_VALID_SHARE = 0.01
-_VALUES_PER_FILE = 100_000
-_PNG_SCALES = {1000: "millimetres, as NYU and 7-Scenes", 256: "1/256 m, as KITTI", 5000: "1/5000 m, as TUM"}
-_TYPICAL_DEPTH_M = (0.1, 200.0)
+_LEAST_RAW = 256  # smaller PNG values may well be metres
+_WIDE_LIMIT = 8  # a metric network that may say 8 times the depth there is wastes its range
+_LARGEST_DISPARITY = 416  # bound of dataset.max_disparity
 _UNITS = {"disparity": "px", "depth": "m", "relative": ""}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValueRange:
-    """Ground-truth values that a file marks as present, before the spec's limits: smallest, percentiles 1, 50, 99, largest."""
-
-    low: float
-    p1: float
-    median: float
-    p99: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +40,7 @@ class SourceReport:
     """What one data source was seen to hold.
 
     `valid_share` is the share of pixels that count after the spec's limits (None without ground truth), `sizes` the image sizes (height,
-    width) seen.  `warp_grey` is the mean absolute grey difference of the views before and after moving the right one by the
-    disparity: a true disparity makes it much smaller (None for mono).
+    width) seen.  `warp` is None for mono.
     """
 
     split: str
@@ -62,7 +54,7 @@ class SourceReport:
     values: ValueRange | None
     unit: str
     valid_share: float | None
-    warp_grey: tuple[float, float] | None
+    warp: Warp | None
     warnings: tuple[str, ...]
 
     def describe(self) -> str:
@@ -75,8 +67,8 @@ class SourceReport:
         ]
         if self.values is not None and self.valid_share is not None:
             parts += [f"{self.values.low:.5g} to {self.values.high:.5g} {self.unit}".rstrip(), f"{self.valid_share:.1%} valid"]
-        if self.warp_grey is not None:
-            parts.append(f"views differ by {self.warp_grey[0]:.1f} grey levels, {self.warp_grey[1]:.1f} after warping")
+        if self.warp is not None:
+            parts.append(self.warp.describe())
         if self.root is not None:
             parts.append(f"paths from {self.root} ({self.root_choice})")
         return "; ".join(parts)
@@ -129,19 +121,21 @@ class _SourceCheck:
         self.data_class: DataClass = class_for(spec, source, self.place)
         self.rule = truth_rule(spec, self.data_class, evaluation=split != "train")
         self.reader = SampleReader(data_class=self.data_class, depth_scale=source.depth_scale, rule=self.rule)
-        self.listing: AnnotationList = read_list(source, family=spec.family, action=split)
+        self.listing: AnnotationList = read_source(source, family=spec.family, action=split)
+        self.checked = spread(self.listing.rows, CHECKED_FILES)
 
     def report(self, *, shared: Sequence[str]) -> SourceReport:
         """Decode the chosen rows one by one and judge what they hold."""
-        looks = [_look(self.reader, row) for row in spread(self.listing.rows, CHECKED_FILES)]
+        looks = [self._look(row) for row in self.checked]
         self._check_center_crop(looks)
         values = np.concatenate([look.values for look in looks])
-        pixels = sum(look.pixels for look in looks)
-        share = sum(look.counted for look in looks) / pixels if pixels else None
+        masks = [look.valid for look in looks if look.valid is not None]
+        pixels = sum(mask.size for mask in masks)
+        share = sum(int(np.count_nonzero(mask)) for mask in masks) / pixels if pixels else None
         if share is not None and share < LEAST_VALID_SHARE:
             self._refuse(share, values)
         warp = _mean_warp(looks)
-        warnings = [*shared, *self._value_warnings(values, share), *self._size_warnings(looks), *self._warp_warnings(warp)]
+        warnings = [*shared, *self._value_warnings(values), *self._size_warnings(looks), *self._warp_warnings(warp)]
         return SourceReport(
             split=self.split,
             source=self.source,
@@ -151,19 +145,32 @@ class _SourceCheck:
             root=self.listing.root,
             root_choice=self.listing.root_choice,
             sizes=tuple(sorted({look.size for look in looks})),
-            values=_range(values),
+            values=value_range(values),
             unit=_UNITS[self.data_class.kind],
             valid_share=share,
-            warp_grey=warp,
+            warp=warp,
             warnings=tuple(warnings),
         )
 
-    def _limits(self) -> str:
-        unit = _UNITS[self.data_class.kind]
-        return f"{self.rule.low:g} < value < {self.rule.high:g} {unit}".rstrip()
+    @property
+    def _augmentation(self) -> Augmentation:
+        return split_of(self.spec, self.split).augmentation
 
-    def _check_center_crop(self, looks: Sequence[_Look]) -> None:
-        if self.split == "train" or split_of(self.spec, self.split).augmentation.evaluation != "center_crop":
+    def _look(self, row: Row) -> Look:
+        try:
+            return look_at(self.reader, row)
+        except DataError as error:
+            fit = self._best_fit(row)
+            raise DataError(error.message, hint=error.hint if fit is None else fit.describe()) from error
+
+    def _best_fit(self, row: Row) -> Fit | None:
+        """Another way to read the row's disparity that explains the views."""
+        if self.spec.family != "stereo" or row.target is None:
+            return None
+        return next(iter(stereo_fits(row, self.data_class)), None)
+
+    def _check_center_crop(self, looks: Sequence[Look]) -> None:
+        if self.split == "train" or self._augmentation.evaluation != "center_crop":
             return
         key = f"dataset.{self.split}_dataset.augmentation.evaluation"
         for look in looks:
@@ -172,68 +179,99 @@ class _SourceCheck:
                 raise DataError(f"{key}=center_crop needs ground truth of the image's size, got {sizes}", hint=f"set {key}=native")
 
     def _refuse(self, share: float, values: F32) -> None:
-        name, file = self.data_class.name, self.source.data_file
-        seen = _range(values)
-        observed = "no value at all" if seen is None else f"values {seen.low:.5g} to {seen.high:.5g}, median {seen.median:.5g}"
+        unit = _UNITS[self.data_class.kind]
+        seen = value_range(values)
+        form, stored = stored_values(self.checked[0])
+        inside = value_range(stored)
+        if seen is not None:
+            observed = f"{form} read as {seen.low:.5g} to {seen.high:.5g} {unit}".rstrip() + f", median {seen.median:.5g}"
+        elif inside is None:
+            observed = f"{form} without any finite value"
+        else:
+            observed = f"{form} without a value above 0: it holds {inside.low:.5g} to {inside.high:.5g}"
+        limits = f"{self.rule.low:g} < value < {self.rule.high:g} {unit}".rstrip()
         raise DataError(
-            f"{file}: {share:.2%} of the ground truth of {name} counts ({self._limits()}); observed: {observed} ({self.place})",
-            hint=self._refusal_hint(seen),
+            f"{self.source.data_file}: {share:.2%} of the ground truth of {self.data_class.name} counts ({limits}); "
+            f"observed: {observed} ({self.place})",
+            hint=self._refusal_hint(seen, negative=inside is not None and inside.low < 0),
         )
 
-    def _refusal_hint(self, seen: ValueRange | None) -> str:
+    def _refusal_hint(self, seen: ValueRange | None, *, negative: bool) -> str:
+        fit = self._best_fit(self.checked[0])
+        if fit is not None:
+            return fit.describe()
         if seen is None:
-            return "the ground-truth files are empty: check their paths and their unit"
-        scales = self._likely_scales(seen)
-        if scales:
-            more = "".join(f"; {scale} is {_PNG_SCALES[scale]}" for scale in scales[1:])
-            return f"these look like raw PNG values: set {self.place}.depth_scale={scales[0]} ({_PNG_SCALES[scales[0]]}{more})"
+            mend = "ground truth is positive: store the values without their sign" if negative else "check their paths"
+            return f"there is nothing in the ground-truth files: {mend}"
         if self.data_class.kind == "depth":
-            return "set dataset.min_depth and dataset.max_depth (metres) to the range of the data, or correct depth_scale"
+            return self._depth_hint(seen)
         if self.data_class.kind == "disparity":
-            return "raise dataset.max_disparity, or use the data class whose unit fits (Kitti: 16-bit PNG / 256, Crestereo: / 32)"
-        return "millimetre depth is read by NYUDV2Relative; RelativeMonoDataset takes inverse depth, larger is nearer"
+            return f"{_enough_disparity(seen)}, or the data class has another unit (Kitti: 16-bit PNG / 256, Crestereo: / 32)"
+        return "millimetre depth is read by NYUDV2Relative; RelativeMonoDataset takes inverse depth below 1000, larger is nearer"
 
-    def _likely_scales(self, seen: ValueRange) -> list[int]:
-        """Each depth_scale that would bring raw PNG values into the spec's range, all known ones if none does; none for true metres."""
-        if not self.data_class.takes_scale or self.source.depth_scale is not None or not self._has_png() or seen.p99 < 256:
-            return []
-        low, high = max(self.rule.low, _TYPICAL_DEPTH_M[0]), min(self.rule.high, _TYPICAL_DEPTH_M[1])
-        fitting = [scale for scale in _PNG_SCALES if low < seen.p1 / scale and seen.p99 / scale < high]
-        return fitting or list(_PNG_SCALES)
+    def _depth_hint(self, seen: ValueRange) -> str:
+        if self._raw_png(seen):
+            return f"these look like raw PNG values: {self._scales(seen)}"
+        if seen.p1 > TYPICAL_DEPTH_M[1] and not self._has_png():
+            return "PFM holds metres, and these look like millimetres: divide by 1000 (depth_scale acts on PNG alone)"
+        return "set dataset.min_depth and dataset.max_depth (metres) to the range of the data, or correct the class or its depth_scale"
+
+    def _scales(self, seen: ValueRange) -> str:
+        return f"set {self.place}.depth_scale: {metric_scales(seen, self.rule)}"
+
+    def _raw_png(self, seen: ValueRange) -> bool:
+        """Whether PNG values too large for metres are read without a scale."""
+        return self.data_class.takes_scale and self.source.depth_scale is None and self._has_png() and seen.p99 >= _LEAST_RAW
 
     def _has_png(self) -> bool:
         return any(row.target is not None and row.target.suffix.lower() == ".png" for row in self.listing.rows)
 
-    def _value_warnings(self, values: F32, share: float | None) -> list[str]:
-        seen = _range(values)
-        if seen is None or share is None:
+    def _value_warnings(self, values: F32) -> list[str]:
+        seen = value_range(values)
+        if seen is None:
             return []
         warnings = []
-        scales = self._likely_scales(seen)
-        if scales:
-            warnings.append(
-                f"raw PNG values up to {seen.high:.0f} are read as metres; for {_PNG_SCALES[scales[0]]} set depth_scale={scales[0]}"
-            )
         beyond = float(np.mean(values >= self.rule.high))
         if beyond > LEAST_VALID_SHARE:
-            key = {"disparity": "dataset.max_disparity", "depth": "dataset.max_depth"}.get(
-                self.data_class.kind, "the bound of relative targets"
+            key, mend = {
+                "disparity": ("dataset.max_disparity", f"; {_enough_disparity(seen)}"),
+                "depth": ("dataset.max_depth", ""),
+                "relative": ("the bound of relative targets", ""),
+            }[self.data_class.kind]
+            warnings.append(
+                f"{beyond:.1%} of the ground truth is beyond {key} = {self.rule.high:g}; 99 % of it is below {seen.p99:.5g}{mend}"
             )
-            warnings.append(f"{beyond:.1%} of the ground truth is beyond {key} = {self.rule.high:g}; 99 % of it is below {seen.p99:.5g}")
-        if self.data_class.kind == "relative" and seen.median > 255 and self._has_png():
+        if self.data_class.kind == "depth":
+            warnings += self._depth_warnings(seen, values)
+        if self.data_class.kind == "relative" and seen.median >= _LEAST_RAW and self._has_png():
             warnings.append(f"median {seen.median:.0f} looks like raw depth; relative targets grow towards the camera (see NYUDV2Relative)")
-        if self.source.depth_scale is not None and not self._has_png():
+        return warnings
+
+    def _depth_warnings(self, seen: ValueRange, values: F32) -> list[str]:
+        warnings = []
+        scale = self.source.depth_scale
+        near = float(np.mean(values <= self.rule.low))
+        if self._raw_png(seen):
+            warnings.append(f"raw PNG values up to {seen.high:.0f} are read as metres; {self._scales(seen)}")
+        elif self.data_class.takes_scale and scale is None and self._has_png():
+            warnings.append("PNG values are whole metres without depth_scale")
+        elif seen.p99 * _WIDE_LIMIT < self.rule.high < np.inf:
+            warnings.append(
+                f"99 % of the ground truth is below {seen.p99:.3g} m, dataset.max_depth is {self.rule.high:g}: check the unit, or lower it"
+            )
+        if near > LEAST_VALID_SHARE:
+            warnings.append(f"{near:.1%} of the ground truth is not above dataset.min_depth = {self.rule.low:g}")
+        if scale is not None and not self._has_png():
             warnings.append("depth_scale acts on PNG alone: these PFM files are read as metres")
-        if self.rule.normalise and self.data_class.kind == "depth":
+        if self.rule.normalise:
             warnings.append("normalize_depth takes the metres out of the ground truth")
         return warnings
 
-    def _size_warnings(self, looks: Sequence[_Look]) -> list[str]:
-        height, width = split_of(self.spec, self.split).augmentation.crop_size
-        evaluation = split_of(self.spec, self.split).augmentation.evaluation
+    def _size_warnings(self, looks: Sequence[Look]) -> list[str]:
+        height, width = self._augmentation.crop_size
         window = self.data_class.window_size
         warnings = []
-        crops = self.split == "train" or evaluation == "center_crop"
+        crops = self.split == "train" or self._augmentation.evaluation == "center_crop"
         # mono training resizes to cover the crop, so that only the other ways can meet an image that is too small
         if crops and not (self.split == "train" and self.spec.family == "mono"):
             small = sum(look.size[0] < height or look.size[1] < width for look in looks)
@@ -241,94 +279,41 @@ class _SourceCheck:
                 warnings.append(
                     f"{small} of {len(looks)} images are smaller than crop_size {width}x{height} (width x height) and will be padded"
                 )
+        least = self._augmentation.crop_min_valid_disp_ratio
+        if self.split == "train" and self.spec.family == "stereo" and least > 0:
+            shares = [best_valid_share(look.valid, (height, width)) for look in looks if look.valid is not None]
+            short = sum(share < least for share in shares)
+            if short:
+                warnings.append(
+                    f"{short} of {len(shares)} images have no crop with {least:g} of ground truth (crop_min_valid_disp_ratio), the poorest "
+                    f"at most {min(shares):.2g}: the best of 100 draws is taken there"
+                )
         if self.split != "train" and window is not None and any(look.truth_size not in (None, window) for look in looks):
             warnings.append(
                 f"the evaluation window of {self.data_class.name} is for {window[1]}x{window[0]} frames: other sizes are measured whole"
             )
         return warnings
 
-    def _warp_warnings(self, warp: tuple[float, float] | None) -> list[str]:
-        if warp is None or warp[1] < warp[0]:
+    def _warp_warnings(self, warp: Warp | None) -> list[str]:
+        if warp is None or warp.after < EXPLAINED * warp.before:
             return []
-        return [
-            f"the disparity does not explain the views (grey difference {warp[0]:.1f} before warping, {warp[1]:.1f} after): "
-            "left and right swapped, another unit, or not rectified"
-        ]
+        fit = self._best_fit(self.checked[0])
+        if fit is not None and fit.warp.after < EXPLAINED * warp.after:
+            return [f"{self.data_class.name} does not explain the views ({warp.describe()}); {fit.describe()}"]
+        if warp.after < warp.before:
+            return []
+        return [f"the disparity does not explain the views ({warp.describe()}): left and right swapped, another unit, or not rectified"]
 
 
-def spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """All rows of a short list, else `count` of them spread evenly from first to last."""
-    if len(rows) <= count:
-        return list(rows)
-    return [rows[round(k * (len(rows) - 1) / (count - 1))] for k in range(count)]
+def _enough_disparity(seen: ValueRange) -> str:
+    enough = 32 * (int(seen.p99) // 32 + 1)
+    if enough > _LARGEST_DISPARITY:
+        return f"max_disparity goes no higher than {_LARGEST_DISPARITY}"
+    return f"model.max_disparity={enough} would take 99 % of it"
 
 
-def _range(values: F32) -> ValueRange | None:
-    if values.size == 0:
+def _mean_warp(looks: Sequence[Look]) -> Warp | None:
+    warps = [look.warp for look in looks if look.warp is not None]
+    if not warps:
         return None
-    low, p1, median, p99, high = (float(v) for v in np.percentile(values, [0, 1, 50, 99, 100]))
-    return ValueRange(low=low, p1=p1, median=median, p99=p99, high=high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Look:
-    """What one row holds: sizes, pixels that count, some of the present values, grey differences summed over `seen` pixels."""
-
-    size: Size
-    truth_size: Size | None
-    counted: int
-    pixels: int
-    values: F32
-    before: float
-    after: float
-    seen: int
-
-
-def _look(reader: SampleReader, row: Row) -> _Look:
-    sample = reader.read(row)
-    size = (int(sample.image.shape[0]), int(sample.image.shape[1]))
-    if sample.target is None or sample.valid is None:
-        nothing = np.zeros(0, np.float32)
-        return _Look(size=size, truth_size=None, counted=0, pixels=0, values=nothing, before=0.0, after=0.0, seen=0)
-    before, after, seen = (
-        (0.0, 0.0, 0) if sample.right is None else _grey_differences(sample.image, sample.right, sample.target, sample.valid)
-    )
-    return _Look(
-        size=size,
-        truth_size=(int(sample.target.shape[0]), int(sample.target.shape[1])),
-        counted=int(np.count_nonzero(sample.valid)),
-        pixels=sample.valid.size,
-        values=_few(reader.read_truth(row)),
-        before=before,
-        after=after,
-        seen=seen,
-    )
-
-
-def _few(truth: Truth) -> F32:
-    """Present values, thinned out, with the smallest and the largest."""
-    values: F32 = truth.values[truth.valid]
-    if values.size <= _VALUES_PER_FILE:
-        return values
-    return np.concatenate([values[:: values.size // _VALUES_PER_FILE], [values.min(), values.max()]]).astype(np.float32)
-
-
-def _mean_warp(looks: Sequence[_Look]) -> tuple[float, float] | None:
-    seen = sum(look.seen for look in looks)
-    return (sum(look.before for look in looks) / seen, sum(look.after for look in looks) / seen) if seen else None
-
-
-def _grey_differences(image: U8, right: U8, disparity: F32, valid: Mask) -> tuple[float, float, int]:
-    """Summed absolute grey differences over ground-truth pixels whose match lies in the right view: views as they are, and right moved
-    onto left; and the number of pixels."""
-    left, plain, moved = _moved(image, right, disparity)
-    inside = valid & (np.arange(left.shape[1]) >= disparity)
-    return float(np.abs(left - plain)[inside].sum()), float(np.abs(left - moved)[inside].sum()), int(np.count_nonzero(inside))
-
-
-def _moved(left: U8, right: U8, disparity: F32) -> tuple[F32, F32, F32]:
-    """Left and right as grey, and right sampled where the disparity says that left's pixels lie."""
-    grey_left, grey_right = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (left, right))
-    rows, columns = np.indices(disparity.shape, dtype=np.float32)
-    moved = cv2.remap(grey_right, columns - disparity, rows, cv2.INTER_LINEAR)
-    return grey_left, grey_right, np.asarray(moved, dtype=np.float32)
+    return Warp(before=sum(warp.before for warp in warps) / len(warps), after=sum(warp.after for warp in warps) / len(warps))

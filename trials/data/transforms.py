@@ -108,6 +108,14 @@ def _choose_window(sample: Sample, size: tuple[int, int], *, least_valid: float,
     return best
 
 
+def best_valid_share(valid: Mask, size: tuple[int, int]) -> float:
+    """The largest share of ground truth that any crop of `size` has, which random draws may miss; outside the image there is none."""
+    height, width = min(size[0], valid.shape[0]), min(size[1], valid.shape[1])
+    sums = cv2.integral(valid.astype(np.uint8))
+    counts = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
+    return float(counts.max()) / (size[0] * size[1])
+
+
 def _misalign(augmentation: Augmentation, target: F32, valid: Mask, *, rng: np.random.Generator, max_disparity: int) -> tuple[int, int]:
     """How many rows and columns the right window lies off the left one."""
     jitter, rows, shift, place = rng.random(), int(rng.integers(-_YJITTER_ROWS, _YJITTER_ROWS + 1)), rng.random(), rng.random()

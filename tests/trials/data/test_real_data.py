@@ -46,8 +46,8 @@ def seen(found: SourceReport) -> tuple[float, float, float]:
 def test_stereo_ranges(real_data: Path, name: str, dataset_name: str, expected: tuple[float, float, float]) -> None:
     found = report(stereo(real_data, name, dataset_name))
     assert seen(found) == pytest.approx(expected, abs=0.011)
-    assert found.warp_grey is not None
-    assert found.warp_grey[1] < 0.4 * found.warp_grey[0]
+    assert found.warp is not None
+    assert found.warp.after < 0.4 * found.warp.before
     assert found.warnings == ()
 
 
