@@ -8,6 +8,7 @@ settings; where the two disagree the load refuses and names the keys.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,18 +45,17 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     spec = loaded.spec
     folder = results_folder(spec, "train")
     need_lists(spec, "train", "train")
-    # run_trial adds `train` itself; a folder of another name is taken as the root
-    root = folder.parent if folder.name == "train" else folder
-    check_devices(spec)
-    check_writable(root / "train", hint=BY_KEY)
-    check_resume(spec, root / "train")
+    check_devices(loaded)
+    check_writable(folder, hint=BY_KEY)
+    check_resume(spec, folder)
     metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)
     check_weights(spec)
+    root = Path(spec.results_dir) if spec.results_dir else folder
     run = PlainRun(spec=spec, folder=root, objective=objective_for(spec.family, metric, relative=spec.is_relative), skill="")
-    tell(console, f"Train results will be saved at: {root / 'train'}")
+    tell(console, f"Train results will be saved at: {folder}")
     return finish(run, train(run, console), console)
 
 
@@ -148,13 +148,15 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     quiet_libraries()
     if not spec_file.is_file():
         raise SpecError(f"there is no spec file {spec_file}", hint="check the path given with -e")
-    loaded = read_spec(spec_file, overrides)
+    # evaluate, inference and export take one device, whatever a scheduler says
+    environ = os.environ if action == "train" else None
+    loaded = read_spec(spec_file, overrides, action=action, environ=environ)
     console = screen()
     if action != "train":
         named = getattr(loaded.spec, action).checkpoint
         template = model_template(Path(named)) if named and Path(named).is_file() else {}
         if template:
-            loaded = read_spec(spec_file, overrides, template=template)
+            loaded = read_spec(spec_file, overrides, template=template, action=action)
     for line in (*loaded.assumed, *loaded.warnings):
         tell(console, f"note  {line}")
     return loaded

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 import uuid
@@ -24,7 +25,7 @@ from automl.launch import check_data, check_weights, confirm, device_text, divid
 from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.reader import read_snapshot
-from automl.resolve import Resolved, RunRequest, resolve
+from automl.resolve import Resolved, RunRequest, check_devices, resolve
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
 from automl.winner import chosen_values
@@ -47,12 +48,18 @@ USER_CAUSES = frozenset({Cause.SPEC, Cause.DATA})
 
 @dataclass(frozen=True, kw_only=True)
 class PlainRun:
-    """One training run: where it goes, what picks its best checkpoint, and the name of its skill for tracking."""
+    """One training run: its results_dir (`folder`), what picks its best checkpoint, and the name of its skill for tracking."""
 
     spec: Spec
     folder: Path
     objective: Objective
     skill: str
+
+    @property
+    def train_folder(self) -> Path:
+        """Where its files go: `train.results_dir` as it stands, else `<folder>/train`."""
+        own = self.spec.train.results_dir
+        return Path(own) if own else self.folder / "train"
 
 
 def run_plain(request: RunRequest, *, from_study: Path | None, yes: bool) -> int:
@@ -92,7 +99,9 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     spec = with_values(spec_from_dict(snapshot.config.spec), values)
     options = {"train.num_epochs": request.epochs, "train.seed": request.seed, "train.num_gpus": request.gpus_per_trial or None}
     overrides = [*request.overrides, *(f"{key}={value}" for key, value in options.items() if value is not None)]
-    spec = read_spec(None, overrides, template=spec_to_dict(spec)).spec
+    loaded = read_spec(None, overrides, template=spec_to_dict(spec), action="train", environ=os.environ)
+    check_devices(loaded)
+    spec = loaded.spec
     folder = request.results or study.with_name(f"{study.resolve().name}-again")
     check_folder(folder, resumes=spec.train.resume != "never")
     objective = objective_for(spec.family, request.metric or snapshot.config.objective, relative=spec.is_relative)
@@ -130,7 +139,8 @@ def review(run: PlainRun, console: Console) -> None:
 
 
 def train_tracked(run: PlainRun, console: Console) -> int:
-    """Trains a run that was reviewed, mirrored in MLflow; the exit code."""
+    """Trains a run that was reviewed, mirrored in MLflow; the exit code.  Its folder has the layout of a trial's."""
+    run = replace(run, spec=with_values(run.spec, {"train.results_dir": None}))
     run.folder.mkdir(parents=True, exist_ok=True)
     study_id = _identity(run)
     tracking = tracking_for(run.folder, run.folder.resolve().name, study_id)
@@ -149,7 +159,7 @@ def train(run: PlainRun, console: Console, *, mirror: Mirror | None = None) -> T
     from trials.run import run_trial
 
     started_s = time.time()
-    spec = with_values(run.spec, {"results_dir": str(run.folder), "train.results_dir": None})
+    spec = with_values(run.spec, {"results_dir": str(run.folder)})
     trial = TrialSpec(
         study="",
         number=0,
@@ -184,10 +194,10 @@ def train(run: PlainRun, console: Console, *, mirror: Mirror | None = None) -> T
 
 def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
     """Says how training ended and what comes next; the exit code."""
-    folder = shown_path(run.folder)
+    folder = shown_path(run.train_folder)
     if result.error is not None:
         hint = result.error.details.get("hint")
-        say_error(result.error.message, str(hint) if hint else f"the whole story is in {folder}/train/error.log")
+        say_error(result.error.message, str(hint) if hint else f"the whole story is in {folder}/error.log")
         return MISUSED if result.error.cause in USER_CAUSES else FAILED
     if result.state is State.INTERRUPTED:
         say_error(
@@ -197,7 +207,7 @@ def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
     console.print(metrics_table(f"Best epoch: {result.best_epoch}", result.metrics, run.spec.family, relative=run.spec.is_relative))
     tell(console, f"trained in {seconds_text(result.elapsed_s)}; checkpoint {shown_path(result.checkpoint) if result.checkpoint else '-'}")
     if run.spec.dataset.test_dataset.data_sources and result.checkpoint is not None:
-        spec_file = f"{folder}/train/experiment.yaml"
+        spec_file = f"{folder}/experiment.yaml"
         tell(console, f"next: depth_net evaluate -e {spec_file} evaluate.checkpoint={shown_path(result.checkpoint)}")
     return DONE
 

@@ -6,8 +6,9 @@ one key (--epochs, --seed, --gpus-per-trial).  Nothing is written and torch is n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from automl.folders import check_folder
@@ -16,6 +17,7 @@ from search_spaces.errors import DataError, SkillError, SpecError, UnsupportedEr
 from search_spaces.objective import Objective, objective_for
 from search_spaces.skill import Skill, find_skill, list_skills
 from search_spaces.spec import LoadedSpec, Spec, read_spec, with_values
+from search_spaces.spec.values import at_place
 
 RESULTS = Path("results")
 
@@ -62,13 +64,15 @@ def resolve(request: RunRequest) -> Resolved:
     """What `request` means; UserError for everything that cannot be meant."""
     skill = _skill(request)
     route = decide(Policy(request.policy), skill)
-    loaded = _load(request, skill)
+    loaded = _load(request, skill, route)
     spec = loaded.spec
     _check_family(skill, spec)
-    check_devices(spec)
+    check_devices(loaded)
     objective = _objective(spec, request.metric)
     fraction = _split_fraction(spec, request, objective)
     notes = [*loaded.assumed, *loaded.warnings]
+    if spec.train.results_dir:
+        notes.append("train.results_dir has no effect: a study's folder has its own layout; --results names it")
     if objective.metric.startswith("train/"):
         notes.append(
             f"{objective.metric} is a proxy: it says how well the training images are learned, not how good the network is on new ones"
@@ -94,7 +98,7 @@ def _skill(request: RunRequest) -> Skill:
     return find_skill(request.skill)
 
 
-def _load(request: RunRequest, skill: Skill) -> LoadedSpec:
+def _load(request: RunRequest, skill: Skill, route: Route) -> LoadedSpec:
     if request.spec_file is not None and not request.spec_file.is_file():
         raise SpecError(
             f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used"
@@ -112,24 +116,33 @@ def _load(request: RunRequest, skill: Skill) -> LoadedSpec:
         if clash:
             raise SpecError(f"{option} {value} and {clash[0]} say different things about {key}", hint="give one of the two")
         extra.append(f"{key}={value}")
-    loaded = read_spec(request.spec_file, [*request.overrides, *extra], template=skill.template())
-    if "train.num_gpus" in loaded.given and request.gpus_per_trial and len(loaded.spec.train.gpu_ids) != request.gpus_per_trial:
-        ids = list(range(request.gpus_per_trial))
-        spec = with_values(loaded.spec, {"train.num_gpus": request.gpus_per_trial, "train.gpu_ids": ids})
-        return LoadedSpec(spec=spec, given=loaded.given, assumed=loaded.assumed, warnings=loaded.warnings)
+    # how many devices a search gives each trial is the driver's matter, not that of a scheduler's variables
+    environ = None if route.search else os.environ
+    overrides = [*request.overrides, *extra]
+    loaded = read_spec(request.spec_file, overrides, template=skill.template(), action="train", environ=environ)
+    by_option = request.gpus_per_trial and not loaded.places["train.num_gpus"].startswith("environment")
+    if by_option and len(loaded.spec.train.gpu_ids) != request.gpus_per_trial:
+        ids = list(range(request.gpus_per_trial or 0))
+        return replace(loaded, spec=with_values(loaded.spec, {"train.num_gpus": len(ids), "train.gpu_ids": ids}))
     return loaded
 
 
-def check_devices(spec: Spec) -> None:
+def check_devices(loaded: LoadedSpec) -> None:
     """UnsupportedError for a spec that wants more than one device for one run."""
-    if spec.train.num_nodes > 1:
+    train, places = loaded.spec.train, loaded.places
+    if train.num_nodes > 1:
+        place = at_place("train.num_nodes", places)
         raise UnsupportedError(
-            f"training on several machines is not in this release, but train.num_nodes is {spec.train.num_nodes}", hint="set it to 1"
+            f"training on several machines is not in this release, but train.num_nodes is {train.num_nodes}{place}",
+            hint="unset WORLD_SIZE" if "environment" in place else "set it to 1",
         )
-    if spec.train.num_gpus > 1:
+    if train.num_gpus > 1:
+        # the longer of the two decided
+        key = "train.num_gpus" if train.gpu_ids == tuple(range(train.num_gpus)) and "train.num_gpus" in places else "train.gpu_ids"
+        way_out = "unset NUM_GPU_PER_NODE" if "environment" in places.get(key, "") else "set train.num_gpus=1 and train.gpu_ids=[0]"
         raise UnsupportedError(
-            f"training on several GPUs is not in this release, but train.num_gpus is {spec.train.num_gpus}",
-            hint="set it to 1; a search uses several GPUs by running several trials at once (--parallel)",
+            f"training on several GPUs is not in this release, but train.num_gpus is {train.num_gpus}{at_place(key, places)}",
+            hint=f"{way_out}; a search uses several GPUs by running several trials at once (--parallel)",
         )
 
 

@@ -57,7 +57,7 @@ class TrialSpec:
     """One trial (or one more segment of it).
 
     `spec` is the complete resolved spec as plain data; `values` are the sampled parameters, already
-    applied in it.  `max_epochs` is the full budget: the schedule's horizon, never a rung.
+    applied in it.  `folder` is the trial's results_dir.  `max_epochs` is the full budget: the schedule's horizon, never a rung.
     `objective` is the metric whose best value picks `best.pth` (`val/loss`, `val/epe`, ...); its direction comes
     from `search_spaces.objective`.  `resume_from` is a `dn_model_latest.pth` of an earlier segment.
     """
@@ -72,6 +72,12 @@ class TrialSpec:
     folder: Path
     objective: str = "val/loss"
     resume_from: Path | None = None
+
+    @property
+    def train_folder(self) -> Path:
+        """Where run_trial writes: the spec's `train.results_dir` as it stands, else `<folder>/train`."""
+        own = self.spec.get("train", {}).get("results_dir")
+        return Path(own) if own else self.folder / "train"
 
 
 @dataclass(frozen=True, kw_only=True)

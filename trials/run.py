@@ -1,6 +1,6 @@
 """`run_trial`: one training run from spec to result, behind trials of a search, `automl off` and `depth_net train` alike.
 
-Layout of `<folder>/train/` (names of TAO Toolkit where it has them): experiment.yaml (the resolved spec), status.json,
+Layout of `TrialSpec.train_folder` (names of TAO Toolkit where it has them): experiment.yaml (the resolved spec), status.json,
 metrics.jsonl, result.json, model_epoch_<EEE>_step_<SSSSS>.pth, dn_model_latest.pth, best.pth, train.log, and error.log
 after a failure.
 """
@@ -74,7 +74,7 @@ def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None
     run.  The first Ctrl-C or SIGTERM saves the state after the current step and gives INTERRUPTED.  One run at a time in a process.
     """
     started = time.monotonic()
-    folder = trial.folder / "train"
+    folder = trial.train_folder
     refusal = _refusal(trial, folder)
     if refusal is not None:  # nothing is written: the folder may hold another run
         return _ended(trial, State.FAILED, started, error=failure_of(refusal))
@@ -139,7 +139,7 @@ def _refusal(trial: TrialSpec, folder: Path) -> UserError | None:
 
 def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts: Parts, *, stop: StopRequest, outcome: _Outcome) -> State:
     """The run itself; raises whatever goes wrong."""
-    folder = trial.folder / "train"
+    folder = trial.train_folder
     outcome.status.write("STARTED", "Starting Depth Net train.")
     seed = actual_seed(trial.seed)
     spec = with_values(spec_from_dict(trial.spec), {"train.num_epochs": trial.max_epochs, "train.seed": seed})
