@@ -22,12 +22,12 @@ from automl.entry import DONE, quiet_libraries
 from automl.folders import BY_KEY, check_writable
 from automl.launch import check_weights
 from automl.plain import PlainRun, finish, train
+from automl.records import failures_recorded
 from automl.resolve import check_devices
 from automl.summary import shown_path
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import objective_for
 from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec
-from trials.contract import Failure
 from trials.states import check_resume
 from trials.status import StatusWriter
 
@@ -224,23 +224,14 @@ def preflight(spec: Spec, splits: Sequence[str], console: Console) -> None:
 @contextmanager
 def recorded(folder: Path, spec: Spec, action: str, console: Console) -> Iterator[StatusWriter]:
     """A results folder with experiment.yaml and status.json; whatever is raised inside becomes its FAILURE line."""
-    from trials.failures import failure_of
-
     folder.mkdir(parents=True, exist_ok=True)
     save_spec(spec, folder / "experiment.yaml")
     status = StatusWriter(folder / "status.json")
     name = "DepthNet" if action == "export" else "Depth Net"
     status.write("STARTED", f"Starting {name} {action}.")
     tell(console, f"{action.capitalize()} results will be saved at: {folder}")
-    try:
+    with failures_recorded(status, action):
         yield status
-    except KeyboardInterrupt:
-        status.write("FAILURE", f"User/System interruption: {action} was interrupted.")
-        raise
-    except Exception as error:
-        failure: Failure = failure_of(error)
-        status.failure(failure)
-        raise
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 
 SpecFile = Annotated[Path, typer.Option("-e", "--experiment_spec_file", help="The spec; any file name.", metavar="FILE")]
+WeightNames = Literal["tao", "published"]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Spec values; they win over the file.", metavar="[KEY=VALUE]...")]
 
 
@@ -60,6 +61,14 @@ def export(spec: SpecFile, overrides: Overrides = None) -> int:
 
 
 @app.command()
+def convert(spec: SpecFile, overrides: Overrides = None) -> int:
+    """Annotation lists of a folder of images: train.txt and val.txt, or test.txt."""
+    from automl.converting import convert_action
+
+    return convert_action(spec, tuple(overrides or ()))
+
+
+@app.command()
 def sample(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", metavar="DIR")],
     scenes: Annotated[
@@ -73,15 +82,27 @@ def sample(
     return sample_action(out, scenes, seed)
 
 
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A checkpoint or weight file.", metavar="FILE")],
+    write: Annotated[Path | None, typer.Option("--write", help="Also write its weights here.", metavar="FILE")] = None,
+    names: Annotated[WeightNames | None, typer.Option("--names", help="Whose names to write them under.")] = None,
+) -> int:
+    """What a weight file is and which key takes it; also writes it for TAO or for the project that released the network."""
+    from automl.weight_file import inspect_action
+
+    return inspect_action(file, write, names)
+
+
 def _not_built(context: typer.Context) -> None:
     """Stands for TAO's actions that this release does not have."""
     raise UnsupportedError(
         f"depth_net {context.info_name} is not in this release",
-        hint="this release has train, evaluate, inference, export and sample; `depth_net --help` shows them",
+        hint="this release has convert, train, evaluate, inference, export and sample; `depth_net --help` shows them",
     )
 
 
-for _name in ("convert", "quantize", "gen_trt_engine"):
+for _name in ("quantize", "gen_trt_engine"):
     app.command(
         _name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, help="Not in this release."
     )(_not_built)

@@ -25,6 +25,8 @@ def usage_of(error: typer.TyperException, program: str) -> tuple[str, str]:
     option = getattr(error, "option_name", None)
     if option is not None and context is not None and error.message.startswith("No such option"):
         return _unknown_option(option, context, command)
+    if getattr(getattr(error, "param", None), "name", None) == "spec" and error.message == "":
+        return f"{command} needs a spec", f"give a YAML file of any name: {command} -e spec.yaml; `{program} default_specs` writes some"
     refused = _refused_value(error)
     if refused is not None:
         return refused, f"`{command} --help` shows how it is used"

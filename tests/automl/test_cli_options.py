@@ -29,9 +29,10 @@ ACTIONS = {
     "evaluate": "-e --experiment_spec_file",
     "inference": "-e --experiment_spec_file",
     "export": "-e --experiment_spec_file",
+    "convert": "-e --experiment_spec_file",
     "sample": "--out --scenes --seed",
 }
-NOT_BUILT = ("convert", "quantize", "gen_trt_engine")
+NOT_BUILT = ("quantize", "gen_trt_engine")
 
 
 def options_of(app: typer.Typer) -> dict[str, set[str]]:
@@ -65,7 +66,7 @@ def test_help_imports_no_heavy_package():
 @pytest.mark.parametrize("action", NOT_BUILT)
 def test_an_action_that_is_not_built_says_so(action: str, capsys: pytest.CaptureFixture[str]):
     assert run_app(depth_net.app, "depth_net", [action, "-e", "spec.yaml"]) == MISUSED
-    assert capsys.readouterr().err.startswith(f"error: depth_net {action} is not in this release\n\nhint: this release has train")
+    assert capsys.readouterr().err.startswith(f"error: depth_net {action} is not in this release\n\nhint: this release has convert")
 
 
 def test_a_mistyped_action_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]):
