@@ -11,6 +11,9 @@ from search_spaces.spec.tree import family_of
 
 METRIC_RANGE_M = (0.001, 10.0)  # what TAO's metric datasets assume when both are null
 STEREO_CROP = (320, 736)  # the crop TAO recommends for FoundationStereo; its generic 518 is no multiple of 32
+# TAO's words for do_flip: the family that can flip that way, and why the other cannot
+MIRRORED = ("mono", "a mirrored pair needs the right view's disparity, which annotation lists do not carry")
+FLIP_WORDS = {"h": MIRRORED, "hf": MIRRORED, "v": ("stereo", "depth from one image leans on which way is up")}
 WIDEST = 416  # largest disparity of TAO's stereo networks
 SPLITS = ("train_dataset", "val_dataset", "test_dataset", "infer_dataset")
 
@@ -29,7 +32,7 @@ def complete(tree: Tree, given: Collection[str]) -> list[str]:
     dataset = tree["dataset"]
     if "dataset.dataset_name" not in given or dataset["dataset_name"] is None:
         dataset["dataset_name"] = "StereoDataset" if stereo else "MonoDataset"
-    lines = pair_gpus(tree["train"], given)
+    lines = [*pair_gpus(tree["train"], given), *_flips(dataset, "stereo" if stereo else "mono")]
     if stereo:
         return [*lines, *_stereo_crops(dataset, given), *_disparities(tree, given)]
     return [*lines, *_metric_range(dataset)] if model_type == "MetricDepthAnything" else lines
@@ -42,6 +45,23 @@ def _stereo_crops(dataset: Tree, given: Collection[str]) -> list[str]:
     if "train_dataset" not in absent:
         return []
     return [f"dataset.train_dataset.augmentation.crop_size is not set; {list(STEREO_CROP)} is assumed"]
+
+
+def _flips(dataset: Tree, family: str) -> list[str]:
+    """A word of TAO's becomes true or false; the line is about training, the one split that flips."""
+    lines = []
+    for split in SPLITS:
+        augmentation = dataset[split]["augmentation"]
+        word = augmentation["do_flip"]
+        able, why = FLIP_WORDS.get(word.lower(), ("", "")) if isinstance(word, str) else ("", "")
+        if not able:
+            continue
+        augmentation["do_flip"] = able == family
+        probability = {"mono": "h_flip_prob", "stereo": "v_flip_prob"}[able]
+        meaning = f"true: {probability} decides how often" if able == family else f"false: {why}"
+        if split == "train_dataset":
+            lines.append(f"dataset.{split}.augmentation.do_flip {word} is read as {meaning}")
+    return lines
 
 
 def _disparities(tree: Tree, given: Collection[str]) -> list[str]:

@@ -9,6 +9,10 @@ from search_spaces.spec.keys import Acts, key
 STEREO, MONO, TRAINING = Acts.STEREO, Acts.MONO, Acts.TRAINING
 EVALUATION, RUNNING, INERT = Acts.EVALUATION, Acts.RUNNING, Acts.INERT
 FLIP = "dataset.train_dataset.augmentation.do_flip"
+# why stereo augmentation does nothing in mono
+ONE_IMAGE = "there is no right image"
+TRUE_COLOURS = "mono training leaves colours as they are, as TAO's does"
+NO_BLUR = "mono training has no resampling blur, and TAO's has none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +49,58 @@ class Augmentation:
         why="training draws crops of crop_size",
     )
     # TAO declares 0.2 as the lower bound, which its own default breaks
-    min_scale: float = key(-0.2, "lower bound of the log2 scale of the resampling blur", low=-1.0, high=1.0, acts=STEREO, outside=INERT)
-    max_scale: float = key(0.4, "upper bound of the log2 scale of the resampling blur", low=-0.2, high=1.0, acts=STEREO, outside=INERT)
-    do_flip: bool = key(False, "flip images: mono by h_flip_prob, stereo by v_flip_prob", outside=INERT)
+    min_scale: float = key(
+        -0.2, "lower bound of the log2 scale of the resampling blur", low=-1.0, high=1.0, acts=STEREO, outside=INERT, why=NO_BLUR
+    )
+    max_scale: float = key(
+        0.4, "upper bound of the log2 scale of the resampling blur", low=-0.2, high=1.0, acts=STEREO, outside=INERT, why=NO_BLUR
+    )
+    do_flip: bool = key(
+        False,
+        "flip images: mono left to right by h_flip_prob, stereo upside down by v_flip_prob (TAO's h, hf and v are read so)",
+        outside=INERT,
+    )
     yjitter_prob: float = key(
-        1.0, "probability of moving the right crop by up to 2 rows", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+        1.0, "probability of moving the right crop by up to 2 rows", low=0, high=1, acts=STEREO, outside=INERT, automl=True, why=ONE_IMAGE
     )
     gamma: tuple[int, int, int, int] = key((1, 1, 1, 1), "gamma range", acts=INERT, why="no transform reads it, in TAO neither")
     color_aug_prob: float = key(
-        0.2, "probability that left and right get different colour jitter", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+        0.2,
+        "probability that left and right get different colour jitter",
+        low=0,
+        high=1,
+        acts=STEREO,
+        outside=INERT,
+        automl=True,
+        why=TRUE_COLOURS,
     )
-    color_aug_brightness: float = key(0.4, "half range of the brightness factor", low=0, high=1, acts=STEREO, outside=INERT)
-    color_aug_contrast: float = key(0.4, "half range of the contrast factor", low=0, high=1, acts=STEREO, outside=INERT)
-    color_aug_saturation: tuple[float, float] = key((0.0, 1.4), "range of the saturation factor", low=0.0, acts=STEREO, outside=INERT)
+    color_aug_brightness: float = key(
+        0.4, "half range of the brightness factor", low=0, high=1, acts=STEREO, outside=INERT, why=TRUE_COLOURS
+    )
+    color_aug_contrast: float = key(0.4, "half range of the contrast factor", low=0, high=1, acts=STEREO, outside=INERT, why=TRUE_COLOURS)
+    color_aug_saturation: tuple[float, float] = key(
+        (0.0, 1.4), "range of the saturation factor", low=0.0, acts=STEREO, outside=INERT, why=TRUE_COLOURS
+    )
     color_aug_hue_range: tuple[float, float] = key(
-        (-5 / 180, 5 / 180), "range of the hue shift, in turns", low=-0.5, high=0.5, acts=STEREO, outside=INERT
+        (-5 / 180, 5 / 180), "range of the hue shift, in turns", low=-0.5, high=0.5, acts=STEREO, outside=INERT, why=TRUE_COLOURS
     )
     eraser_aug_prob: float = key(
-        0.5, "probability of painting rectangles over the right image", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+        0.5,
+        "probability of painting rectangles over the right image",
+        low=0,
+        high=1,
+        acts=STEREO,
+        outside=INERT,
+        automl=True,
+        why=ONE_IMAGE,
     )
-    spatial_aug_prob: float = key(1.0, "probability of the resampling blur", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
-    stretch_prob: float = key(0.8, "probability of different scales in x and y", low=0, high=1, acts=STEREO, outside=INERT, automl=True)
-    max_stretch: float = key(0.2, "half range of the log2 stretch", low=0, high=1, acts=STEREO, outside=INERT)
+    spatial_aug_prob: float = key(
+        1.0, "probability of the resampling blur", low=0, high=1, acts=STEREO, outside=INERT, automl=True, why=NO_BLUR
+    )
+    stretch_prob: float = key(
+        0.8, "probability of different scales in x and y", low=0, high=1, acts=STEREO, outside=INERT, automl=True, why=NO_BLUR
+    )
+    max_stretch: float = key(0.2, "half range of the log2 stretch", low=0, high=1, acts=STEREO, outside=INERT, why=NO_BLUR)
     h_flip_prob: float = key(
         0.5,
         "probability of a mirror image",
@@ -79,7 +113,15 @@ class Augmentation:
         why="a mirrored pair needs the right view's disparity, which annotation lists do not carry",
     )
     v_flip_prob: float = key(
-        0.5, "probability of turning the pair upside down", low=0, high=1, acts=STEREO, outside=INERT, automl=True, when=(FLIP, (True,))
+        0.5,
+        "probability of turning the pair upside down",
+        low=0,
+        high=1,
+        acts=STEREO,
+        outside=INERT,
+        automl=True,
+        when=(FLIP, (True,)),
+        why="depth from one image leans on which way is up, so that images are never turned upside down",
     )
     hshift_prob: float = key(
         0.5,
@@ -89,9 +131,17 @@ class Augmentation:
         acts=STEREO,
         outside=INERT,
         automl=True,
+        why=ONE_IMAGE,
     )
     crop_min_valid_disp_ratio: float = key(
-        0.0, "share of pixels with ground truth that a crop must have", low=0, high=1, acts=STEREO, outside=INERT, automl=True
+        0.0,
+        "share of pixels with ground truth that a crop should have; the best of 100 draws is taken",
+        low=0,
+        high=1,
+        acts=STEREO,
+        outside=INERT,
+        automl=True,
+        why="mono crops are drawn once, as in TAO",
     )
 
 

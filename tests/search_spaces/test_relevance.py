@@ -151,11 +151,3 @@ def test_baseline_is_a_legal_point_of_the_space() -> None:
         spec = load_spec(None, template=found.template())
         space = found.review(spec, total_steps=100).space
         assert space.apply(spec, space.values_of(spec)) == spec
-
-
-def test_facts_on_augmentation_agree_with_the_transforms() -> None:
-    from trials.data.transforms import LIVE_AUGMENTATIONS
-
-    for family, live in LIVE_AUGMENTATIONS.items():
-        inside = {key.rsplit(".", 1)[-1]: info for key, info in all_fields().items() if key.startswith(f"{AUGMENTATION}.")}
-        assert {name for name, info in inside.items() if info.read_by(family)} == set(live), family

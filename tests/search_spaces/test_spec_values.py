@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from search_spaces.errors import SpecError
-from search_spaces.spec import Acts, Spec, all_fields, get_value, spec_from_dict, spec_to_dict
+from search_spaces.spec import Acts, Spec, all_fields, get_value, read_spec, spec_from_dict, spec_to_dict
 
 
 def problem(data: dict[str, Any]) -> SpecError:
@@ -137,6 +137,22 @@ def test_wrong_sources_are_refused(entry: Any, words: str) -> None:
 def test_quoted_switches_of_templates_are_read() -> None:
     data = {"dataset": {"train_dataset": {"augmentation": {"do_flip": "False"}}}}
     assert spec_from_dict(data).dataset.train_dataset.augmentation.do_flip is False
+
+
+@pytest.mark.parametrize(
+    ("model", "word", "flips", "line"),
+    [
+        ("FoundationStereo", "v", True, "do_flip v is read as true: v_flip_prob decides how often"),
+        ("FoundationStereo", "h", False, "do_flip h is read as false: a mirrored pair needs the right view's disparity"),
+        ("FoundationStereo", "hf", False, "do_flip hf is read as false: a mirrored pair needs"),
+        ("MetricDepthAnything", "hf", True, "do_flip hf is read as true: h_flip_prob decides how often"),
+        ("MetricDepthAnything", "v", False, "do_flip v is read as false: depth from one image leans on which way is up"),
+    ],
+)
+def test_flip_words_of_tao_are_read(model: str, word: str, flips: bool, line: str) -> None:
+    loaded = read_spec(None, [f"model.model_type={model}", f"dataset.train_dataset.augmentation.do_flip={word}"])
+    assert loaded.spec.dataset.train_dataset.augmentation.do_flip is flips
+    assert any(line in assumed for assumed in loaded.assumed)
 
 
 def test_empty_text_is_unset() -> None:
