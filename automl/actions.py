@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from automl.console import count_text, metrics_table, number_text, screen, tell
 from automl.entry import DONE, quiet_libraries
 from automl.folders import BY_KEY, check_writable
+from automl.from_weights import fitted, template_of
 from automl.launch import check_weights
 from automl.plain import PlainRun, finish, train
 from automl.records import failures_recorded
@@ -152,7 +153,9 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     environ = os.environ if action == "train" else None
     loaded = read_spec(spec_file, overrides, action=action, environ=environ)
     console = screen()
-    if action != "train":
+    if action == "train":
+        loaded = fitted(loaded)
+    else:
         named = getattr(loaded.spec, action).checkpoint
         template = model_template(Path(named)) if named and Path(named).is_file() else {}
         if template:
@@ -163,14 +166,14 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
 
 
 def model_template(model: Path) -> Mapping[str, Any]:
-    """What a checkpoint of ours says about its network, as a spec template; {} for files that carry no spec."""
-    if model.suffix.lower() not in {".pth", ".ckpt", ".pt"}:
+    """What a checkpoint says about its network, as a spec template: ours its spec, others their layers; {} for an ONNX file."""
+    if model.suffix.lower() not in {".pth", ".pt", ".ckpt", ".tlt", ".safetensors"}:
         return {}
-    from models.weights import read_checkpoint
+    from models.checkpoints import read_checkpoint
 
     own = read_checkpoint(model).spec
     if own is None:
-        return {}
+        return template_of(model)
     network = {name: value for name, value in own["model"].items() if not isinstance(value, Mapping)}
     # weights of parts were loaded into the checkpoint long ago
     for part in ("mono_backbone", "stereo_backbone"):

@@ -1,7 +1,7 @@
 """From what was typed to what is meant: skill, route, checked spec, objective, study folder.
 
 Precedence of the spec: defaults < the skill's template < the file < key=value overrides and the options that stand for
-one key (--epochs, --seed, --gpus-per-trial).  Nothing is written and torch is not imported here.
+one key (--epochs, --seed, --gpus-per-trial).  Nothing is written, and torch is imported only to look into a weight file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from automl.folders import check_folder
+from automl.from_weights import fitted
 from automl.policy import Policy, Route, decide
 from search_spaces.errors import DataError, SkillError, SpecError, UnsupportedError
 from search_spaces.objective import Objective, objective_for
@@ -64,7 +65,7 @@ def resolve(request: RunRequest) -> Resolved:
     """What `request` means; UserError for everything that cannot be meant."""
     skill = _skill(request)
     route = decide(Policy(request.policy), skill)
-    loaded = _load(request, skill, route)
+    loaded = fitted(_load(request, skill, route))
     spec = loaded.spec
     _check_family(skill, spec)
     check_devices(loaded)

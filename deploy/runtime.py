@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deploy.sidecar import METADATA_KEY, ModelFacts, sidecar_path
+from models.inspection import Content, content_of
 from models.registry import build_network, network_info
 from models.weights import load_checkpoint, read_checkpoint
 from search_spaces.errors import CheckpointError, DataError, UnsupportedError
 from search_spaces.spec import Spec, get_value, spec_from_dict
 from trials.evaluate import Predictor
 
-_TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+_TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".tlt", ".safetensors")
 _INPUTS = {"stereo": ("left_image", "right_image"), "mono": ("images",)}
 # what a checkpoint's weights were shaped or scaled by; the rest of the spec may change after training
 _FIXED_KEYS = {
@@ -151,6 +152,8 @@ def load_network(checkpoint: Path, spec: Spec) -> nn.Module:
     content = read_checkpoint(checkpoint)
     if content.spec is not None:
         _check_same_network(spec_from_dict(content.spec), spec, checkpoint)
+    else:
+        _check_metres(content_of(content), spec)
     network = build_network(spec)
     load_checkpoint(network, content)
     return network.eval()
@@ -166,6 +169,16 @@ def _check_same_network(own: Spec, spec: Spec, checkpoint: Path) -> None:
         told = "; ".join(f"{key} is {_plain(trained)} in the checkpoint, {_plain(asked)} in the spec" for key, trained, asked in differing)
         fix = " ".join(f"{key}={_plain(trained)}" for key, trained, _ in differing)
         raise CheckpointError(f"{checkpoint}: the checkpoint is of another network than the spec asks for: {told}", hint=f"add {fix}")
+
+
+def _check_metres(content: Content, spec: Spec) -> None:
+    """CheckpointError when a published metric network was trained for another range than the spec says: its depth would be scaled wrong."""
+    trained, asked = content.max_depth_m, spec.dataset.max_depth
+    if trained is not None and spec.model.model_type == "MetricDepthAnything" and trained != asked:
+        raise CheckpointError(
+            f"{content.path}: the checkpoint's depth reaches to {trained:g} m, but dataset.max_depth is {_plain(asked)} in the spec",
+            hint=f"add dataset.max_depth={trained:g}",
+        )
 
 
 def _check_facts(predictor: OnnxPredictor, spec: Spec) -> None:

@@ -110,8 +110,8 @@ class CheckpointInfo:
     """What a weight file is.  `decides` are the keys of the spec that its layers fix; `epoch`, `step` and `metrics` only where it says."""
 
     path: Path
-    layout: str
-    container: str
+    layout: Layout
+    container: Container
     traits: Traits
     output: Output | None
     tensors: int
@@ -131,8 +131,8 @@ def inspect_checkpoint(path: Path) -> CheckpointInfo:
     content = content_of(read_checkpoint(path))
     return CheckpointInfo(
         path=path,
-        layout=content.layout.value,
-        container=content.checkpoint.container.value,
+        layout=content.layout,
+        container=content.checkpoint.container,
         traits=content.traits,
         output=content.output,
         tensors=len(content.tensors),

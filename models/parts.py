@@ -159,6 +159,11 @@ def _trunk(network: EdgeNeXt, what: str) -> Target:
     )
 
 
+def taken_as(layout: Layout) -> str:
+    """Which key of which spec takes a file of that layout, in words."""
+    return _HINTS[layout]
+
+
 def check_layout(content: Content, target: Target) -> None:
     """Nothing, or the error that says what the file is and which key takes it."""
     if content.layout in target.accepts:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.backbones.edgenext import EdgeNeXt
+from models.checkpoints import Container
 from models.inspection import inspect_checkpoint
 from models.weights import check_spec_weights, load_spec_weights, load_weights, read_checkpoint
 from search_spaces.errors import CheckpointError
@@ -80,7 +81,7 @@ def test_our_own_file_carries_its_spec(tmp_path: Path, source: State) -> None:
     spec = {"model": {"model_type": "MetricDepthAnything"}, "dataset": {"max_depth": 5.0}}
     path = saved(tmp_path / "best.pth", lightning(source, spec=spec, metrics={"val/loss": 0.5}))
     info, report = inspect_checkpoint(path), load_weights(mono(1, relative=False), path)
-    assert (info.container, info.output, info.epoch, info.step, info.metrics) == ("ours", "depth", 3, 40, {"val/loss": 0.5})
+    assert (info.container, info.output, info.epoch, info.step, info.metrics) == (Container.OURS, "depth", 3, 40, {"val/loss": 0.5})
     assert info.max_depth_m == 5.0
     assert report.notes == ("it was trained with dataset.max_depth=5 m, this network scales by 10.0",)
 

@@ -1,0 +1,53 @@
+"""What a weight file decides about the spec that names it: the layers are in the file, so nobody has to repeat their sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import CheckpointError
+from search_spaces.spec import LoadedSpec, get_value, spec_warnings, with_values
+
+
+def fitted(loaded: LoadedSpec) -> LoadedSpec:
+    """`loaded` with the keys that the file of train.pretrained_model_path decides and nobody set; a line names them.
+
+    A file that cannot be read or belongs to another family is left to the check of the weights, which says so.
+    """
+    path = loaded.spec.train.pretrained_model_path
+    if not path or not Path(path).is_file():
+        return loaded
+    from models.inspection import inspect_checkpoint
+
+    try:
+        decided = dict(inspect_checkpoint(Path(path)).decides)
+    except CheckpointError:
+        return loaded
+    if decided.pop("model.model_type", None) not in (None, loaded.spec.model.model_type):
+        return loaded
+    values = {key: value for key, value in decided.items() if key not in loaded.given and _differs(get_value(loaded.spec, key), value)}
+    if not values:
+        return loaded
+    spec = with_values(loaded.spec, values)
+    line = f"{' '.join(f'{key}={value}' for key, value in values.items())}: taken from {path}"
+    return replace(loaded, spec=spec, assumed=(*loaded.assumed, line), warnings=tuple(spec_warnings(spec)))
+
+
+def template_of(model: Path) -> dict[str, Any]:
+    """What the weight file of another program decides, as a spec template."""
+    from models.inspection import inspect_checkpoint
+
+    info = inspect_checkpoint(model)
+    tree: dict[str, Any] = {} if info.max_depth_m is None else {"dataset": {"max_depth": info.max_depth_m}}
+    for key, value in info.decides.items():
+        *groups, name = key.split(".")
+        section = tree
+        for group in groups:
+            section = section.setdefault(group, {})
+        section[name] = value
+    return tree
+
+
+def _differs(own: object, theirs: object) -> bool:
+    return (list(own) if isinstance(own, tuple) else own) != theirs
