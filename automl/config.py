@@ -30,6 +30,7 @@ class StudyConfig:
     `epochs` is the full budget R of a trial, `trials` the number of configurations that are sampled (trial 0 counts).
     `objective` is a metric's full name and `direction` its sense, "minimize" or "maximize".
     `working_folder` is the folder that relative paths of the spec start from.
+    `algorithm` is the name that stood for searcher and fidelity, if one did; `settings` are those of the two (`automl.algorithms`).
     `notes` belong to the command line (tracking address, promotion size, ...): JSON-able, kept, never read by the search.
     """
 
@@ -42,8 +43,10 @@ class StudyConfig:
     trials: int
     epochs: int
     seed: int = 0
+    algorithm: str | None = None
     searcher: str = "tpe"
     fidelity: str = "asha"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     reduction_factor: int = 3
     min_epochs: int = 1
     parallel: int = 1
@@ -90,6 +93,7 @@ def config_to_data(config: StudyConfig) -> dict[str, Any]:
     data["spec"] = _plain(config.spec)
     data["space"] = space_to_data(config.space)
     data["working_folder"] = str(config.working_folder)
+    data["settings"] = _plain(config.settings)
     data["notes"] = _plain(config.notes)
     return data
 

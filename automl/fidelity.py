@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from automl.config import StudyConfig
 from automl.course import Course, FidelityRule, Promotion, Standings, Verdict
 from automl.halving import Hyperband, SuccessiveHalving
 from search_spaces.errors import StudyError, nearest
@@ -113,10 +114,16 @@ RULES = ("asha", "hyperband", "median", "full")
 
 
 def make_rule(
-    name: str, *, epochs: int, reduction_factor: int = 3, min_epochs: int = 1, settings: Mapping[str, Any] | None = None
+    name: str,
+    *,
+    epochs: int,
+    reduction_factor: int = 3,
+    min_epochs: int = 1,
+    trials: int = 10,
+    settings: Mapping[str, Any] | None = None,
 ) -> FidelityRule:
     """The rule that users call `name`; StudyError suggests the nearest name for an unknown one."""
-    del settings
+    del trials, settings
     match name:
         case "asha":
             return SuccessiveHalving(full=epochs, eta=reduction_factor, lowest=min_epochs)
@@ -129,3 +136,15 @@ def make_rule(
     near = nearest(name, RULES)
     hint = f"did you mean {near}?" if near else "leave --fidelity out for asha"
     raise StudyError(f"unknown fidelity rule {name!r}; known are {', '.join(RULES)}", hint=hint)
+
+
+def rule_of(config: StudyConfig) -> FidelityRule:
+    """The rule of a study, with its settings."""
+    return make_rule(
+        config.fidelity,
+        epochs=config.epochs,
+        reduction_factor=config.reduction_factor,
+        min_epochs=config.min_epochs,
+        trials=config.trials,
+        settings=config.settings,
+    )

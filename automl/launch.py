@@ -23,7 +23,7 @@ from automl.carry import carry_out
 from automl.config import StudyConfig
 from automl.console import screen, tell
 from automl.entry import DONE, quiet_libraries
-from automl.fidelity import make_rule
+from automl.fidelity import rule_of
 from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, resolve
 from automl.review import Review, review_data, review_view
@@ -75,7 +75,7 @@ def make_review(resolved: Resolved) -> Review:
         steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
         space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs)
         config = replace(_config(resolved), space=space.space)
-        rule = make_rule(config.fidelity, epochs=config.epochs, reduction_factor=config.reduction_factor, min_epochs=config.min_epochs)
+        rule = rule_of(config)
         source = SearchSource(config, rule)
         blind = min(config.trials, startup_trials(config.trials), FIRST_SHOWN)
         return Review(

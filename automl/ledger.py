@@ -2,7 +2,7 @@
 
 Every trial is one Optuna trial.  Its attributes:
 
-    trial          number, seed, folder, values, parent, exempt (written with the trial, in one record)
+    trial          number, seed, folder, values, parent, exempt, origin (written with the trial, in one record)
     rung           epochs it may run to before the next decision
     segment        how often it was started, and when
     progress       the newest report with all metrics, and the best epoch with its metrics; the objective of each epoch is
@@ -53,6 +53,7 @@ class TrialRecord:
     parent: int | None
     status: TrialStatus
     granted: int
+    origin: Mapping[str, Any] = field(default_factory=dict)
     curve: dict[int, float] = field(default_factory=dict)
     best_epoch: int | None = None
     value: float | None = None
@@ -78,7 +79,7 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class NewTrial:
-    """What is known of a trial before it starts.  `folder` is relative to the study folder."""
+    """What is known of a trial before it starts.  `folder` is relative to the study folder, `origin` what its proposal left."""
 
     values: Mapping[str, Value]
     seed: int
@@ -86,6 +87,7 @@ class NewTrial:
     granted: int
     exempt: bool = False
     parent: int | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ledger:
@@ -122,6 +124,7 @@ class Ledger:
             "values": dict(new.values),
             "parent": new.parent,
             "exempt": new.exempt,
+            "origin": dict(new.origin),
         }
         self.study.add_trial(
             optuna.trial.create_trial(
@@ -142,6 +145,7 @@ class Ledger:
             parent=new.parent,
             status=TrialStatus.WAITING,
             granted=new.granted,
+            origin=dict(new.origin),
         )
         self.records.append(record)
         self.changed.add(number)
@@ -265,6 +269,7 @@ class Ledger:
             parent=identity["parent"],
             status=_status_of(trial),
             granted=attrs["rung"],
+            origin=identity.get("origin", {}),
             curve=dict(sorted(trial.intermediate_values.items())),
         )
         record.best_epoch, record.value, record.metrics = best.get("epoch"), best.get("value"), best.get("metrics", {})

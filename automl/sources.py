@@ -6,13 +6,15 @@ A source keeps no state: trial n depends on the config, on n and on what is know
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from automl.algorithms import complete_settings
 from automl.config import StudyConfig
 from automl.course import FidelityRule
 from automl.ledger import NewTrial, TrialRecord
-from automl.searchers import Need, Searcher, derive_seed, find_searcher, propose, startup_trials
+from automl.proposals import Need, Proposal, derive_seed
+from automl.searchers import Searcher, find_searcher, startup_trials
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.view import Observation
 from search_spaces.errors import SpecError, StudyError
@@ -30,8 +32,11 @@ class TrialSource(Protocol):
     def total(self) -> int:
         """Number of trials in all."""
 
+    def has_next(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether there is another trial after `records`."""
+
     def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
-        """Trial `number`, given the records of all trials before it."""
+        """Trial `number`, given the records of all trials before it; only where there is one."""
 
 
 class SearchSource:
@@ -41,12 +46,19 @@ class SearchSource:
         self._config = config
         self._rule = rule
         self._searcher: Searcher = find_searcher(config.searcher)
+        self._settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
+        self._seen: dict[int, tuple[tuple[object, ...], Observation]] = {}
         self._spec = spec_from_dict(config.spec)
 
     @property
     def total(self) -> int:
         """`--trials`; the baseline counts."""
         return self._config.trials
+
+    def has_next(self, records: Sequence[TrialRecord]) -> bool:
+        """Until `--trials` are there, or the searcher has nothing left to propose."""
+        left, number = self._searcher.left, len(records)
+        return number < self.total and (left is None or number == BASELINE or left(self._need(number, records)))
 
     def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
         """The baseline, or a proposal from what the view shows of `records`."""
@@ -56,49 +68,73 @@ class SearchSource:
         if number == BASELINE:
             values = config.space.values_of(self._spec)
             return NewTrial(values=values, seed=seed, folder=folder, granted=self._rule.first_grant(number), exempt=True)
-        return NewTrial(values=self._propose(number, records), seed=seed, folder=folder, granted=self._rule.first_grant(number))
+        proposal = self._propose(number, records)
+        return NewTrial(values=proposal.values, seed=seed, folder=folder, granted=self._rule.first_grant(number), origin=proposal.origin)
 
-    def _propose(self, number: int, records: Sequence[TrialRecord]) -> dict[str, Value]:
+    def _need(self, number: int, records: Sequence[TrialRecord]) -> Need:
+        config = self._config
+        return Need(
+            seed=config.seed,
+            number=number,
+            space=config.space,
+            startup=startup_trials(config.trials),
+            rung=self._rule.first_grant(number),
+            origins=[record.origin for record in records],
+            settings=self._settings,
+            allowed=lambda values: self._refusal(values) is None,
+        )
+
+    def _propose(self, number: int, records: Sequence[TrialRecord]) -> Proposal:
         """A proposal that the spec's own rules allow; what they forbid is drawn again and costs no trial."""
-        config, observations = self._config, self._observations(records)
+        need, observations = self._need(number, records), self._observations(records)
         refused: SpecError | None = None
         for attempt in range(MAX_DRAWS):
-            startup = startup_trials(config.trials)
-            need = Need(seed=config.seed, number=number, space=config.space, startup=startup, attempt=attempt)
             searcher = self._searcher if attempt < MAX_DRAWS // 2 else find_searcher("random")  # a model may insist on its favourite
-            values = propose(searcher, need, observations, direction=config.direction)
-            try:
-                with_values(self._spec, values)
-            except SpecError as error:
-                refused = error
-                continue
-            return values
+            proposal = searcher.propose(replace(need, attempt=attempt), observations, self._config.direction)
+            refused = self._refusal(proposal.values)
+            if refused is None:
+                return proposal
         assert refused is not None
         raise StudyError(
             f"{MAX_DRAWS} proposals in a row break a rule of the spec: {refused.message}",
             hint="narrow the search space; start a new study with it",
         )
 
+    def _refusal(self, values: Mapping[str, Value]) -> SpecError | None:
+        """Why the spec's own rules forbid `values`, or None."""
+        try:
+            with_values(self._spec, values)
+        except SpecError as error:
+            return error
+        return None
+
     def _observations(self, records: Sequence[TrialRecord]) -> list[Observation]:
         """What may be learnt from: no crash, and no baseline from outside the space."""
-        sign = 1.0 if self._config.direction == "minimize" else -1.0
         found = []
         for record in records:
             crashed = record.status is TrialStatus.FAILED and not record.infeasible
-            if crashed or record.params.keys() != record.values.keys():
-                continue
-            best = {rung: sign * cost for rung in self._rule.rungs if (cost := _best(record, rung, sign)) is not None}
-            found.append(
-                Observation(
-                    number=record.number,
-                    params=record.params,
-                    best_by_rung={} if record.infeasible else best,
-                    complete=record.status is TrialStatus.COMPLETE,
-                    running=not record.status.ended,
-                    infeasible=record.infeasible,
-                )
-            )
+            if not crashed and record.params.keys() == record.values.keys():
+                found.append(self._observation(record))
         return found
+
+    def _observation(self, record: TrialRecord) -> Observation:
+        state = (record.status, len(record.curve), record.infeasible)
+        known = self._seen.get(record.number)
+        if known is not None and known[0] == state:
+            return known[1]
+        sign = 1.0 if self._config.direction == "minimize" else -1.0
+        best = {rung: sign * cost for rung in self._rule.rungs if (cost := _best(record, rung, sign)) is not None}
+        made = Observation(
+            number=record.number,
+            params=record.params,
+            best_by_rung={} if record.infeasible else best,
+            complete=record.status is TrialStatus.COMPLETE,
+            running=not record.status.ended,
+            infeasible=record.infeasible,
+            origin=record.origin,
+        )
+        self._seen[record.number] = (state, made)
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +162,10 @@ class FinalistSource:
     def total(self) -> int:
         """As many as are listed."""
         return len(self._finalists)
+
+    def has_next(self, records: Sequence[TrialRecord]) -> bool:
+        """Until the list is through."""
+        return len(records) < self.total
 
     def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
         """The finalist at position `number`."""

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from optuna.storages import BaseStorage
 
+from automl.algorithms import complete_settings
 from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
-from automl.course import Course, FidelityRule, Promotion, Standings
-from automl.fidelity import last_chance, make_rule
+from automl.course import Course, Promotion, Standings
+from automl.fidelity import last_chance, rule_of
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
 from automl.leftovers import drop_leftovers
@@ -60,7 +61,7 @@ class Study:
         self._source = source
         self._final = final
         self._clock = clock
-        self._rule = _rule_of(config)
+        self._rule = rule_of(config)
         self._known = self._rule.standings()
         self._sign = 1.0 if config.direction == "minimize" else -1.0
         self._base = spec_from_dict(config.spec)
@@ -81,7 +82,9 @@ class Study:
                 hint=f"continue it with `automl resume {folder}`, or choose another folder with --results",
             )
         find_searcher(config.searcher)  # unknown names are refused before anything is written
-        _rule_of(config)
+        rule_of(config)
+        settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
+        config = replace(config, settings=settings)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = DriverLock(folder)
@@ -110,7 +113,7 @@ class Study:
         try:
             storage = open_journal(folder, mend=True)
             ledger = Ledger(storage, config.name, space=config.space, direction=config.direction, clock=clock, create=True)
-            study = cls(folder, config, ledger=ledger, source=SearchSource(config, _rule_of(config)), clock=clock)
+            study = cls(folder, config, ledger=ledger, source=SearchSource(config, rule_of(config)), clock=clock)
         except BaseException:
             lock.release()
             raise
@@ -241,7 +244,7 @@ class Study:
         if promotion is not None:
             return self._promote(promotion)
         number = len(self._ledger.records)
-        if number < self._source.total:
+        if self._source.has_next(self._ledger.records):
             return self._ledger.add(self._source.draw(number, self._ledger.records))
         last = self._last_chance()
         return None if last is None else self._promote(last)
@@ -275,7 +278,7 @@ class Study:
 
     def _exhausted(self) -> StudyEnd | None:
         records = self._ledger.records
-        if len(records) < self._source.total or any(record.status is TrialStatus.WAITING for record in records):
+        if self._source.has_next(records) or any(record.status is TrialStatus.WAITING for record in records):
             return None
         if self._rule.promotable(self._standings()) is not None or self._last_chance() is not None:
             return None
@@ -387,10 +390,6 @@ class Study:
             objective=config.objective,
             resume_from=latest if record.segments > 0 and latest.is_file() else None,
         )
-
-
-def _rule_of(config: StudyConfig) -> FidelityRule:
-    return make_rule(config.fidelity, epochs=config.epochs, reduction_factor=config.reduction_factor, min_epochs=config.min_epochs)
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,8 +9,8 @@ search space (the baseline can be) is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -29,7 +29,8 @@ class Observation:
     """One trial as a sampler may know it.
 
     `params` are the drawn values as Optuna stores them.  `best_by_rung` maps each rung that was reached to the best
-    objective value up to it; `complete` says that the full budget is among them.  `running` trials have no end yet.
+    objective value up to it; `complete` says that the full budget is among them.  `running` trials have no end yet, paused ones
+    among them.  `origin` is what its own proposal left (see `automl.proposals`).
     """
 
     number: int
@@ -38,17 +39,7 @@ class Observation:
     complete: bool = False
     running: bool = False
     infeasible: bool = False
-
-
-class View(Protocol):
-    """Turns observations into the trials that a sampler reads."""
-
-    @property
-    def name(self) -> str:
-        """One word for the study's record."""
-
-    def show(self, observation: Observation, observations: Sequence[Observation]) -> Shown | None:
-        """What is shown of `observation` among `observations`, or None to leave it out."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +49,28 @@ class Shown:
     state: TrialState
     value: float | None = None
     by_rung: Mapping[int, float] | None = None
+
+
+class View(Protocol):
+    """Turns observations into the trials that a sampler reads."""
+
+    @property
+    def name(self) -> str:
+        """The word that users write."""
+
+    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+        """What is shown of each observation, None to leave it out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlindView:
+    """Nothing at all, for samplers that learn nothing."""
+
+    name: str = "blind"
+
+    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+        """See the class."""
+        return [None] * len(observations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +83,23 @@ class PrunedView:
 
     name: str = "pruned"
 
-    def show(self, observation: Observation, observations: Sequence[Observation]) -> Shown | None:
+    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
         """See the class."""
-        del observations
-        if not observation.best_by_rung:
-            return Shown(state=TrialState.RUNNING) if observation.running else None
-        top = max(observation.best_by_rung)
-        if observation.complete:
-            return Shown(state=TrialState.COMPLETE, value=observation.best_by_rung[top], by_rung=observation.best_by_rung)
-        return Shown(state=TrialState.PRUNED, value=observation.best_by_rung[top], by_rung=observation.best_by_rung)
+        return [_unstarted(observation) or _ended(observation) for observation in observations]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningView:
+    """Trials that may still go on, paused ones among them, are RUNNING; those that are over are as in the pruned view.
+
+    It is how a search looks in the record.  TPE counts RUNNING trials among the bad ones.
+    """
+
+    name: str = "running"
+
+    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+        """See the class."""
+        return [Shown(state=TrialState.RUNNING) if observation.running else _ended(observation) for observation in observations]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,24 +113,44 @@ class SameRungView:
     enough: int
     name: str = "same-rung"
 
-    def show(self, observation: Observation, observations: Sequence[Observation]) -> Shown | None:
+    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
         """See the class."""
-        if not observation.best_by_rung:
-            return Shown(state=TrialState.RUNNING) if observation.running else None
-        rung = self.rung(observations)
-        if rung in observation.best_by_rung:
-            return Shown(state=TrialState.COMPLETE, value=observation.best_by_rung[rung])
-        top = max(observation.best_by_rung)
-        return Shown(state=TrialState.PRUNED, value=observation.best_by_rung[top], by_rung=observation.best_by_rung)
-
-    def rung(self, observations: Sequence[Observation]) -> int:
-        """The rung whose values are shown."""
-        counts: dict[int, int] = {}
+        rung = common_rung(observations, self.enough)
+        found = []
         for observation in observations:
-            for rung in observation.best_by_rung:
-                counts[rung] = counts.get(rung, 0) + 1
-        enough = [rung for rung, count in counts.items() if count >= self.enough]
-        return max(enough) if enough else min(counts)
+            value = None if rung is None else observation.best_by_rung.get(rung)
+            here = None if value is None else Shown(state=TrialState.COMPLETE, value=value)
+            found.append(here or _unstarted(observation) or _ended(observation, complete=False))
+        return found
+
+
+def find_view(name: str, *, enough: int) -> View:
+    """The view of that name; `enough` trials make a rung worth comparing at."""
+    views: tuple[View, ...] = (BlindView(), PrunedView(), RunningView(), SameRungView(enough=enough))
+    return next(view for view in views if view.name == name)
+
+
+def common_rung(observations: Sequence[Observation], enough: int) -> int | None:
+    """The highest rung that at least `enough` trials reached, else the lowest that any did, None when none did."""
+    counts: dict[int, int] = {}
+    for observation in observations:
+        for rung in observation.best_by_rung:
+            counts[rung] = counts.get(rung, 0) + 1
+    return max((rung for rung, count in counts.items() if count >= enough), default=min(counts, default=None))
+
+
+def _unstarted(observation: Observation) -> Shown | None:
+    """A running trial without any value yet."""
+    return Shown(state=TrialState.RUNNING) if observation.running and not observation.best_by_rung else None
+
+
+def _ended(observation: Observation, *, complete: bool = True) -> Shown | None:
+    """A trial with the value of the highest rung it reached, or None when it reached none."""
+    if not observation.best_by_rung:
+        return None
+    top = max(observation.best_by_rung)
+    state = TrialState.COMPLETE if observation.complete and complete else TrialState.PRUNED
+    return Shown(state=state, value=observation.best_by_rung[top], by_rung=observation.best_by_rung)
 
 
 def study_in_view(
@@ -122,19 +163,17 @@ def study_in_view(
 ) -> optuna.Study:
     """A study in memory that holds what `view` shows of `observations`, in their order, ready for `ask`."""
     study = optuna.create_study(storage=InMemoryStorage(), sampler=sampler, direction=direction)
-    trials = [_frozen(view, observation, observations, distributions) for observation in observations]
+    shown = view.show(observations)
+    trials = [_frozen(observation, one, distributions) for observation, one in zip(observations, shown, strict=True)]
     study.add_trials([trial for trial in trials if trial is not None])
     return study
 
 
-def _frozen(
-    view: View, observation: Observation, observations: Sequence[Observation], distributions: Mapping[str, BaseDistribution]
-) -> FrozenTrial | None:
+def _frozen(observation: Observation, shown: Shown | None, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial | None:
     params = dict(observation.params)
     used = {key: distributions[key] for key in params}
     if observation.infeasible:
         return optuna.trial.create_trial(state=TrialState.PRUNED, params=params, distributions=used, constraints={INFEASIBLE: 1.0})
-    shown = view.show(observation, observations)
     if shown is None:
         return None
     return optuna.trial.create_trial(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
 
 from automl.distributions import distribution_of, from_unit, to_unit
-from automl.searchers import Need, derive_seed, find_searcher, propose, startup_trials
-from automl.view import Observation, PrunedView, SameRungView
+from automl.proposals import Need, derive_seed
+from automl.searchers import find_searcher, startup_trials
+from automl.view import BlindView, Observation, PrunedView, RunningView, SameRungView, View, common_rung
 from search_spaces.errors import StudyError
 from search_spaces.space import Parameter, SearchSpace
 from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE
@@ -72,29 +72,35 @@ def test_an_unknown_searcher_suggests_the_nearest() -> None:
     assert caught.value.hint == "did you mean tpe?"
 
 
+def states(view: View, *trials: Observation) -> list[tuple[str, float | None] | None]:
+    return [None if one is None else (one.state.name, one.value) for one in view.show(trials)]
+
+
 def test_a_paused_trial_is_shown_as_pruned_at_its_highest_rung() -> None:
-    shown = PrunedView().show(seen(1, (1, 0.9), (3, 0.5), running=True), ())
-    assert shown is not None
-    assert (shown.state, shown.value) == (TrialState.PRUNED, 0.5)
+    assert states(PrunedView(), seen(1, (1, 0.9), (3, 0.5), running=True)) == [("PRUNED", 0.5)]
 
 
 def test_a_trial_without_a_rung_is_shown_only_while_it_runs() -> None:
-    running = PrunedView().show(seen(1, running=True), ())
-    assert running is not None
-    assert running.state is TrialState.RUNNING
-    assert PrunedView().show(seen(1), ()) is None
+    assert states(PrunedView(), seen(1, running=True), seen(2)) == [("RUNNING", None), None]
+
+
+def test_the_running_view_shows_what_may_go_on_as_running() -> None:
+    paused, stopped, done = seen(1, (1, 0.9), running=True), seen(2, (1, 0.8)), seen(3, (1, 0.7), (9, 0.4), complete=True)
+    assert states(RunningView(), paused, stopped, done) == [("RUNNING", None), ("PRUNED", 0.8), ("COMPLETE", 0.4)]
 
 
 def test_same_rung_values_come_from_the_highest_rung_with_enough() -> None:
     trials = [seen(0, (1, 0.9), (3, 0.6), (9, 0.3), complete=True), seen(1, (1, 0.8), (3, 0.5)), seen(2, (1, 0.7))]
-    view = SameRungView(enough=2)
-    assert view.rung(trials) == 3
-    shown = [view.show(trial, trials) for trial in trials]
-    assert [(one.state.name, one.value) for one in shown if one] == [("COMPLETE", 0.6), ("COMPLETE", 0.5), ("PRUNED", 0.7)]
+    assert common_rung(trials, 2) == 3
+    assert states(SameRungView(enough=2), *trials) == [("COMPLETE", 0.6), ("COMPLETE", 0.5), ("PRUNED", 0.7)]
+
+
+def test_a_blind_view_shows_nothing() -> None:
+    assert states(BlindView(), seen(1, (1, 0.9))) == [None]
 
 
 def test_sobol_points_fill_the_space_evenly() -> None:
-    drawn = [propose(find_searcher("qmc"), Need(seed=3, number=n, space=SPACE, startup=4), (), direction="minimize") for n in range(1, 17)]
+    drawn = [find_searcher("qmc").propose(Need(seed=3, number=n, space=SPACE, startup=4), (), "minimize").values for n in range(1, 17)]
     decades = [sum(10.0**d <= values[LR] < 10.0 ** (d + 1) for values in drawn) for d in (-6, -5, -4, -3)]  # type: ignore[operator]
     assert decades == [4, 4, 4, 4]
     assert all((MOMENTUM in values) == (values[OPTIMIZER] == "SGD") for values in drawn)
@@ -106,7 +112,7 @@ def test_a_model_finds_the_middle_of_a_bowl(name: str, trials: int) -> None:
     known: list[Observation] = []
     for number in range(trials):
         need = Need(seed=1, number=number, space=space, startup=6)
-        values = propose(find_searcher(name), need, known, direction="minimize")
+        values = find_searcher(name).propose(need, known, "minimize").values
         cost = (float(values["x"]) - 0.8) ** 2 + (float(values["y"]) - 0.2) ** 2
         known.append(Observation(number=number, params=values, best_by_rung={1: cost}, complete=True))
     assert min(trial.best_by_rung[1] for trial in known[6:]) < 0.01  # of blind draws one in 32 is that good

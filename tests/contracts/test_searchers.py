@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from automl.fidelity import make_rule
 from automl.ledger import TrialRecord
-from automl.searchers import SEARCHERS, Need, find_searcher, propose
+from automl.proposals import Need
+from automl.searchers import SEARCHERS, find_searcher
 from automl.snapshot import TrialStatus
 from automl.sources import SearchSource
 from automl.view import Observation
+from search_spaces.objective import Direction
+from search_spaces.space import Value
 from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, toy_config
 from trials.contract import Cause, Failure
 
@@ -30,6 +34,10 @@ def need(number: int, *, seed: int = 1) -> Need:
     return Need(seed=seed, number=number, space=SPACE, startup=4)
 
 
+def propose(name: str, need: Need, past: Sequence[Observation], direction: Direction = "minimize") -> dict[str, Value]:
+    return find_searcher(name).propose(need, past, direction).values
+
+
 def record(number: int, cause: Cause | None) -> TrialRecord:
     error = None if cause is None else Failure(cause=cause, message="x")
     params = {LR: 1e-5 * (number + 1), OPTIMIZER: "AdamW"}
@@ -43,17 +51,17 @@ def record(number: int, cause: Cause | None) -> TrialRecord:
 class TestSearcher:
     def test_every_proposal_lies_inside_the_space(self, name: str) -> None:
         for number in range(12, 16):
-            SPACE.validate(propose(find_searcher(name), need(number), PAST, direction="minimize"))
+            SPACE.validate(propose(name, need(number), PAST))
 
     def test_the_first_proposal_needs_no_past(self, name: str) -> None:
-        SPACE.validate(propose(find_searcher(name), need(1), (), direction="maximize"))
+        SPACE.validate(propose(name, need(1), (), "maximize"))
 
     def test_the_same_seed_number_and_past_give_the_same_proposal(self, name: str) -> None:
-        first, second = (propose(find_searcher(name), need(12), PAST, direction="minimize") for _ in range(2))
+        first, second = (propose(name, need(12), PAST) for _ in range(2))
         assert first == second
 
     def test_another_seed_gives_another_proposal(self, name: str) -> None:
-        first, second = (propose(find_searcher(name), need(2, seed=seed), PAST[:2], direction="minimize") for seed in (1, 2))
+        first, second = (propose(name, need(2, seed=seed), PAST[:2]) for seed in (1, 2))
         assert first != second
 
     def test_a_crashed_trial_teaches_nothing(self, name: str) -> None:

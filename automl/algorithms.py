@@ -1,0 +1,206 @@
+"""Names of whole algorithms -> a searcher and a fidelity rule, and the settings each of them reads.
+
+An algorithm is a pair by one name: `--algorithm bohb` means the searcher `bohb` with the rule `hyperband`, and `--searcher` or
+`--fidelity` beside it replace one of the two.  Names, settings and bounds are those of TAO AutoML where it has them.  A setting
+either stands for a field of the study's config (`automl_max_epochs` is `epochs`) or is kept in its `settings`, complete with the
+defaults of the day the study was made, so that a resumed study goes on as it began.
+
+Nothing heavy is imported here: command lines read this table for their help.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from search_spaces.errors import StudyError, UnsupportedError, nearest
+
+SettingValue = int | float | str
+DEFAULT_ALGORITHM = "tpe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting: bounds included, `options` for texts.  `default` None: it is left out, or follows from others as `summary` says.
+
+    `field` is the field of StudyConfig that it stands for.
+    """
+
+    name: str
+    summary: str
+    kind: Literal["int", "float", "text"]
+    default: SettingValue | None = None
+    low: float | None = None
+    high: float | None = None
+    options: tuple[str, ...] = ()
+    field: str | None = None
+
+    def check(self, value: object) -> SettingValue:
+        """`value` as it is kept; StudyError says what it must be."""
+        legal = isinstance(value, str) and (not self.options or value in self.options) if self.kind == "text" else self._is_number(value)
+        if not legal:
+            raise StudyError(f"{self.name} must be {self.describe()}, but got {value!r}", hint=f"{self.name}: {self.summary}")
+        assert isinstance(value, int | float | str)
+        return int(value) if self.kind == "int" else float(value) if self.kind == "float" else value
+
+    def _is_number(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        whole = self.kind == "float" or value == int(value)
+        return whole and (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def describe(self) -> str:
+        """What it may be, in words: `a whole number >= 2`, `a number in [0, 1]`, `one of a, b`."""
+        if self.kind == "text":
+            return f"one of {', '.join(self.options)}" if self.options else "a text"
+        kind = "a whole number" if self.kind == "int" else "a number"
+        if self.low is not None and self.high is not None:
+            return f"{kind} in [{self.low:g}, {self.high:g}]"
+        return f"{kind} >= {self.low:g}" if self.low is not None else kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """A searcher and a fidelity rule by one name.
+
+    `repeatable` is False where the winner is a course of values and not one configuration, so that it cannot be trained again from
+    its values: such a search has no finalists.
+    """
+
+    name: str
+    searcher: str
+    fidelity: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+    repeatable: bool = True
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting that it reads, those of the study first."""
+        return settings_of(self.searcher, self.fidelity)
+
+
+def _whole(name: str, default: int | None, low: int, summary: str, *, high: int | None = None, field: str | None = None) -> Setting:
+    return Setting(name=name, kind="int", default=default, low=low, high=high, summary=summary, field=field)
+
+
+def _number(name: str, default: float | None, low: float, high: float, summary: str) -> Setting:
+    return Setting(name=name, kind="float", default=default, low=low, high=high, summary=summary)
+
+
+_TRIALS = _whole("automl_max_recommendations", None, 1, "configurations to try, the baseline counts; the same as --trials", field="trials")
+_PARALLEL = _whole("automl_max_concurrent", None, 1, "trials at once; the same as --parallel", field="parallel")
+_EPOCHS = _whole("automl_max_epochs", None, 2, "full budget of a trial in units of epoch_multiplier; the same as --epochs", field="epochs")
+_UNIT = _whole("epoch_multiplier", 1, 1, "epochs of one unit of budget; the lowest rung", field="min_epochs")
+_ETA = _whole("automl_reduction_factor", 3, 2, "of so many trials at a rung the best one goes on", field="reduction_factor")
+_VIEW = Setting(
+    name="sampler_view",
+    kind="text",
+    default=None,
+    options=("pruned", "running", "same-rung"),
+    summary="what the sampler sees of trials that did not reach the full budget; each searcher has its own default",
+)
+
+SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
+    "tpe": (_VIEW,),
+    "random": (),
+    "qmc": (),
+    "gp": (_VIEW,),
+    "cmaes": (_VIEW,),
+}
+
+_HALVING = (_EPOCHS, _UNIT, _ETA)
+FIDELITY_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
+    "full": (_EPOCHS,),
+    "median": (_EPOCHS, _UNIT),
+    "asha": _HALVING,
+    "hyperband": _HALVING,
+}
+
+ALGORITHMS: Mapping[str, Algorithm] = {
+    item.name: item
+    for item in (
+        Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),
+        Algorithm(name="random", searcher="random", fidelity="full", summary="independent draws, all trained to the end; the yardstick"),
+        Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),
+        Algorithm(name="cmaes", searcher="cmaes", fidelity="full", summary="CMA-ES on the numeric parameters; for many trials"),
+        Algorithm(name="median", searcher="tpe", fidelity="median", summary="TPE proposes, what is worse than the median stops"),
+        Algorithm(
+            name="bayesian",
+            searcher="gp",
+            fidelity="full",
+            summary="Gaussian process with expected improvement; few, full-length trials",
+            aliases=("b",),
+        ),
+        Algorithm(name="asha", searcher="random", fidelity="asha", summary="asynchronous successive halving over independent draws"),
+        Algorithm(
+            name="hyperband",
+            searcher="random",
+            fidelity="hyperband",
+            summary="successive halving in brackets that begin at different rungs, over independent draws",
+            aliases=("h",),
+        ),
+    )
+}
+REFUSED: Mapping[str, str] = {
+    "hybrid": "it plans whole phases by a language model and falls back to other searches where that fails",
+    "autoresearch": "its knowledge notes cover detection and segmentation networks, none for depth",
+}
+
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of that name or alias; StudyError suggests the nearest one, UnsupportedError says why TAO's is not here."""
+    for algorithm in ALGORITHMS.values():
+        if name == algorithm.name or name in algorithm.aliases:
+            return algorithm
+    if name in REFUSED:
+        raise UnsupportedError(f"the algorithm {name} is not in this release: {REFUSED[name]}", hint=f"use {DEFAULT_ALGORITHM} or bayesian")
+    near = nearest(name, ALGORITHMS)
+    hint = f"did you mean {near}?" if near else f"leave it out for {DEFAULT_ALGORITHM}"
+    raise StudyError(f"unknown algorithm {name!r}; known are {', '.join(ALGORITHMS)}", hint=hint)
+
+
+def settings_of(searcher: str, fidelity: str) -> tuple[Setting, ...]:
+    """What a searcher and a rule read together, those of the study first; nothing of its own for a name that is not known."""
+    return (_TRIALS, _PARALLEL, *FIDELITY_SETTINGS.get(fidelity, ()), *SEARCHER_SETTINGS.get(searcher, ()))
+
+
+def check_settings(given: Mapping[str, Any], *, searcher: str, fidelity: str) -> dict[str, SettingValue]:
+    """`given` as it is kept; StudyError for a name that nobody reads (with the nearest one) and for a value out of bounds."""
+    known = {setting.name: setting for setting in settings_of(searcher, fidelity)}
+    checked = {}
+    for name, value in given.items():
+        if name not in known:
+            raise _unread(name, known, f"{searcher} with {fidelity}")
+        checked[name] = known[name].check(value)
+    return checked
+
+
+def complete_settings(given: Mapping[str, Any], *, searcher: str, fidelity: str) -> dict[str, SettingValue]:
+    """The settings a study keeps: checked, without those that are fields of its config, with a value for each that has a default."""
+    checked = check_settings(given, searcher=searcher, fidelity=fidelity)
+    own = [setting for setting in settings_of(searcher, fidelity) if setting.field is None]
+    values = {setting.name: checked.get(setting.name, setting.default) for setting in own}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def study_fields(given: Mapping[str, Any], *, searcher: str, fidelity: str) -> dict[str, int]:
+    """Fields of StudyConfig that `given` settings decide; nothing for what they do not say."""
+    checked = check_settings(given, searcher=searcher, fidelity=fidelity)
+    known = {setting.name: setting.field for setting in settings_of(searcher, fidelity)}
+    fields = {field: int(value) for name, value in checked.items() if (field := known[name]) is not None}
+    if "epochs" in fields:
+        fields["epochs"] *= fields.get("min_epochs", 1)
+    return fields
+
+
+def _unread(name: str, known: Mapping[str, Setting], pair: str) -> StudyError:
+    near = nearest(name, known)
+    tables = (*SEARCHER_SETTINGS.items(), *FIDELITY_SETTINGS.items())
+    owners = [owner for owner, settings in tables if any(setting.name == name for setting in settings)]
+    if owners:
+        return StudyError(f"the setting {name} is read by {', '.join(owners)}, but not by {pair}", hint="leave it out")
+    hint = f"did you mean {near}?" if near else f"{pair} read {', '.join(known)}"
+    return StudyError(f"unknown setting {name!r}", hint=hint)
