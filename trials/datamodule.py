@@ -63,8 +63,9 @@ class TrialData(pl.LightningDataModule):
         super().__init__()
         section = spec.dataset.train_dataset
         if len(train) < section.batch_size:
+            lists = ", ".join(source.data_file for source in section.data_sources)
             raise DataError(
-                f"the training set has {len(train)} samples, which is less than one batch of {section.batch_size}",
+                f"the training set has {len(train)} samples, which is less than one batch of {section.batch_size} ({lists})",
                 hint=f"set dataset.train_dataset.batch_size to at most {len(train)}",
             )
         self._spec, self._seed = spec, seed

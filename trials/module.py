@@ -15,16 +15,22 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from search_spaces.errors import DataError, UnsupportedError
+from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data.geometry import to_target_grid
 from trials.failures import CollapseError, NonFiniteError
 from trials.losses import sequence_loss
-from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler, parameter_groups
+from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler, parameter_groups, set_beta1
 from trials.scoring import Scorer, map_loss
 
 Batch = Mapping[str, Any]
 STATE_KEY = "trial_module"
+SHOWN_PATHS = 4
+# what has helped others, in the order of its price
+NAN_REMEDIES = (
+    "look at these samples; then train.pretrained_model_path with weights of the same kind, a larger batch, "
+    "more train.optim.warmup_steps, a smaller train.optim.lr"
+)
 
 
 class StereoNetwork(Protocol):
@@ -32,20 +38,6 @@ class StereoNetwork(Protocol):
 
     def unroll(self, left: Tensor, right: Tensor, iterations: int) -> tuple[Tensor, list[Tensor]]:
         """(initial disparity at quarter resolution, refined full-resolution maps)."""
-
-
-def lightning_precision(spec: Spec, *, cuda: bool) -> str:
-    """Lightning's name for `train.precision`; UnsupportedError where the family or the device cannot do it."""
-    match spec.train.precision, spec.family:
-        case "bf16", "stereo":
-            raise UnsupportedError("train.precision bf16 is not for stereo networks", hint="use fp32, or fp16 on a GPU")
-        case "bf16", _:
-            return "bf16-mixed"
-        case "fp16", _ if not cuda:
-            raise UnsupportedError("train.precision fp16 needs a CUDA device, but this run is on the CPU", hint="use train.precision=fp32")
-        case "fp16", _:
-            return "16-mixed"
-    return "32-true"
 
 
 def predict_map(network: nn.Module, batch: Batch, family: str) -> Tensor:
@@ -64,7 +56,7 @@ class DepthModule(pl.LightningModule):
         self.spec = spec
         self.schedule: Schedule = make_schedule(spec, total_steps)
         self.validation: dict[str, float | None] = {}
-        self.skipped_batches = 0
+        self.skipped_batches = 0  # of this epoch: no pixel of theirs had ground truth
         self.last_finite_step: int | None = None
         self.last_loss = math.nan  # of the last step that learned; a log line, never a metric
         self._rate: float | None = None
@@ -95,12 +87,19 @@ class DepthModule(pl.LightningModule):
             nn.utils.clip_grad_norm_(parameters, self.spec.train.clip_grad_norm)
 
     @override
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Moves beta1 with the schedule; gradients are unscaled by now, and clipped next."""
+        set_beta1(optimizer, self.schedule, self.global_step)
+
+    @override
     def on_train_start(self) -> None:
-        """A resumed run follows the rate and decay of its own spec, not those stored by the run it continues."""
+        """A resumed run follows the rate, decay and momentum of its own spec, not those stored by the run it continues."""
         optimizer, scheduler = self.trainer.optimizers[0], cast(Any, self.lr_schedulers())
         rates = [group["lr"] for group in parameter_groups(self.model, self.spec)]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["weight_decay"] = self.spec.train.optim.weight_decay
+            if "momentum" in group:
+                group["momentum"] = self.spec.train.optim.momentum
             if group["initial_lr"] != rate:
                 group["initial_lr"] = rate
                 group["lr"] = rate * self.schedule.factor(scheduler.last_epoch, base_lr=rate)
@@ -108,8 +107,8 @@ class DepthModule(pl.LightningModule):
 
     @override
     def on_train_epoch_start(self) -> None:
-        """Forgets the last epoch's mean loss."""
-        self._loss_sum, self._loss_count = 0.0, 0
+        """Forgets the last epoch's mean loss and skipped batches."""
+        self._loss_sum, self._loss_count, self.skipped_batches = 0.0, 0, 0
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
@@ -120,11 +119,7 @@ class DepthModule(pl.LightningModule):
             return None
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise NonFiniteError(
-                f"the training loss is {value} at step {self.global_step} (last finite step: {_or_none(self.last_finite_step)}), "
-                f"first sample {batch['path'][0]}",
-                details=self._circumstances(batch),
-            )
+            raise self._non_finite(value, batch)
         self.last_finite_step = self.global_step
         self.last_loss = value
         self._rate = self.learning_rate()
@@ -140,19 +135,38 @@ class DepthModule(pl.LightningModule):
         prediction = to_target_grid(predict_map(self.model, batch, "mono"), batch["geometry"], "mono")
         return self._map_loss(prediction, batch["target"], batch["valid"])
 
-    def _circumstances(self, batch: Batch) -> dict[str, Any]:
-        """What a person needs to find the cause of a bad loss; runs once, when the trial has already failed."""
-        valid = batch["valid"]
+    def _non_finite(self, loss: float, batch: Batch) -> NonFiniteError:
+        """The failure of this step with what a person needs to find its cause."""
+        valid, paths = batch["valid"], list(batch["path"])
         seen = batch["target"][valid].float()
-        return {
-            "paths": list(batch["path"]),
+        details = {
+            "paths": paths,
             "step": self.global_step,
             "epoch": self.current_epoch,
             "last_finite_step": self.last_finite_step,
             "valid_share": float(valid.float().mean()),
             "target_range": [float(seen.min()), float(seen.max())] if seen.numel() else None,
             "learning_rate": self.learning_rate(),
+            "hint": NAN_REMEDIES,
         }
+        last = (
+            "no step before it was finite" if self.last_finite_step is None else f"the last finite one was at step {self.last_finite_step}"
+        )
+        truth = f"ground truth {float(seen.min()):.4g} to {float(seen.max()):.4g}" if seen.numel() else "no ground truth"
+        names = ", ".join(paths[:SHOWN_PATHS]) + (f" and {len(paths) - SHOWN_PATHS} more" if len(paths) > SHOWN_PATHS else "")
+        return NonFiniteError(
+            f"the training loss is {loss} at step {self.global_step}; {last}; {details['valid_share']:.1%} of the batch's pixels are "
+            f"valid, {truth}, learning rate {self.learning_rate():.3g}; samples: {names}",
+            details=details,
+        )
+
+    def check_weights(self) -> None:
+        """NonFiniteError when a weight is NaN or infinite: such a state is worth nothing and is never saved."""
+        if math.isfinite(float(nn.utils.get_total_norm(list(self.model.parameters())))):
+            return
+        bad = next(name for name, value in self.model.named_parameters() if not bool(value.isfinite().all()))
+        details = {"step": self.global_step, "epoch": self.current_epoch, "last_finite_step": self.last_finite_step, "hint": NAN_REMEDIES}
+        raise NonFiniteError(f"{bad} is not finite after step {self.global_step}, so the state is not saved", details=details)
 
     def learning_rate(self) -> float:
         """The rate of the first group (the encoder, in mono) that the next step takes."""
@@ -162,6 +176,14 @@ class DepthModule(pl.LightningModule):
         """Mean loss of the steps of this epoch (None when every batch was skipped) and the rate of the last of them."""
         mean = self._loss_sum / self._loss_count if self._loss_count else None
         return {"train/loss": mean, "train/lr": self._rate}
+
+    def check_learned(self) -> None:
+        """DataError when every batch of the epoch was skipped: no pixel of the training lists has ground truth in range."""
+        if self._loss_count == 0 and self.skipped_batches:
+            raise DataError(
+                f"none of the {self.skipped_batches} batches of epoch {self.current_epoch + 1} has enough valid pixels to learn from",
+                hint="check dataset_name (it decides unit and invalid marks) and the depth or disparity range of the spec",
+            )
 
     @override
     def on_validation_epoch_start(self) -> None:
@@ -207,7 +229,3 @@ class DepthModule(pl.LightningModule):
         if state is not None:
             self._loss_sum, self._loss_count = state["loss_sum"], state["loss_count"]
             self.skipped_batches, self.last_finite_step = state["skipped_batches"], state["last_finite_step"]
-
-
-def _or_none(step: int | None) -> str:
-    return "none" if step is None else str(step)

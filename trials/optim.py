@@ -2,8 +2,8 @@
 
 The head of a mono network learns ten times as fast as its encoder, as in Depth Anything V2 (Apache-2.0).  Every law is a
 pure function of the optimiser step over the full budget of the run: stopping early or resuming never changes its shape.
-Step-counted laws (MultiStepLR, StepLR) count from step 0; the others start after the warm-up and end with the run.
-OneCycleLR shapes the learning rate alone: the optimiser's momentum stays as it is.
+Step-counted laws (MultiStepLR, StepLR) count from step 0; the others start after the warm-up and end with the run.  So a
+OneCycleLR waits at its first rate, a 25th of the peak, which the warm-up reaches from below, and then runs its whole cycle.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ ENCODER_PREFIX = "pretrained."
 ONE_CYCLE_RISE = 0.3  # share of the run spent rising
 ONE_CYCLE_START = 25.0  # peak rate over first rate
 ONE_CYCLE_END = 1e4  # first rate over last rate
+ONE_CYCLE_BETA1 = (0.95, 0.85)  # at the ends of the cycle, at its peak
+ADAM_BETA1 = 0.9
 
 
 @runtime_checkable
@@ -44,7 +46,6 @@ class Schedule:
     """
 
     kind: str
-    lr: float
     min_lr: float
     milestones: tuple[int, ...]
     step_size: int
@@ -57,9 +58,19 @@ class Schedule:
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         return warm * self._law(step, base_lr)
 
+    def beta1(self, step: int) -> float:
+        """AdamW's memory of the gradient at `step`: OneCycleLR moves it against the rate, the other laws leave it at 0.9."""
+        if self.kind != "OneCycleLR":
+            return ADAM_BETA1
+        ends, peak = ONE_CYCLE_BETA1
+        return _one_cycle(*self._after_warmup(step), start=ends, peak=peak, end=ends)
+
+    def _after_warmup(self, step: int) -> tuple[int, int]:
+        """Steps since the warm-up, and how many there are in all."""
+        return max(0, step - self.warmup_steps), max(1, self.total_steps - self.warmup_steps)
+
     def _law(self, step: int, base_lr: float) -> float:
-        after = max(0, step - self.warmup_steps)
-        length = max(1, self.total_steps - self.warmup_steps)
+        after, length = self._after_warmup(step)
         done = min(1.0, after / length)
         match self.kind:
             case "MultiStepLR":
@@ -72,7 +83,8 @@ class Schedule:
                 floor = min(1.0, self.min_lr / base_lr)
                 return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * done))
             case "OneCycleLR":
-                return _one_cycle(after, length)
+                first = 1.0 / ONE_CYCLE_START
+                return _one_cycle(after, length, start=first, peak=1.0, end=first / ONE_CYCLE_END)
         raise SpecError(f"train.optim.lr_scheduler {self.kind!r} is not known", hint="leave it out to take the default")
 
 
@@ -81,7 +93,6 @@ def make_schedule(spec: Spec, total_steps: int) -> Schedule:
     optim = spec.train.optim
     return Schedule(
         kind=optim.lr_scheduler,
-        lr=optim.lr,
         min_lr=optim.min_lr,
         milestones=tuple(optim.lr_steps),
         step_size=optim.lr_step_size,
@@ -113,24 +124,27 @@ def parameter_groups(network: nn.Module, spec: Spec) -> list[dict[str, Any]]:
 
 
 def make_optimizer(network: nn.Module, spec: Spec) -> torch.optim.Optimizer:
-    """AdamW or SGD over `parameter_groups`.  AdamW is the fused one except under fp16, whose loss scaling it would hide.
-
-    SpecError for SGD with a mono network: its encoder does not train with it.
-    """
+    """AdamW or SGD over `parameter_groups`.  AdamW is the fused one except under fp16, whose loss scaling it would hide."""
     groups, optim = parameter_groups(network, spec), spec.train.optim
     if optim.optimizer == "SGD":
-        if spec.family == "mono":
-            raise SpecError(
-                "train.optim.optimizer SGD is for stereo networks, but the model is mono", hint="use train.optim.optimizer=AdamW"
-            )
         return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     # on a CPU the fused kernel is 6.5 times faster over the 700 tensors of FoundationStereo
     return torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=spec.train.precision != "fp16")
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, schedule: Schedule) -> LambdaLR:
-    """A scheduler that follows `schedule`, to be stepped once per optimiser step; ratios between groups are kept."""
+    """A scheduler that follows `schedule`, to be stepped once per optimiser step.
+
+    Ratios between groups are kept by every law but CosineAnnealingLR, whose `min_lr` is the end of each group alike.
+    """
     return LambdaLR(optimizer, [_law_of(schedule, base_lr=group["lr"]) for group in optimizer.param_groups])
+
+
+def set_beta1(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
+    """Gives AdamW the beta1 of `step`; SGD keeps the momentum of its spec."""
+    if isinstance(optimizer, torch.optim.AdamW):
+        for group in optimizer.param_groups:
+            group["betas"] = (schedule.beta1(step), group["betas"][1])
 
 
 def _law_of(schedule: Schedule, *, base_lr: float) -> Callable[[int], float]:
@@ -138,15 +152,14 @@ def _law_of(schedule: Schedule, *, base_lr: float) -> Callable[[int], float]:
     return lambda step: schedule.factor(step, base_lr=base_lr)
 
 
-def _one_cycle(step: int, length: int) -> float:
-    """PyTorch's OneCycleLR (cosine, 30 % rise, from 1/25 of the peak to 1/250000) as a factor of the peak rate."""
-    peak = ONE_CYCLE_RISE * length - 1
+def _one_cycle(step: int, length: int, *, start: float, peak: float, end: float) -> float:
+    """The two cosine arcs of PyTorch's OneCycleLR over `length` steps: from `start` to `peak` in 30 % of them, then to `end`."""
+    top = ONE_CYCLE_RISE * length - 1
     last = length - 1
-    start, end = 1.0 / ONE_CYCLE_START, 1.0 / (ONE_CYCLE_START * ONE_CYCLE_END)
-    if peak > 0 and step <= peak:
-        return _cosine(start, 1.0, step / peak)
-    first = max(peak, 0.0)
-    return _cosine(1.0, end, min(1.0, (step - first) / max(last - first, 1.0)))
+    if top > 0 and step <= top:
+        return _cosine(start, peak, step / top)
+    first = max(top, 0.0)
+    return _cosine(peak, end, min(1.0, (step - first) / max(last - first, 1.0)))
 
 
 def _cosine(start: float, end: float, share: float) -> float:

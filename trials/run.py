@@ -31,9 +31,10 @@ from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, check_same
 from trials.contract import Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.data import DepthDataset, build_dataset
 from trials.datamodule import Start, TrialData
+from trials.devices import cuda_device, lightning_precision
 from trials.failures import Interrupted, failure_of
 from trials.interruption import StopRequest
-from trials.module import DepthModule, lightning_precision
+from trials.module import DepthModule
 from trials.run_log import run_log
 from trials.seeding import actual_seed, cudnn_settings, seeded
 from trials.states import LATEST, check_resume
@@ -235,14 +236,11 @@ def _limit_threads() -> None:
 
 def _trainer(spec: Spec, callbacks: list[pl.Callback], *, folder: Path, epochs: int, validates: bool) -> pl.Trainer:
     """A silent Trainer on one device that keeps no logs or checkpoints of its own."""
-    cuda = torch.cuda.is_available() and spec.train.num_gpus > 0
-    gpu = spec.train.gpu_ids[0] if spec.train.gpu_ids else 0
-    if cuda and gpu >= torch.cuda.device_count():
-        raise SpecError(f"train.gpu_ids names GPU {gpu}, but only {torch.cuda.device_count()} are visible", hint="GPUs count from 0")
+    gpu = cuda_device(spec)
     return pl.Trainer(
-        accelerator="gpu" if cuda else "cpu",
-        devices=[gpu] if cuda else 1,
-        precision=lightning_precision(spec, cuda=cuda),  # type: ignore[arg-type]
+        accelerator="cpu" if gpu is None else "gpu",
+        devices=1 if gpu is None else [gpu],
+        precision=lightning_precision(spec, cuda=gpu is not None),  # type: ignore[arg-type]
         max_epochs=epochs,
         callbacks=callbacks,
         check_val_every_n_epoch=spec.train.validation_interval,

@@ -12,7 +12,7 @@ from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler
 
 
 def law(kind: str, *, total: int = 100, warmup: int = 0, min_lr: float = 0.0) -> Schedule:
-    return Schedule(kind=kind, lr=1.0, min_lr=min_lr, milestones=(10, 20), step_size=10, decay=0.1, warmup_steps=warmup, total_steps=total)
+    return Schedule(kind=kind, min_lr=min_lr, milestones=(10, 20), step_size=10, decay=0.1, warmup_steps=warmup, total_steps=total)
 
 
 def factors(schedule: Schedule, *steps: int) -> list[float]:

@@ -223,7 +223,8 @@ def test_a_missing_list_is_a_data_failure(scenes: SampleSet, tmp_path: Path) -> 
 def test_too_few_samples_for_a_batch_is_a_data_failure(scenes: SampleSet, tmp_path: Path) -> None:
     spec = stereo_spec(scenes)
     spec["dataset"]["train_dataset"]["batch_size"] = 7
-    assert failure(tmp_path, spec) == (Cause.DATA, "the training set has 6 samples, which is less than one batch of 7")
+    lists = scenes.list_file("stereo", "train")
+    assert failure(tmp_path, spec) == (Cause.DATA, f"the training set has 6 samples, which is less than one batch of 7 ({lists})")
 
 
 def test_an_impossible_spec_is_a_spec_failure(scenes: SampleSet, tmp_path: Path) -> None:
