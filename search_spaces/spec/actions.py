@@ -121,7 +121,8 @@ class Quantize:
 class Wandb:
     """Weights & Biases settings of TAO specs: accepted, not used."""
 
-    enable: bool = key(True, "log to W&B", acts=INERT, why=NO_WANDB)
+    # TAO logs by default; nothing does here, so that only a spec that asks for it is answered
+    enable: bool = key(False, "log to W&B", acts=INERT, why=NO_WANDB)
     project: str = key("TAO Toolkit", "project", acts=INERT, why=NO_WANDB)
     entity: str = key("", "entity", acts=INERT, why=NO_WANDB)
     group: str = key("", "group", acts=INERT, why=NO_WANDB)

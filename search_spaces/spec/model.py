@@ -45,11 +45,13 @@ class Model:
         (128, 128, 128), "width of the recurrent units at each scale: equal, a multiple of 16", low=16, acts=Acts.STEREO
     )
     corr_radius: int = key(4, "radius of the cost volume lookup; changes layer shapes", low=2, high=8, acts=Acts.STEREO, automl=True)
-    cv_group: int = key(8, "groups of the cost volume", low=4, high=16, acts=Acts.INERT, automl=True, why="the network has 8 groups")
+    cv_group: int = key(
+        8, "groups of the cost volume", low=4, high=16, acts=Acts.INERT, automl=True, why="FoundationStereo always has 8 groups"
+    )
     train_iters: int = key(22, "recurrent refinement steps in training", low=1, acts=Acts.STEREO)
     valid_iters: int = key(22, "recurrent refinement steps in validation and inference", low=1, acts=Acts.EVALUATION, stereo_only=True)
     volume_dim: int = key(
-        32, "channels of the cost volume", low=16, high=64, acts=Acts.INERT, automl=True, why="the network has 28 channels"
+        32, "channels of the cost volume", low=16, high=64, acts=Acts.INERT, automl=True, why="FoundationStereo always has 28 channels"
     )
     low_memory: int = key(
         0, "above 0: look up the cost volume in chunks; 1 to 4 do the same", low=0, high=4, acts=Acts.RUNNING, stereo_only=True

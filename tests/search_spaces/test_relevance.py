@@ -77,7 +77,7 @@ def test_range_grows_to_hold_the_spec_value() -> None:
         ((f"{AUGMENTATION}.max_stretch=0",), None, f"{AUGMENTATION}.stretch_prob", "the spec switches off"),
         (("train.pretrained_model_path=fs.pth",), None, "model.corr_radius", "changes the shape of layers that fs.pth fills"),
         ((), None, "model.corr_radius", "not searched by default: changes the network"),
-        ((), None, "model.cv_group", "the network has 8 groups"),
+        ((), None, "model.cv_group", "always has 8 groups"),
         ((), None, "dataset.val_dataset.augmentation.stretch_prob", "belongs to the val split"),
         ((), None, f"{AUGMENTATION}.h_flip_prob", "a mirrored pair needs the right view's disparity"),
         ((), None, f"{AUGMENTATION}.v_flip_prob", "only with do_flip true; the spec has false"),
@@ -113,7 +113,7 @@ def test_named_parameters_replace_the_default_and_keep_their_conditions() -> Non
     ("name", "words"),
     [
         ("train.optim.lrr", "unknown parameter train.optim.lrr"),
-        ("model.volume_dim", "cannot be searched: the network has 28 channels"),
+        ("model.volume_dim", "cannot be searched: FoundationStereo always has 28 channels"),
         ("dataset.max_disparity", "changes how results are measured"),
         ("train.num_epochs", "--epochs sets it"),
         ("dataset.train_dataset.workers", "speed or files"),
