@@ -73,6 +73,9 @@ def _saturate(image: U8, factor: float) -> U8:
 
 
 def _turn_hue(image: U8, turns: float) -> U8:
+    steps = round(turns * 256) % 256
+    if steps == 0:
+        return image  # there and back would cost up to two grey levels
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # hue 0 to 255 is the full circle
-    hsv[:, :, 0] += np.uint8(round(turns * 256) % 256)  # wraps around
+    hsv[:, :, 0] += np.uint8(steps)  # wraps around
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), dtype=np.uint8)

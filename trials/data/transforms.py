@@ -36,34 +36,6 @@ from trials.data.decoders import F32, U8, Mask
 from trials.data.geometry import STRIDE, Plan, covering_size
 from trials.data.reading import Sample
 
-# keys under dataset.train_dataset.augmentation that act on training data; every other key there does nothing for the family
-LIVE_AUGMENTATIONS: dict[str, frozenset[str]] = {
-    "stereo": frozenset(
-        {
-            "color_aug_brightness",
-            "color_aug_contrast",
-            "color_aug_hue_range",
-            "color_aug_prob",
-            "color_aug_saturation",
-            "crop_min_valid_disp_ratio",
-            "crop_size",
-            "do_flip",
-            "eraser_aug_prob",
-            "hshift_prob",
-            "input_mean",
-            "input_std",
-            "max_scale",
-            "max_stretch",
-            "min_scale",
-            "spatial_aug_prob",
-            "stretch_prob",
-            "v_flip_prob",
-            "yjitter_prob",
-        }
-    ),
-    "mono": frozenset({"crop_size", "do_flip", "h_flip_prob", "input_mean", "input_std"}),
-}
-
 _CROP_TRIES = 100
 _YJITTER_ROWS = 2
 _HSHIFT_COLUMNS = 16
