@@ -22,14 +22,13 @@ from automl.entry import DONE, quiet_libraries
 from automl.folders import BY_KEY, check_writable
 from automl.from_weights import fitted, template_of
 from automl.launch import check_weights
-from automl.plain import PlainRun, finish, train
+from automl.plain import PlainRun, finish, tell_resume, train
 from automl.records import failures_recorded
 from automl.resolve import check_devices
 from automl.summary import shown_path
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import objective_for
 from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec
-from trials.states import check_resume
 from trials.status import StatusWriter
 
 if TYPE_CHECKING:
@@ -48,14 +47,14 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     need_lists(spec, "train", "train")
     check_devices(loaded)
     check_writable(folder, hint=BY_KEY)
-    check_resume(spec, folder)
     metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
+    root = Path(spec.results_dir) if spec.results_dir else folder
+    run = PlainRun(spec=spec, folder=root, objective=objective_for(spec.family, metric, relative=spec.is_relative), skill="")
+    tell_resume(run, console)
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)
     check_weights(spec)
-    root = Path(spec.results_dir) if spec.results_dir else folder
-    run = PlainRun(spec=spec, folder=root, objective=objective_for(spec.family, metric, relative=spec.is_relative), skill="")
     tell(console, f"Train results will be saved at: {folder}")
     return finish(run, train(run, console), console)
 

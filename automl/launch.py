@@ -35,6 +35,7 @@ from automl.timing import measure
 from automl.tracking import tracking_for
 from search_spaces.errors import StudyError, UserError
 from search_spaces.spec import Spec, save_spec, spec_to_dict, with_values
+from search_spaces.spec.weights import first_weights
 
 if TYPE_CHECKING:
     from trials.data.preflight import SourceReport
@@ -70,7 +71,7 @@ def make_review(resolved: Resolved) -> Review:
     with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
         spec = divide_for_review(resolved, Path(scratch))
         sources = check_data(spec)
-        check_weights(spec)
+        weights = check_weights(spec)
         rows = sum(source.rows for source in sources if source.split == "train")
         steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
         space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs)
@@ -91,7 +92,7 @@ def make_review(resolved: Resolved) -> Review:
             device=device_text(config.gpus_per_trial),
             times=measure(spec),
             tracking=tracking_for(resolved.folder, config.name, "").shown,
-            notes=resolved.notes,
+            notes=(*resolved.notes, *weights),
         )
 
 
@@ -176,11 +177,17 @@ def check_data(spec: Spec) -> Sequence[SourceReport]:
     return preflight(spec, splits)
 
 
-def check_weights(spec: Spec) -> None:
-    """CheckpointError when a weights file that the spec names is missing or does not fit; costs nothing without one."""
+def check_weights(spec: Spec) -> tuple[str, ...]:
+    """A line for each weight file that the spec names and for what starts random; CheckpointError for a file that does not fit."""
     from models.weights import check_spec_weights
 
-    check_spec_weights(spec)
+    first = first_weights(spec)
+    lines = [f"weights: {report}" for report in check_spec_weights(spec)]
+    if first.warning is not None:
+        lines.append(f"WARNING: {first.warning}")
+    elif first.random:
+        lines.append(f"weights: random in {' and '.join(first.random)}")
+    return tuple(lines)
 
 
 def device_text(gpus_per_trial: int) -> str:

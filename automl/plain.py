@@ -117,7 +117,7 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
 def review(run: PlainRun, console: Console) -> None:
     """Checks data and weights and shows what is about to happen; writes nothing."""
     sources = check_data(run.spec)
-    check_weights(run.spec)
+    weights = check_weights(run.spec)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -136,6 +136,8 @@ def review(run: PlainRun, console: Console) -> None:
         tell(console, f"data  {source.describe()}")
         for warning in source.warnings:
             tell(console, f"      warning: {warning}")
+    for line in weights:
+        tell(console, f"note  {line}")
 
 
 def train_tracked(run: PlainRun, console: Console) -> int:

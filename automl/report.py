@@ -18,6 +18,7 @@ from automl.status import status_data
 from search_spaces.objective import metric_info
 from search_spaces.space import Parameter, Value
 from search_spaces.spec import spec_from_dict
+from search_spaces.spec.weights import first_weights
 
 REPORT = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -56,6 +57,7 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
         "definition": info.definition,
         "better": "lower is better" if config.direction == "minimize" else "higher is better",
         "network": f"{spec.model.model_type}, encoder {spec.model.encoder}",
+        "first_weights": str(first_weights(spec)),
         "gain": gain_text(snapshot),
         "keys": keys,
         "names": [key.rsplit(".", 1)[-1] for key in keys],

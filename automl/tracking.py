@@ -18,6 +18,8 @@ from automl.config import StudyConfig
 from automl.events import StudyEnded, StudyEvent, StudyStarted
 from automl.mirror import Mirror, RunRecord, Tracking, without_credentials
 from automl.snapshot import TrialStatus, TrialSummary
+from search_spaces.spec import spec_from_dict
+from search_spaces.spec.weights import first_weights
 from trials.contract import Report, report_from_json
 
 DATABASE = "mlflow.db"
@@ -145,7 +147,7 @@ class StudyMirror:
 
 
 def params_of(spec: Mapping[str, object], values: Mapping[str, object]) -> dict[str, str]:
-    """Sampled values by their dotted names, and the spec values that a reader looks for."""
+    """Sampled values by their dotted names, the spec values that a reader looks for, and what the run starts from."""
     found: dict[str, str] = {}
     for key in PARAMS:
         value: object = spec
@@ -153,5 +155,6 @@ def params_of(spec: Mapping[str, object], values: Mapping[str, object]) -> dict[
             value = value.get(part) if isinstance(value, Mapping) else None
         if value is not None:
             found[key] = str(value)
+    found["first_weights"] = str(first_weights(spec_from_dict(spec)))
     found.update({key: str(value) for key, value in values.items()})
     return {key: without_credentials(value) for key, value in found.items()}

@@ -98,7 +98,8 @@ class Report:
 class TrialResult:
     """How a segment ended.  `metrics` are those of the best epoch by the objective; `checkpoint` is best.pth, if any.
 
-    `elapsed_s` is the length of this segment alone; `best_epoch` is 1-based and may lie in an earlier segment.
+    `elapsed_s` is the length of this segment alone; `best_epoch` is 1-based and may lie in an earlier segment.  `first_weights` says
+    what the trial started from: the files of its spec, and the parts that were random.
     """
 
     number: int
@@ -109,6 +110,7 @@ class TrialResult:
     elapsed_s: float
     peak_memory_mib: float | None
     error: Failure | None = None
+    first_weights: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +192,7 @@ def result_to_json(result: TrialResult) -> dict[str, Any]:
         "checkpoint": None if result.checkpoint is None else str(result.checkpoint),
         "elapsed_s": result.elapsed_s,
         "peak_memory_mib": result.peak_memory_mib,
+        "first_weights": result.first_weights,
         "error": None if error is None else {"cause": error.cause.value, "message": error.message, "details": dict(error.details)},
     }
 

@@ -26,8 +26,9 @@ from models.weights import load_spec_weights
 from search_spaces.errors import SpecError, UnsupportedError, UserError
 from search_spaces.objective import Objective, objective_for
 from search_spaces.spec import Spec, save_spec, spec_from_dict, spec_to_dict, with_values
+from search_spaces.spec.weights import first_weights
 from trials.callbacks import ExactResume, PeakMemory, ProgressFeed
-from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, check_same_network, read_resume
+from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, read_resume
 from trials.contract import Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.data import DepthDataset, build_dataset
 from trials.datamodule import Start, TrialData
@@ -35,9 +36,10 @@ from trials.devices import cuda_device, lightning_precision
 from trials.failures import Interrupted, failure_of
 from trials.interruption import StopRequest
 from trials.module import DepthModule
+from trials.resuming import check_epoch, check_network, check_settings, describe
 from trials.run_log import run_log
 from trials.seeding import actual_seed, cudnn_settings, seeded
-from trials.states import LATEST, check_resume
+from trials.states import state_to_resume
 from trials.status import MetricsLog, StatusWriter, kpi_of, write_result
 from trials.trial_loop import Records, TrialLoop
 from trials.workers import usable_cores
@@ -65,6 +67,7 @@ class _Outcome:
     loop: TrialLoop | None = None
     checkpoints: CheckpointFolder | None = None
     family: str = "mono"
+    first_weights: str | None = None
     resume: Resume | None = None
 
 
@@ -87,14 +90,13 @@ def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None
             state = _run(trial, report, progress, parts or Parts(), stop=stop, outcome=outcome)
     except (Interrupted, KeyboardInterrupt):
         state = State.INTERRUPTED
-    except SystemExit as exit_:
-        # what Lightning makes of a KeyboardInterrupt
-        if not isinstance(exit_.__context__, KeyboardInterrupt):
-            raise
-        state = State.INTERRUPTED
-    except Exception as exception:  # noqa: BLE001  the worker border: whatever it was becomes a failed result
-        state, error = State.FAILED, failure_of(exception)
-        _write_traceback(folder, exception)
+    except (Exception, SystemExit) as exception:  # noqa: BLE001  the worker border: whatever it was becomes a failed result
+        # Lightning makes a SystemExit of a KeyboardInterrupt
+        if isinstance(exception, SystemExit) and isinstance(exception.__context__, KeyboardInterrupt):
+            state = State.INTERRUPTED
+        else:
+            state, error = State.FAILED, _failure(exception, outcome)
+            _write_traceback(folder, exception)
     _release()
     best = None if outcome.loop is None else outcome.loop.best
     checkpoint = None if outcome.checkpoints is None or best is None or not outcome.checkpoints.best.is_file() else outcome.checkpoints.best
@@ -104,8 +106,18 @@ def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None
         best_epoch=None if best is None else best.epoch,
         checkpoint=checkpoint,
         peak_memory_mib=outcome.peak.peak_mib,
+        first_weights=outcome.first_weights,
     )
     return _recorded(result, folder, outcome)
+
+
+def _failure(exception: BaseException, outcome: _Outcome) -> Failure:
+    """What `exception` stands for, with the state that was saved because of it."""
+    failure, rescued = failure_of(exception), None if outcome.loop is None else outcome.loop.rescued
+    if rescued is None:
+        return failure
+    outcome.status.write("RUNNING", f"Saved the state before the failure: {rescued}")
+    return replace(failure, details={**failure.details, "state": str(rescued)})
 
 
 def _ended(trial: TrialSpec, state: State, started: float, *, error: Failure | None) -> TrialResult:
@@ -132,7 +144,7 @@ def _refusal(trial: TrialSpec, folder: Path) -> UserError | None:
     except SpecError:
         return None
     try:
-        check_resume(spec, folder)
+        state_to_resume(spec, folder)
     except UserError as error:
         return error
     return None
@@ -144,7 +156,7 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
     outcome.status.write("STARTED", "Starting Depth Net train.")
     seed = actual_seed(trial.seed)
     spec = with_values(spec_from_dict(trial.spec), {"train.num_epochs": trial.max_epochs, "train.seed": seed})
-    outcome.family = spec.family
+    outcome.family, outcome.first_weights = spec.family, str(first_weights(spec))
     objective = objective_for(spec.family, trial.objective, relative=spec.is_relative)
     _check(spec, objective)
     dry = spec.train.is_dry_run
@@ -160,6 +172,7 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
         network = parts.network(spec)
         for loaded in [] if resume is not None else parts.weights(network, spec):
             logger.info("%s", loaded)
+        logger.info("first weights: %s", outcome.first_weights)
         epochs = 1 if dry else trial.max_epochs
         module = DepthModule(network, spec, total_steps=epochs * data.steps_per_epoch)
         records = Records(status=outcome.status, metrics=MetricsLog(folder / "metrics.jsonl"), checkpoints=outcome.checkpoints)
@@ -168,7 +181,9 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
         if resume is not None:
             _continue(resume, module, loop, records)
             if resume.start.epoch >= epochs:
+                outcome.status.write("RUNNING", f"Nothing is left to train: {resume.start.epoch} of {epochs} epochs are done.")
                 return State.COMPLETE
+            check_epoch(resume, steps_per_epoch=data.steps_per_epoch)
         feed = (
             []
             if progress is None
@@ -201,19 +216,19 @@ def _resume(trial: TrialSpec, spec: Spec, folder: Path, objective: Objective) ->
         return read_resume(trial.resume_from, objective=objective.metric)
     if trial.study:
         return None
-    if spec.train.resume_training_checkpoint_path:
-        return read_resume(Path(spec.train.resume_training_checkpoint_path), objective=objective.metric)
-    latest = folder / LATEST
-    return read_resume(latest, objective=objective.metric) if latest.exists() else None
+    state = state_to_resume(spec, folder)
+    return None if state is None else read_resume(state, objective=objective.metric)
 
 
 def _continue(resume: Resume, module: DepthModule, loop: TrialLoop, records: Records) -> None:
-    """Makes loop and records stand where `resume` does."""
-    check_same_network(resume.path, module)
+    """Makes loop and records stand where `resume` does; CheckpointError when the spec or the data do not let it go on."""
+    check_settings(resume, module.spec)
+    check_network(resume, module)
     loop.resumed(resume)
     records.metrics.cut_after(resume.start.epoch)
     records.status.write("RUNNING", f"Resuming training from checkpoint: {resume.path}")
-    logger.info("resuming %s after %d epochs and %d batches", resume.path, resume.start.epoch, resume.start.batch)
+    for line in describe(resume, module.spec):
+        logger.info("%s", line)
 
 
 def _data(spec: Spec, parts: Parts, *, seed: int, start: Start) -> TrialData:
@@ -287,7 +302,7 @@ def _write_end(result: TrialResult, outcome: _Outcome) -> None:
             status.write("SUCCESS", "Train finished successfully.", kpi=kpi)
 
 
-def _write_traceback(folder: Path, exception: Exception) -> None:
+def _write_traceback(folder: Path, exception: BaseException) -> None:
     """error.log with the whole traceback, where the disk still takes it: the result carries the reason either way."""
     text = "".join(traceback.format_exception(exception))
     with ExitStack() as stack:
