@@ -106,6 +106,7 @@ _VIEW = Setting(
 SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "tpe": (_VIEW,),
     "random": (),
+    "grid": (_whole("grid_levels", 3, 1, "values of a range without a step, from its lower to its upper end"),),
     "qmc": (),
     "gp": (_VIEW,),
     "cmaes": (_VIEW,),
@@ -124,6 +125,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     for item in (
         Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),
         Algorithm(name="random", searcher="random", fidelity="full", summary="independent draws, all trained to the end; the yardstick"),
+        Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),
         Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),
         Algorithm(name="cmaes", searcher="cmaes", fidelity="full", summary="CMA-ES on the numeric parameters; for many trials"),
         Algorithm(name="median", searcher="tpe", fidelity="median", summary="TPE proposes, what is worse than the median stops"),

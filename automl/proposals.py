@@ -20,7 +20,8 @@ class Need:
     """What a proposal is made from: the study's seed, the trial's number, the space, and how many trials to draw blindly first.
 
     `attempt` counts draws for this number that the spec's own rules refused; `allowed` asks those rules.  `rung` is the epoch at which
-    the trial will first be judged.  `origins` are those of all trials before it, by number, failed ones too.  `settings` are the study's.
+    the trial will first be judged.  `tried` and `origins` are values and origins of all trials before it, by number, failed ones too.
+    `settings` are the study's, complete.
     """
 
     seed: int
@@ -29,6 +30,7 @@ class Need:
     startup: int
     attempt: int = 0
     rung: int = 1
+    tried: Sequence[Mapping[str, Value]] = ()
     origins: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     allowed: Callable[[Mapping[str, Value]], bool] = _anything

@@ -11,33 +11,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from automl.distributions import distribution_of, suggest
+from automl.grid import any_point_left, check_grid, propose_point
 from automl.proposals import Need, Proposal
 from automl.samplers import CmaEsReplay, SobolPoints
 from automl.view import Observation, find_view, study_in_view
 from search_spaces.errors import StudyError, nearest
 from search_spaces.objective import Direction
+from search_spaces.space import SearchSpace
 
 _SOBOL_STRIDE = 1 << 14  # second draws come from a part of the sequence that no trial number reaches
 
 Propose = Callable[[Need, Sequence[Observation], Direction], Proposal]
 Left = Callable[[Need], bool]
+Check = Callable[[SearchSpace, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
     """One way to search: what it is called, what it is and how it proposes.
 
-    `left` says whether there is anything left to propose, for a searcher that comes to an end by itself.
+    `left` says whether there is anything left to propose, for a searcher that comes to an end by itself; `check` raises StudyError
+    for a space or settings that it cannot search.
     """
 
     name: str
     summary: str
     propose: Propose
     left: Left | None = None
+    check: Check | None = None
 
 
 def _sampled(make: Callable[[Need], BaseSampler], view: str) -> Propose:
@@ -68,6 +74,13 @@ SEARCHERS: Mapping[str, Searcher] = {
             name="random",
             summary="independent draws; the yardstick",
             propose=_sampled(lambda need: RandomSampler(seed=need.own_seed), "blind"),
+        ),
+        Searcher(
+            name="grid",
+            summary="every combination of a few values of each parameter",
+            propose=propose_point,
+            left=any_point_left,
+            check=check_grid,
         ),
         Searcher(
             name="qmc",

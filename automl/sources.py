@@ -40,13 +40,18 @@ class TrialSource(Protocol):
 
 
 class SearchSource:
-    """Trial 0 is the spec as it stands (the baseline, run to the full budget); the others are proposed by the searcher."""
+    """Trial 0 is the spec as it stands (the baseline); the others are proposed by the searcher.
+
+    StudyError for a searcher that is not known or cannot search this space.
+    """
 
     def __init__(self, config: StudyConfig, rule: FidelityRule) -> None:
         self._config = config
         self._rule = rule
         self._searcher: Searcher = find_searcher(config.searcher)
         self._settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
+        if self._searcher.check is not None:
+            self._searcher.check(config.space, self._settings)
         self._seen: dict[int, tuple[tuple[object, ...], Observation]] = {}
         self._spec = spec_from_dict(config.spec)
 
@@ -79,6 +84,7 @@ class SearchSource:
             space=config.space,
             startup=startup_trials(config.trials),
             rung=self._rule.first_grant(number),
+            tried=[record.values for record in records],
             origins=[record.origin for record in records],
             settings=self._settings,
             allowed=lambda values: self._refusal(values) is None,

@@ -30,7 +30,6 @@ from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
 from automl.leftovers import drop_leftovers
 from automl.requests import forget_study_stop, read_stop
-from automl.searchers import find_searcher
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary, ranking
 from automl.sources import Finalist, FinalistSource, SearchSource, TrialSource, choose_finalists
 from search_spaces.errors import StudyError
@@ -81,8 +80,7 @@ class Study:
                 f"{folder} already holds a study, and a study is never overwritten",
                 hint=f"continue it with `automl resume {folder}`, or choose another folder with --results",
             )
-        find_searcher(config.searcher)  # unknown names are refused before anything is written
-        rule_of(config)
+        SearchSource(config, rule_of(config))  # what cannot be searched is refused before anything is written
         settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
         config = replace(config, settings=settings)
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from automl.algorithms import SettingValue, complete_settings
 from automl.fidelity import make_rule
 from automl.ledger import TrialRecord
 from automl.proposals import Need
@@ -34,8 +36,12 @@ def need(number: int, *, seed: int = 1) -> Need:
     return Need(seed=seed, number=number, space=SPACE, startup=4)
 
 
+def settings_for(name: str) -> dict[str, SettingValue]:
+    return complete_settings({}, searcher=name, fidelity="asha")
+
+
 def propose(name: str, need: Need, past: Sequence[Observation], direction: Direction = "minimize") -> dict[str, Value]:
-    return find_searcher(name).propose(need, past, direction).values
+    return find_searcher(name).propose(replace(need, settings=settings_for(name)), past, direction).values
 
 
 def record(number: int, cause: Cause | None) -> TrialRecord:
