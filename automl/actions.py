@@ -54,7 +54,8 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)
-    check_weights(spec)
+    for line in check_weights(spec):
+        tell(console, f"note  {line}")
     tell(console, f"Train results will be saved at: {folder}")
     return finish(run, train(run, console), console)
 
