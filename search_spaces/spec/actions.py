@@ -63,7 +63,7 @@ class Export:
     onnx_file: str | None = key(None, "file to write; default is the checkpoint's name with .onnx", acts=RUNNING)
     overwrite: bool = key(False, "replace an existing file", acts=RUNNING)
     on_cpu: bool = key(False, "trace on the CPU", acts=INERT, why=ON_CPU)
-    input_channel: int = key(3, "image channels", options=(1, 3), acts=INERT, why="the networks take 3 channels")
+    input_channel: int = key(3, "image channels; the networks take 3, and an export with 1 is refused", options=(1, 3), acts=RUNNING)
     input_width: int = key(960, "width of the graph's input", low=14, unit="px", acts=RUNNING)
     input_height: int = key(544, "height of the graph's input", low=14, unit="px", acts=RUNNING)
     opset_version: int = key(17, "ONNX operator set", low=16, high=23, acts=RUNNING)
