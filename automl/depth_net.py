@@ -28,6 +28,28 @@ WeightNames = Literal["tao", "published"]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Spec values; they win over the file.", metavar="[KEY=VALUE]...")]
 
 
+@app.command("default_specs")
+def default_specs(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.", metavar="DIR")],
+    skill: Annotated[
+        str | None, typer.Option("--skill", help="depth_net_stereo, depth_net_mono, or a skill's folder.", metavar="NAME")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite specs that are there.")] = False,
+) -> int:
+    """Write a spec to fill in for each action: convert.yaml, train.yaml and so on."""
+    from automl.default_specs import default_specs_action
+
+    return default_specs_action(skill, out, force=force)
+
+
+@app.command()
+def convert(spec: SpecFile, overrides: Overrides = None) -> int:
+    """Annotation lists of a folder of images: train.txt and val.txt, or test.txt."""
+    from automl.converting import convert_action
+
+    return convert_action(spec, tuple(overrides or ()))
+
+
 @app.command()
 def train(spec: SpecFile, overrides: Overrides = None) -> int:
     """Train; writes <results_dir>/train."""
@@ -61,14 +83,6 @@ def export(spec: SpecFile, overrides: Overrides = None) -> int:
 
 
 @app.command()
-def convert(spec: SpecFile, overrides: Overrides = None) -> int:
-    """Annotation lists of a folder of images: train.txt and val.txt, or test.txt."""
-    from automl.converting import convert_action
-
-    return convert_action(spec, tuple(overrides or ()))
-
-
-@app.command()
 def sample(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", metavar="DIR")],
     scenes: Annotated[
@@ -96,9 +110,10 @@ def inspect(
 
 def _not_built(context: typer.Context) -> None:
     """Stands for TAO's actions that this release does not have."""
+    shown = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback and not command.hidden]
     raise UnsupportedError(
         f"depth_net {context.info_name} is not in this release",
-        hint="this release has convert, train, evaluate, inference, export and sample; `depth_net --help` shows them",
+        hint=f"this release has {', '.join(shown)}; `depth_net --help` says what they do",
     )
 
 

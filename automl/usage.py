@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ _RULES = {
     "int_parsing": "must be a whole number",
     "float_parsing": "must be a number",
 }
+# what other programs call the commands
+FAMILIAR = {"test": "evaluate", "val": "evaluate", "predict": "inference", "dataset_convert": "convert", "trt": "gen_trt_engine"}
 
 
 def usage_of(error: typer.TyperException, program: str) -> tuple[str, str]:
@@ -25,6 +28,9 @@ def usage_of(error: typer.TyperException, program: str) -> tuple[str, str]:
     option = getattr(error, "option_name", None)
     if option is not None and context is not None and error.message.startswith("No such option"):
         return _unknown_option(option, context, command)
+    missing = re.match(r"No such command '(.*?)'", error.message)
+    if missing is not None and context is not None:
+        return _unknown_command(missing[1], context, command)
     if getattr(getattr(error, "param", None), "name", None) == "spec" and error.message == "":
         return f"{command} needs a spec", f"give a YAML file of any name: {command} -e spec.yaml; `{program} default_specs` writes some"
     refused = _refused_value(error)
@@ -33,6 +39,14 @@ def usage_of(error: typer.TyperException, program: str) -> tuple[str, str]:
     message, _, near = error.format_message().partition(" Did you mean ")
     suggestion = f"did you mean {near} " if near else ""
     return message.rstrip("."), f"{suggestion}`{command} --help` shows how it is used"
+
+
+def _unknown_command(name: str, context: Any, program: str) -> tuple[str, str]:
+    """The nearest command, and all that there are."""
+    shown = [known for known, command in context.command.commands.items() if not command.hidden]
+    near = FAMILIAR.get(name.replace("-", "_"), nearest(name.replace("-", "_"), list(context.command.commands)))
+    suggestion = f"did you mean {near}? " if near in context.command.commands else ""
+    return f"{program} has no command {name}", f"{suggestion}commands are {', '.join(shown)}"
 
 
 def _unknown_option(option: str, context: Any, command: str) -> tuple[str, str]:

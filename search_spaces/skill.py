@@ -51,6 +51,11 @@ class Skill:
         """The spec template of an action; SkillError when it is missing or not YAML."""
         return read_yaml(self.root / "references" / f"spec_template_{action}.yaml")
 
+    def templates(self) -> dict[str, Path]:
+        """The template file of every action that has one."""
+        files = sorted((self.root / "references").glob("spec_template_*.yaml"))
+        return {file.stem.removeprefix("spec_template_"): file for file in files}
+
     def schema(self) -> TrainSchema:
         """The train schema; SkillError when it is missing or broken."""
         from search_spaces.schema import SCHEMA_FILE, read_train_schema

@@ -30,7 +30,9 @@ ACTIONS = {
     "inference": "-e --experiment_spec_file",
     "export": "-e --experiment_spec_file",
     "convert": "-e --experiment_spec_file",
+    "default_specs": "--skill --out --force",
     "sample": "--out --scenes --seed",
+    "inspect": "--write --names",
 }
 NOT_BUILT = ("quantize", "gen_trt_engine")
 
@@ -66,12 +68,23 @@ def test_help_imports_no_heavy_package():
 @pytest.mark.parametrize("action", NOT_BUILT)
 def test_an_action_that_is_not_built_says_so(action: str, capsys: pytest.CaptureFixture[str]):
     assert run_app(depth_net.app, "depth_net", [action, "-e", "spec.yaml"]) == MISUSED
-    assert capsys.readouterr().err.startswith(f"error: depth_net {action} is not in this release\n\nhint: this release has convert")
+    assert capsys.readouterr().err.startswith(
+        f"error: depth_net {action} is not in this release\n\nhint: this release has default_specs, convert, train"
+    )
 
 
 def test_a_mistyped_action_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]):
     assert run_app(depth_net.app, "depth_net", ["evalute", "-e", "spec.yaml"]) == MISUSED
-    assert "hint: did you mean 'evaluate'?" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.startswith(
+        "error: depth_net has no command evalute\n\nhint: did you mean evaluate? commands are default_specs, convert, train"
+    )
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("test", "evaluate"), ("infer", "inference"), ("default-specs", "default_specs")])
+def test_an_action_by_another_name(typed: str, meant: str, capsys: pytest.CaptureFixture[str]):
+    assert run_app(depth_net.app, "depth_net", [typed]) == MISUSED
+    assert f"did you mean {meant}?" in capsys.readouterr().err
 
 
 def test_a_mistyped_option_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]):
