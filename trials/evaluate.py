@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -18,9 +19,12 @@ from torch.utils.data import DataLoader
 
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec, with_values
+from trials.comparison import quantity_of
 from trials.data import Batch, EqualShapeBatches, Item, build_dataset, collate, evaluation_hash, to_target_grid
 from trials.data.loader import split_of
-from trials.scoring import Scorer
+from trials.output_names import output_stems, with_ending
+from trials.raw_maps import raw_endings, write_map
+from trials.scoring import ImageScore, Scorer
 from trials.workers import loader_workers
 
 CountTo = Callable[[int, int], None]  # images done, images in all
@@ -38,41 +42,61 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Metrics (no split prefix) of `num_images` images with ground truth; comparable only under an equal `evaluation_hash`.
+    """Metrics (no split prefix) of `num_images` images; comparable only under an equal `evaluation_hash`.
 
-    `mode` is how images met the network.  `seconds_per_image` is the time inside `predict`, copies to and from a device
-    included, reading and scoring not.
+    `images` are those of the lists in their order, also the `skipped` ones without ground truth and those in `not_finite`, whose
+    predictions are NaN or infinite: neither counts in a metric.  `mode` is how images met the network.  `seconds_per_image` is the
+    time inside `predict`, copies to and from a device included, reading and scoring not.
     """
 
     metrics: Mapping[str, float | None]
     num_images: int
     num_pixels: int
     skipped: int
+    not_finite: tuple[str, ...]
+    images: tuple[ImageScore, ...]
     evaluation_hash: str
     mode: str
     seconds_per_image: float
 
 
-def evaluate(predictor: Predictor, spec: Spec, split: str, *, progress: CountTo | None = None) -> Evaluation:
+def evaluate(
+    predictor: Predictor,
+    spec: Spec,
+    split: str,
+    *,
+    progress: CountTo | None = None,
+    keep_going: bool = False,
+    maps: Path | None = None,
+) -> Evaluation:
     """Measures `predictor` on `split` (`val` or `test`).
 
-    DataError for lists or files that cannot be used and when no image has ground truth; NonFiniteError for a NaN prediction.
+    `maps` is a folder for raw predictions, of the kinds that the spec's inference section asks for.  NonFiniteError for a NaN
+    prediction, unless `keep_going`: then its image is left out and named.  DataError for lists or files that cannot be used and when
+    no image has ground truth.
     """
     spec = fitted_spec(spec, split, predictor.fixed_size)
     loader = evaluation_loader(spec, split)
-    scorer = Scorer(spec)
-    spent_s, done, total = 0.0, 0, len(loader.dataset)  # type: ignore[arg-type]  # a dataset of ours has a length
+    rows = loader.dataset.rows  # type: ignore[attr-defined]  # a dataset of ours
+    endings = raw_endings(spec) if maps is not None else ()
+    stems = output_stems(rows, maps, suffix=quantity_of(spec).suffix) if maps is not None and endings else []
+    scorer = Scorer(spec, keep_going=keep_going)
+    spent_s, done = 0.0, 0
     for batch in loader:
         if "target" not in batch:
             raise DataError(f"{batch['path'][0]} has no ground truth, so it cannot be evaluated", hint="use depth_net inference for it")
         started = time.perf_counter()
         prediction = predictor.predict(images_of(batch)).cpu()
         spent_s += time.perf_counter() - started
-        scorer.update(to_target_grid(prediction.float(), batch["geometry"], spec.family), batch["target"], batch["valid"], batch["path"])
+        on_grid = to_target_grid(prediction.float(), batch["geometry"], spec.family)
+        scorer.update(on_grid, batch["target"], batch["valid"], batch["path"])
+        for position, index in enumerate(batch["index"].tolist()):
+            for ending in endings:
+                write_map(with_ending(stems[index], ending), on_grid[position, 0].numpy())
         done += len(batch["path"])
         if progress is not None:
-            progress(done, total)
-    if scorer.num_images == 0:
+            progress(done, len(rows))
+    if scorer.skipped == done:
         raise DataError(
             f"none of the {done} images of dataset.{split}_dataset has a valid pixel",
             hint="check the ground truth and its range in the spec",
@@ -82,6 +106,8 @@ def evaluate(predictor: Predictor, spec: Spec, split: str, *, progress: CountTo 
         num_images=scorer.num_images,
         num_pixels=scorer.num_pixels,
         skipped=scorer.skipped,
+        not_finite=scorer.not_finite,
+        images=tuple(scorer.images),
         evaluation_hash=evaluation_hash(spec, split),
         mode=split_of(spec, split).augmentation.evaluation,
         seconds_per_image=spent_s / done,
@@ -104,7 +130,14 @@ def evaluation_loader(spec: Spec, split: str) -> DataLoader[Item]:
     dataset, section = build_dataset(spec, split, training=False), split_of(spec, split)
     batches = EqualShapeBatches(dataset, section.batch_size)
     workers = loader_workers(section.workers, samples=len(dataset))
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        # a plain fork copies the locks of the predictor's threads as they are, and can wait for one for ever
+        multiprocessing_context="forkserver" if workers else None,
+    )
 
 
 def images_of(batch: Batch) -> tuple[Tensor, ...]:

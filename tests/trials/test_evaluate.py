@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +17,10 @@ from tests.trials.small import SmallStereo, mono_spec, parts, stereo_spec, trial
 from trials.contract import always_continue
 from trials.data.sample import SampleSet
 from trials.evaluate import evaluate, fitted_spec
+from trials.evaluation_files import worst_images, write_evaluation
 from trials.failures import NonFiniteError
 from trials.run import run_trial
+from trials.scoring import NOT_FINITE
 
 
 class Five:
@@ -103,6 +108,54 @@ def test_training_and_evaluation_agree(scenes: SampleSet, tmp_path: Any) -> None
 def test_a_nan_prediction_names_the_image(scenes: SampleSet) -> None:
     with pytest.raises(NonFiniteError, match=r"left\.png is not finite"):
         evaluate(Five(value=float("nan")), spec_of(scenes), "val")
+
+
+class Sometimes(Five):
+    """NaN for the second image."""
+
+    def predict(self, images: tuple[Tensor, ...]) -> Tensor:
+        self.value = float("nan") if self.sizes else 5.0
+        return super().predict(images)
+
+
+def test_with_keep_going_a_nan_image_is_left_out_and_named(scenes: SampleSet) -> None:
+    done = evaluate(Sometimes(), spec_of(scenes), "val", keep_going=True)
+    assert done.metrics["epe"] == pytest.approx(float((true_disparities(scenes)[0] - 5).abs().mean()))
+    assert (done.num_images, done.skipped, [Path(path).parts[-2:] for path in done.not_finite]) == (1, 0, [("scene_0007", "left.png")])
+
+
+def test_the_table_has_a_line_for_each_image_of_the_list(scenes: SampleSet, tmp_path: Path) -> None:
+    done = evaluate(Sometimes(), spec_of(scenes), "val", keep_going=True)
+    write_evaluation(tmp_path, done, runtime="five", model=Path("m.onnx"))
+    header, first, second = csv.reader((tmp_path / "per_image.csv").read_text().splitlines())
+    assert header == ["path", "loss", "epe", "bp1", "bp2", "bp3", "d1", "rmse", "num_pixels", "skipped"]
+    assert [Path(row[0]).parent.name for row in (first, second)] == ["scene_0006", "scene_0007"]
+    assert float(first[header.index("epe")]) == done.metrics["epe"]
+    assert (first[-1], second[1:-2], second[-1]) == ("", [""] * 7, NOT_FINITE)
+
+
+def test_the_summary_holds_metrics_counts_and_conditions(scenes: SampleSet, tmp_path: Path) -> None:
+    write_evaluation(tmp_path, evaluate(Five(), spec_of(scenes), "val"), runtime="five", model=Path("m.onnx"))
+    summary = json.loads((tmp_path / "results.json").read_text())
+    assert (summary["num_images"], summary["skipped"], summary["not_finite"], summary["evaluation"]) == (2, 0, 0, "native")
+    assert {"loss", "epe", "bp1", "bp2", "bp3", "d1", "rmse", "num_pixels", "evaluation_hash", "runtime", "model"} < set(summary)
+    assert not {"abs_rel", "sq_rel", "rmse_log", "d2", "d3"} & set(summary)
+
+
+def test_the_worst_images_come_first(scenes: SampleSet) -> None:
+    done = evaluate(Five(), spec_of(scenes), "val")
+    errors = [float((values - 5).abs().mean()) for values in true_disparities(scenes)]
+    assert [image.metrics["epe"] for image in worst_images(done, "stereo", count=3)] == pytest.approx(sorted(errors, reverse=True))
+    assert len(worst_images(done, "stereo", count=1)) == 1
+
+
+def test_raw_predictions_are_written_when_the_spec_asks(scenes: SampleSet, tmp_path: Path) -> None:
+    spec = with_values(spec_of(scenes), {"inference.save_raw_pfm": True})
+    evaluate(Five(), spec, "val", maps=tmp_path)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == [
+        "scene_0006/left_disp.pfm",
+        "scene_0007/left_disp.pfm",
+    ]
 
 
 def test_an_empty_split_is_refused(scenes: SampleSet) -> None:
