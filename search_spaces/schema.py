@@ -150,11 +150,11 @@ def _bound(value: Any) -> float | None:
 
 def main() -> int:
     """Write the generated files of our skills again; prints each path."""
-    from search_spaces.schema_writer import write_train_schema
+    from search_spaces.schema_writer import write_schemas
     from search_spaces.skill import list_skills
 
     for skill in list_skills():
-        for path in write_train_schema(skill.root):
+        for path in write_schemas(skill.root):
             sys.stdout.write(f"{path}\n")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 
 from search_spaces.errors import SkillError, SpecError
 from search_spaces.schema import Leaf, parameter_of, read_train_schema
-from search_spaces.schema_writer import manifest, train_schema
-from search_spaces.skill import Skill, list_skills
+from search_spaces.schema_writer import ACTIONS, action_schema, schema_files
+from search_spaces.skill import SKILLS, Skill, find_skill, list_skills
 
 # the oddities of the published files: Infinity, a list among the properties, a default outside its own enum
 FOREIGN = """
@@ -74,9 +75,42 @@ def test_leaves_that_cannot_be_searched(facts: dict[str, Any], words: str) -> No
 
 @pytest.mark.parametrize("skill", list_skills(), ids=lambda skill: skill.name)
 def test_generated_files_are_up_to_date(skill: Skill) -> None:
-    schema = train_schema(skill)
-    assert json.loads((skill.root / "schemas" / "train.schema.json").read_text()) == schema, "run `make schemas`"
-    assert json.loads((skill.root / "schemas" / "manifest.json").read_text()) == manifest(skill, schema), "run `make schemas`"
+    files = schema_files(skill)
+    assert sorted(files) == sorted(f"schemas/{path.name}" for path in (skill.root / "schemas").iterdir())
+    for name, text in files.items():
+        assert (skill.root / name).read_text(encoding="utf-8") == text, f"{name}: run `make schemas`"
+
+
+@pytest.mark.parametrize("skill", list_skills(), ids=lambda skill: skill.name)
+def test_manifest_lists_every_action_with_files_that_are_there(skill: Skill) -> None:
+    actions = json.loads((skill.root / "schemas" / "manifest.json").read_text())["actions"]
+    assert tuple(actions) == ACTIONS == ("convert", "train", "evaluate", "inference", "export", "gen_trt_engine", "quantize")
+    assert [
+        entry[name] for entry in actions.values() for name in ("path", "spec_template") if not (skill.root / entry[name]).is_file()
+    ] == []
+
+
+@pytest.mark.parametrize("action", ["evaluate", "inference", "export", "gen_trt_engine", "quantize"])
+def test_an_action_has_the_common_sections_its_own_block_and_nothing_to_search(action: str) -> None:
+    schema = action_schema(find_skill("depth_net_stereo"), action)
+    common = {"model_name", "encryption_key", "results_dir", "dataset", "model", "train", "quantize", "wandb"}
+    assert set(schema["properties"]) == set(schema["default"]) == common | {action}
+    assert schema["automl_default_parameters"] == []
+    assert "x_automl" not in json.dumps(schema)
+
+
+def test_convert_has_its_own_flat_keys() -> None:
+    schema = action_schema(find_skill("depth_net_mono"), "convert")
+    assert {"data_root", "image_dir_pattern", "split_ratio"} <= set(schema["properties"])
+    assert (schema["properties"]["split_ratio"]["minimum"], schema["properties"]["split_ratio"]["maximum"]) == (0.0, 1.0)
+
+
+def test_what_an_installation_carries_of_the_skills_is_all_of_them() -> None:
+    setup = ConfigParser()
+    setup.read(SKILLS.parents[1] / "setup.cfg")
+    patterns = [pattern.strip() for pattern in setup["options.package_data"]["search_spaces"].split(",")]
+    carried = {path for pattern in patterns for path in SKILLS.parent.glob(pattern)}
+    assert {path for path in SKILLS.rglob("*") if path.is_file()} == carried
 
 
 @pytest.mark.parametrize("skill", list_skills(), ids=lambda skill: skill.name)
