@@ -33,6 +33,7 @@ from search_spaces.errors import SpecError, StudyError
 from search_spaces.objective import Objective, objective_for
 from search_spaces.spec import Spec, read_spec, spec_from_dict, spec_to_dict, with_values
 from trials.contract import Cause, Decision, Report, State, TrialResult, TrialSpec
+from trials.states import LATEST, state_to_resume
 
 RUN_FILE = "run.json"
 STATUS = {
@@ -116,6 +117,7 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
 
 def review(run: PlainRun, console: Console) -> None:
     """Checks data and weights and shows what is about to happen; writes nothing."""
+    tell_resume(run, console)
     sources = check_data(run.spec)
     weights = check_weights(run.spec)
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -194,17 +196,37 @@ def train(run: PlainRun, console: Console, *, mirror: Mirror | None = None) -> T
     return result
 
 
+def tell_resume(run: PlainRun, console: Console) -> None:
+    """Says which state the run continues and what is not as it was; UserError, before anything is written, where it cannot."""
+    state = state_to_resume(run.spec, run.train_folder)
+    if state is None:
+        return
+    from trials.checkpoints import read_resume
+    from trials.resuming import check_settings, describe
+
+    resume = read_resume(state, objective=run.objective.metric)
+    check_settings(resume, run.spec)
+    for line in describe(resume, run.spec):
+        tell(console, f"note  {line}")
+
+
 def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
     """Says how training ended and what comes next; the exit code."""
     folder = shown_path(run.train_folder)
     if result.error is not None:
-        hint = result.error.details.get("hint")
-        say_error(result.error.message, str(hint) if hint else f"the whole story is in {folder}/error.log")
+        details = result.error.details
+        hint = str(details.get("hint") or f"the whole story is in {folder}/error.log")
+        if "state" in details:
+            hint += "; the state before it is saved, train.resume=auto goes on from there"
+        say_error(result.error.message, hint)
         return MISUSED if result.error.cause in USER_CAUSES else FAILED
     if result.state is State.INTERRUPTED:
-        say_error(
-            "interrupted; the state after the last step is saved", f"run the same command with train.resume=auto to go on in {folder}"
-        )
+        if (run.train_folder / LATEST).exists():
+            say_error(
+                "interrupted; the state after the last step is saved", f"run the same command with train.resume=auto to go on in {folder}"
+            )
+        else:
+            say_error("interrupted before a state was saved", f"{folder} holds the records of what was done")
         return INTERRUPTED
     console.print(metrics_table(f"Best epoch: {result.best_epoch}", result.metrics, run.spec.family, relative=run.spec.is_relative))
     tell(console, f"trained in {seconds_text(result.elapsed_s)}; checkpoint {shown_path(result.checkpoint) if result.checkpoint else '-'}")

@@ -23,9 +23,8 @@ from typing_extensions import override
 from models.checkpoints import read_checkpoint
 from search_spaces.errors import CheckpointError
 from trials.datamodule import Start
-from trials.states import LATEST, drop_full_states, full_states
+from trials.states import BEST, LATEST, drop_full_states, full_states
 
-BEST = "best.pth"
 TRIAL_KEY = "trial"
 RECORDS = ("metrics.jsonl", "result.json", "error.log")
 
@@ -42,11 +41,16 @@ class Best:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """A full state to continue from: where it stands and the best epoch before it."""
+    """A full state to continue from: where it stands, the best epoch before it, and the spec and epoch length of its run.
+
+    `spec` and `steps_per_epoch` are None where the state does not say.
+    """
 
     path: Path
     start: Start
     best: Best | None
+    spec: Mapping[str, Any] | None
+    steps_per_epoch: int | None
 
 
 class AtomicFiles(CheckpointIO):
@@ -133,11 +137,12 @@ class CheckpointFolder:
         return resume.best
 
 
-def trial_state(start: Start, best: Best | None) -> dict[str, Any]:
+def trial_state(start: Start, best: Best | None, *, steps_per_epoch: int) -> dict[str, Any]:
     """What a full state says about the run it belongs to, as plain data."""
     return {
         "epochs_done": start.epoch,
         "batches_done": start.batch,
+        "steps_per_epoch": steps_per_epoch,
         "best": None if best is None else {**asdict(best), "metrics": dict(best.metrics)},
     }
 
@@ -147,24 +152,18 @@ def read_resume(path: Path, *, objective: str) -> Resume:
     content = _read(path)
     state = content.get(TRIAL_KEY)
     if not isinstance(state, Mapping) or "optimizer_states" not in content:
-        raise CheckpointError(
-            f"{path} is not a full training state of this program, so training cannot continue from it",
-            hint=f"resume from a {LATEST}; to start from its weights alone set train.pretrained_model_path",
+        raise _no_state(
+            path, "a training state of another program" if "optimizer_states" in content else "weights without a training state"
         )
     best = Best(**state["best"]) if state["best"] is not None and state["best"]["objective"] == objective else None
-    return Resume(path=path.resolve(), start=Start(epoch=state["epochs_done"], batch=state["batches_done"]), best=best)
+    start = Start(epoch=state["epochs_done"], batch=state["batches_done"])
+    return Resume(path=path.resolve(), start=start, best=best, spec=content.get("spec"), steps_per_epoch=state.get("steps_per_epoch"))
 
 
-def check_same_network(path: Path, module: pl.LightningModule) -> None:
-    """CheckpointError unless the state at `path` holds exactly the tensors of `module`."""
-    theirs: Mapping[str, Tensor] = _read(path)["state_dict"]
-    ours = module.state_dict()
-    differing = sorted(set(theirs) ^ set(ours)) or [name for name, value in ours.items() if value.shape != theirs[name].shape]
-    if differing:
-        raise CheckpointError(
-            f"{path} belongs to another network than the spec: {len(differing)} tensors differ, first {differing[0]}",
-            hint="resume with the spec that the run was started with (experiment.yaml beside the checkpoint)",
-        )
+def tensor_shapes(path: Path) -> dict[str, torch.Size]:
+    """The shape of every weight in the full state at `path`."""
+    weights: Mapping[str, Tensor] = _read(path)["state_dict"]
+    return {name: value.shape for name, value in weights.items()}
 
 
 def write_state(content: Mapping[str, Any], path: Path) -> None:
@@ -188,10 +187,17 @@ def _read(path: Path, *, mmap: bool = True) -> dict[str, Any]:
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        read_checkpoint(path)  # says what is wrong with it
-        raise CheckpointError(f"{path} cannot be read: {error}", hint="resume from another state of the run") from error
+        read_checkpoint(path)  # says what is wrong with it, if anything is
+        raise _no_state(path, "a training state of another program") from error
     if not isinstance(content, dict):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, but a full training state is needed", hint="resume from dn_model_latest.pth"
         )
     return content
+
+
+def _no_state(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} holds {what}, so training cannot continue from it",
+        hint=f"to start from its weights alone set train.pretrained_model_path={path}; a run of ours keeps its newest state as {LATEST}",
+    )

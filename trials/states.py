@@ -1,4 +1,5 @@
-"""Names of the full states in a run's `train/` folder, and how they are removed.  Imports no torch: a search's driver uses it.
+"""Names of the full states in a run's folder, which of them a run continues, and how they are removed.  Imports no torch: a
+search's driver uses it.
 
 The names are those of TAO Toolkit (Apache-2.0), with a 0-based epoch.
 """
@@ -12,14 +13,17 @@ from search_spaces.errors import CheckpointError, SpecError
 from search_spaces.spec import Spec
 
 LATEST = "dn_model_latest.pth"
-_FULL_STATE = re.compile(r"model_epoch_\d{3,}_step_\d{5,}\.pth")
+BEST = "best.pth"
+_FULL_STATE = re.compile(r"model_epoch_(\d{3,})_step_(\d{5,})\.pth")
+NAMED = "train.resume_training_checkpoint_path"
 
 
 def full_states(folder: Path) -> list[Path]:
     """Every full state in `folder`, oldest first; files that only look alike are not among them."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if _FULL_STATE.fullmatch(path.name) and path.is_file())
+    found = [(match, path) for path in folder.iterdir() if (match := _FULL_STATE.fullmatch(path.name)) and path.is_file()]
+    return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
 
 
 def drop_full_states(folder: Path) -> None:
@@ -32,23 +36,52 @@ def drop_full_states(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def check_resume(spec: Spec, folder: Path) -> None:
-    """Refuses, before anything is written, what the spec's `train.resume` forbids for a run in `folder`.
+def state_to_resume(spec: Spec, folder: Path) -> Path | None:
+    """The full state that a run in `folder` continues as the spec says, None for a run that starts anew.  Writes nothing.
 
-    SpecError where a run lies there that is not to be continued, CheckpointError where the one to continue is missing.
+    `train.resume_training_checkpoint_path` names one; otherwise `train.resume` decides about the newest in the folder.
+    SpecError where a run lies there that is not to be continued, or where two states are asked for; CheckpointError where
+    the state to continue is missing.
     """
-    named = spec.train.resume_training_checkpoint_path
-    if named:
-        if not Path(named).is_file():
-            raise CheckpointError(
-                f"train.resume_training_checkpoint_path={named}: there is no such file", hint=f"a run keeps its newest state as {LATEST}"
+    named = Path(spec.train.resume_training_checkpoint_path) if spec.train.resume_training_checkpoint_path else None
+    if named is not None and not named.is_file():
+        raise CheckpointError(f"{NAMED}={named}: there is no such file", hint=f"a run keeps its newest state as {LATEST}")
+    if spec.train.resume == "never":
+        inside = named is not None and named.resolve().parent == folder.resolve()
+        if _holds_run(folder) and not inside:
+            raise SpecError(
+                f"{folder} already holds a run, and train.resume is never",
+                hint="continue it with train.resume=auto, or choose another results_dir",
             )
-        return
-    latest = folder / LATEST
-    if spec.train.resume == "never" and latest.exists():
+        return named
+    own = _newest(folder)
+    if named is not None and own is not None and own != named.resolve():
         raise SpecError(
-            f"{folder} already holds a run, and train.resume is never",
-            hint="continue it with train.resume=auto, or choose another results_dir",
+            f"two states are to be continued: train.resume={spec.train.resume} finds {own}, {NAMED} names {named}",
+            hint=f"leave out {NAMED} to continue the run in {folder}, or choose another results_dir",
         )
-    if spec.train.resume == "must" and not latest.exists():
-        raise CheckpointError(f"train.resume is must, but {latest} does not exist", hint="train.resume=auto starts anew in that case")
+    if own is None and named is None and spec.train.resume == "must":
+        raise CheckpointError(
+            f"train.resume is must, but {folder / LATEST} does not exist", hint="train.resume=auto starts anew in that case"
+        )
+    return named or own
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether something of an earlier run would be overwritten."""
+    return (folder / LATEST).is_symlink() or any((folder / name).is_file() for name in (LATEST, BEST)) or bool(full_states(folder))
+
+
+def _newest(folder: Path) -> Path | None:
+    """The state that the link names, or without a link (copies often lose it) the newest file; CheckpointError for a stale link."""
+    latest, states = folder / LATEST, full_states(folder)
+    if latest.exists():
+        return latest.resolve()
+    if latest.is_symlink():
+        way_out = (
+            f"continue the newest one that is there with {NAMED}={states[-1]} and train.resume=never"
+            if states
+            else "choose another results_dir"
+        )
+        raise CheckpointError(f"{latest} points to {latest.readlink()}, which is gone", hint=f"{way_out}, or remove the link to start anew")
+    return states[-1].resolve() if states else None

@@ -10,9 +10,11 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from search_spaces.objective import Objective
@@ -20,7 +22,7 @@ from search_spaces.spec import Spec
 from trials.checkpoints import TRIAL_KEY, Best, CheckpointFolder, Resume, trial_state
 from trials.contract import Decision, Report, ReportTo, State, TrialSpec
 from trials.datamodule import Start, TrialData
-from trials.failures import Interrupted
+from trials.failures import Interrupted, TrialFailure
 from trials.interruption import StopRequest
 from trials.module import DepthModule
 from trials.status import MetricsLog, StatusWriter, finite, kpi_of
@@ -38,7 +40,10 @@ class Records:
 
 
 class TrialLoop(pl.Callback):
-    """Drives one segment of one trial; `state` and `best` are its outcome once `fit` has returned or raised."""
+    """Drives one segment of one trial; `state` and `best` are its outcome once `fit` has returned or raised.
+
+    `rescued` is the state that was saved because the run broke off, None where there was nothing new or nothing sound to save.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class TrialLoop(pl.Callback):
     ) -> None:
         self.state = State.COMPLETE
         self.best: Best | None = None
+        self.rescued: Path | None = None
         self.last_metrics: Mapping[str, float | None] = {}
         self._trial = trial
         self._train = spec.train
@@ -65,6 +71,8 @@ class TrialLoop(pl.Callback):
         self._position = Start()
         self._started = self._epoch_started = time.monotonic()
         self._due = False
+        self._saved_step = 0
+        self._between_steps: Start | None = None  # where a state could be saved now
 
     def resumed(self, resume: Resume) -> None:
         """Takes over what an earlier segment left."""
@@ -76,12 +84,13 @@ class TrialLoop(pl.Callback):
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds spec, position and best epoch."""
         checkpoint["spec"] = dict(self._spec_data)
-        checkpoint[TRIAL_KEY] = trial_state(self._position, self.best)
+        checkpoint[TRIAL_KEY] = trial_state(self._position, self.best, steps_per_epoch=_data(trainer).steps_per_epoch)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clocks."""
         self._epoch_started = time.monotonic()
+        self._saved_step = trainer.global_step
         self._validate_last_epoch(trainer)
 
     @override
@@ -98,6 +107,11 @@ class TrialLoop(pl.Callback):
             trainer.check_val_every_n_epoch = 1
 
     @override
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+        """From here to the end of the step the weights may be half new."""
+        self._between_steps = None
+
+    @override
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Saves by steps and honours a stop request; the last batch of an epoch leaves both to the end of the epoch."""
         step, done = trainer.global_step, batch_idx + 1
@@ -107,8 +121,9 @@ class TrialLoop(pl.Callback):
         self._due = self._due or by_step
         if done == trainer.num_training_batches:
             return
+        self._between_steps = Start(epoch=trainer.current_epoch, batch=done)
         if self._due or self._stop_requested(trainer):
-            self._save(trainer, Start(epoch=trainer.current_epoch, batch=done))
+            self._save(trainer, self._between_steps)
         if self._stop_requested(trainer):
             raise Interrupted(f"stopped in epoch {trainer.current_epoch + 1}, step {step}")
 
@@ -116,6 +131,7 @@ class TrialLoop(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reports, saves, and ends the segment where the study says so."""
         module, epoch = _module(pl_module), trainer.current_epoch + 1
+        module.check_learned()
         metrics = finite(module.train_summary() | module.validation)
         validated = bool(module.validation) or not _data(trainer).validates
         decision = Decision.CONTINUE
@@ -133,6 +149,20 @@ class TrialLoop(pl.Callback):
             trainer.should_stop = True
         elif self._stop_requested(trainer):
             raise Interrupted(f"stopped after epoch {epoch}")
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Saves the state after the last whole step of a plain run that broke: a bad file after hours costs the user one step.
+
+        Not for what the weights themselves are the cause of, nor for an interrupt, which has saved its state or must not wait.
+        """
+        breaks = isinstance(exception, Exception) and not isinstance(exception, TrialFailure | Interrupted)
+        if self._trial.study or not breaks or self._between_steps is None or trainer.global_step == self._saved_step:
+            return
+        try:
+            self.rescued = self._save(trainer, self._between_steps)
+        except (OSError, RuntimeError) as error:
+            logger.warning("the state before the failure could not be saved: %s", error)
 
     def _reported(self, module: DepthModule, metrics: Mapping[str, float | None], *, epoch: int) -> Decision:
         step = module.global_step
@@ -152,16 +182,22 @@ class TrialLoop(pl.Callback):
             status.write("RUNNING", "Eval metrics generated.", kpi=kpi_of(metrics, self._family))
         status.epoch(done=epoch, max_epochs=module.trainer.max_epochs or epoch, epoch_s=time.monotonic() - self._epoch_started)
         status.write("RUNNING", "Train metrics generated.", kpi={"train_loss": metrics["train/loss"]})
-        said = (f"{name} none" if value is None else f"{name} {value:.6g}" for name, value in metrics.items())
+        said = [f"{name} none" if value is None else f"{name} {value:.6g}" for name, value in metrics.items()]
+        if module.skipped_batches:
+            said.append(f"{module.skipped_batches} batches skipped: too few valid pixels")
         logger.info("epoch %d: %s", epoch, ", ".join(said))
 
     def _stop_requested(self, trainer: pl.Trainer) -> bool:
         return self._stop.requested or trainer.received_sigterm
 
-    def _save(self, trainer: pl.Trainer, position: Start) -> None:
+    def _save(self, trainer: pl.Trainer, position: Start) -> Path | None:
+        """The full state at `position`, or None for a dry run; NonFiniteError instead of a state that is worth nothing."""
         self._position, self._due = position, False
-        if self._records.checkpoints is not None:
-            self._records.checkpoints.save_full(trainer, epoch=trainer.current_epoch, step=trainer.global_step)
+        if self._records.checkpoints is None:
+            return None
+        _module(trainer.lightning_module).check_weights()
+        self._saved_step = trainer.global_step
+        return self._records.checkpoints.save_full(trainer, epoch=trainer.current_epoch, step=trainer.global_step)
 
 
 def _module(module: pl.LightningModule) -> DepthModule:

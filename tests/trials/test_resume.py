@@ -184,7 +184,7 @@ def test_the_path_of_the_spec_is_resumed(scenes: SampleSet, tmp_path: Path, whol
 
 
 def test_best_weights_are_no_state_to_resume(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
-    assert "not a full training state" in refused(tmp_path, stereo_spec(scenes), resume_from=whole[0] / "train" / "best.pth")
+    assert "weights without a training state" in refused(tmp_path, stereo_spec(scenes), resume_from=whole[0] / "train" / "best.pth")
 
 
 def test_a_state_of_another_network_is_named(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
