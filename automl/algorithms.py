@@ -118,6 +118,13 @@ FIDELITY_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "median": (_EPOCHS, _UNIT),
     "asha": _HALVING,
     "hyperband": _HALVING,
+    "hyperband_es": (
+        *_HALVING,
+        _whole("min_early_stop_epochs", 3, 1, "epochs of a trial before its curve is looked at; at least three are needed"),
+        _number(
+            "early_stop_threshold", 0.1, 0, 1, "a trial is stopped when its chance to end better than the best other one is below this"
+        ),
+    ),
 }
 
 ALGORITHMS: Mapping[str, Algorithm] = {
@@ -143,6 +150,13 @@ ALGORITHMS: Mapping[str, Algorithm] = {
             fidelity="hyperband",
             summary="successive halving in brackets that begin at different rungs, over independent draws",
             aliases=("h",),
+        ),
+        Algorithm(
+            name="hyperband_es",
+            searcher="random",
+            fidelity="hyperband_es",
+            summary="hyperband that stops a trial early when its curve will probably not reach the best of the others",
+            aliases=("hes",),
         ),
     )
 }

@@ -101,6 +101,10 @@ class Standings:
     def __len__(self) -> int:
         return len(self._courses)
 
+    def course(self, number: int) -> Course:
+        """The newest course of a trial."""
+        return self._courses[number]
+
     def ranked(self, rung: int, group: int = 0) -> Sequence[Entry]:
         """(cost, number) of the trials of a group that reached `rung`, best first."""
         return self._ranked.get((group, rung), [])

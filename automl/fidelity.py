@@ -13,6 +13,7 @@ from typing import Any
 
 from automl.config import StudyConfig
 from automl.course import Course, FidelityRule, Promotion, Standings, Verdict
+from automl.curves import CurveStopping
 from automl.halving import Hyperband, SuccessiveHalving
 from search_spaces.errors import StudyError, nearest
 from trials.contract import Decision
@@ -110,7 +111,7 @@ def last_chance(trials: Iterable[Course], full: int) -> Promotion | None:
     return Promotion(number=best.number, to_epoch=full)
 
 
-RULES = ("asha", "hyperband", "median", "full")
+RULES = ("asha", "hyperband", "hyperband_es", "median", "full")
 
 
 def make_rule(
@@ -123,12 +124,16 @@ def make_rule(
     settings: Mapping[str, Any] | None = None,
 ) -> FidelityRule:
     """The rule that users call `name`; StudyError suggests the nearest name for an unknown one."""
-    del trials, settings
+    del trials
+    own = settings or {}
     match name:
         case "asha":
             return SuccessiveHalving(full=epochs, eta=reduction_factor, lowest=min_epochs)
         case "hyperband":
             return Hyperband(full=epochs, eta=reduction_factor, lowest=min_epochs)
+        case "hyperband_es":
+            first_look, threshold = own.get("min_early_stop_epochs", 3), own.get("early_stop_threshold", 0.1)
+            return CurveStopping(full=epochs, eta=reduction_factor, lowest=min_epochs, first_look=first_look, threshold=threshold)
         case "median":
             return MedianRule(full=epochs, lowest=min_epochs)
         case "full":

@@ -94,13 +94,17 @@ class SuccessiveHalving:
         plan = bracket_plan(tuple(bracket.configurations for bracket in self.brackets))
         return plan[number % len(plan)]
 
+    def rungs_of(self, number: int) -> tuple[int, ...]:
+        """The rungs of a trial's bracket."""
+        return self.brackets[self.bracket_of(number)].rungs
+
     def standings(self) -> Standings:
         """Ranks by bracket."""
         return Standings(self.rungs, self.bracket_of)
 
     def first_grant(self, number: int) -> int:
         """The lowest rung of the trial's bracket; the baseline runs to the end."""
-        return self.full if number == 0 else self.brackets[self.bracket_of(number)].rungs[0]
+        return self.full if number == 0 else self.rungs_of(number)[0]
 
     def judge(self, trial: Course, standings: Standings) -> Verdict:
         """Go on inside the granted epochs; at a rung go on or pause."""

@@ -64,10 +64,11 @@ class TestFidelityRule:
     def test_the_baseline_reaches_the_full_budget(self, name: str) -> None:
         assert play(make_rule(name, epochs=FULL)).epochs[0] == FULL
 
-    def test_trials_end_only_at_rungs(self, name: str) -> None:
+    def test_trials_pause_only_at_rungs_and_stop_only_where_they_are_judged(self, name: str) -> None:
         rule = make_rule(name, epochs=FULL)
         played = play(rule)
-        assert {played.epochs[number] for number in played.paused | played.stopped} <= set(rule.rungs)
+        assert {played.epochs[number] for number in played.paused} <= set(rule.rungs)
+        assert all(played.epochs[number] == played.granted[number] for number in played.stopped)
 
     def test_the_best_trial_is_never_lost(self, name: str) -> None:
         played = play(make_rule(name, epochs=FULL))
