@@ -49,5 +49,22 @@ def template_of(model: Path) -> dict[str, Any]:
     return tree
 
 
+def onnx_template(model: Path) -> dict[str, Any]:
+    """What an ONNX file says about its network, as a spec template; {} for a file without a description."""
+    from deploy.runtime import onnx_facts
+
+    facts = onnx_facts(model)
+    if facts is None:
+        return {}
+    network: dict[str, Any] = {"model_type": facts.model_type, "encoder": facts.encoder}
+    dataset: dict[str, Any] = {"min_depth": facts.min_depth, "max_depth": facts.max_depth}
+    if facts.variant is not None:
+        network["variant"] = facts.variant
+    if facts.max_disparity is not None:
+        network["max_disparity"] = dataset["max_disparity"] = facts.max_disparity
+    images = {"augmentation": {"input_mean": list(facts.mean), "input_std": list(facts.std)}}
+    return {"model": network, "dataset": {**dataset, **{f"{split}_dataset": images for split in ("val", "test", "infer")}}}
+
+
 def _differs(own: object, theirs: object) -> bool:
     return (list(own) if isinstance(own, tuple) else own) != theirs

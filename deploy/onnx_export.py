@@ -280,6 +280,7 @@ def _facts(
         batch=batch,
         mean=tuple(images.input_mean),
         std=tuple(images.input_std),
+        min_depth=None if stereo or spec.is_relative else spec.dataset.min_depth,
         max_depth=None if stereo or spec.is_relative else spec.dataset.max_depth,
         max_disparity=spec.model.max_disparity if stereo else None,
         iterations=iterations,

@@ -144,6 +144,11 @@ def load_predictor(
     return TorchPredictor(load_network(path, spec), spec.family, iterations=iterations, device=device)
 
 
+def onnx_facts(path: Path) -> ModelFacts | None:
+    """The description of an ONNX file, from its metadata or the file beside it; None without either.  CheckpointError for a broken file."""
+    return _read_facts(_open_session(path, 1), path)
+
+
 def load_network(checkpoint: Path, spec: Spec) -> nn.Module:
     """The spec's network with the checkpoint's weights, in evaluation mode on the CPU.
 

@@ -27,7 +27,7 @@ class ModelFacts:
     """What a program must know to feed an exported model and to trace it back.
 
     Images are RGB, (x/255 - mean) / std, float32, B x 3 x height x width.  `batch` None means that any batch
-    size is accepted.  `max_depth` is in metres (metric models), `max_disparity` in pixels (stereo): the other
+    size is accepted.  `min_depth` and `max_depth` are in metres (metric models), `max_disparity` in pixels (stereo): the other
     family holds None.  `checkpoint_sha256` is None for a network that never was a file.
     """
 
@@ -40,6 +40,7 @@ class ModelFacts:
     batch: int | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    min_depth: float | None
     max_depth: float | None
     max_disparity: int | None
     iterations: int | None
