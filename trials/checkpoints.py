@@ -8,6 +8,7 @@ data only and is read with `weights_only=True`.
 from __future__ import annotations
 
 import errno
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -186,7 +187,7 @@ def write_state(content: Mapping[str, Any], path: Path) -> None:
 def _read(path: Path, *, mmap: bool = True) -> dict[str, Any]:
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         read_checkpoint(path)  # says what is wrong with it, if anything is
         raise _no_state(path, "a training state of another program") from error
     if not isinstance(content, dict):
