@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,6 +39,61 @@ def saved(path: Path, content: object) -> Path:
 
 def lightning(state: Mapping[str, Tensor], **more: object) -> dict[str, object]:
     return {"pytorch-lightning_version": "2.5.0", "epoch": 3, "global_step": 40, "state_dict": prefixed(state, "model."), **more}
+
+
+def tao(state: Mapping[str, Tensor], **more: object) -> dict[str, object]:
+    """A whole TAO checkpoint: beside the weights loops, callbacks, optimiser, schedule and precision, as its trainer leaves them."""
+    moments = {0: {"step": torch.tensor(40.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}}
+    group = {"lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 1e-4, "foreach": None, "params": [0]}
+    schedule = {"milestones": Counter([1000]), "gamma": 0.1, "base_lrs": [1e-4], "last_epoch": 40, "_last_lr": [1e-4]}
+    callback: dict[str, object] = {"monitor": None, "best_model_score": None, "dirpath": "/results/train", "best_k_models": {}, "last_model_path": ""}
+    rest: dict[str, object] = {
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 4, "completed": 3}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': None, 'mode': 'min', 'every_n_epochs': 1}": callback},
+        "optimizer_states": [{"state": moments, "param_groups": [group]}],
+        "lr_schedulers": [schedule],
+        "MixedPrecision": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 3},
+    }
+    return lightning(state, **rest, **more)
+
+
+def tao_metric(state: Mapping[str, Tensor]) -> State:
+    """The names that TAO gives to those of a metric Depth Anything network."""
+    return renamed(state, (r"^depth_head\.", "metric_depth_head."))
+
+
+def hugging_face(state: Mapping[str, Tensor]) -> State:
+    """The names that transformers gives to those of Depth Anything V2; it keeps query, key and value apart."""
+    found: State = {}
+    for name, tensor in state.items():
+        if ".attn.qkv." in name:
+            for part, piece in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                found[name.replace(".attn.qkv.", f".attention.attention.{part}.")] = piece.clone()
+        else:
+            found[name.replace(".attn.proj.", ".attention.output.dense.")] = tensor
+    found = renamed(
+        found,
+        (r"^pretrained\.blocks\.", "backbone.encoder.layer."),
+        (r"\.ls([12])\.gamma$", r".layer_scale\1.lambda1"),
+        (r"^pretrained\.norm\.", "backbone.layernorm."),
+        (r"^pretrained\.patch_embed\.proj\.", "backbone.embeddings.patch_embeddings.projection."),
+        (r"^pretrained\.pos_embed$", "backbone.embeddings.position_embeddings"),
+        (r"^pretrained\.", "backbone.embeddings."),
+        (r"^depth_head\.projects\.(\d)\.", r"neck.reassemble_stage.layers.\1.projection."),
+        (r"^depth_head\.resize_layers\.(\d)\.", r"neck.reassemble_stage.layers.\1.resize."),
+        (r"^depth_head\.scratch\.output_conv1\.", "head.conv1."),
+        (r"^depth_head\.scratch\.output_conv2\.0\.", "head.conv2."),
+        (r"^depth_head\.scratch\.output_conv2\.2\.", "head.conv3."),
+        (r"resConfUnit([12])\.conv([12])", r"residual_layer\1.convolution\2"),
+        (r"\.out_conv\.", ".projection."),
+    )
+    for level in range(1, 5):
+        found = renamed(
+            found,
+            (rf"^depth_head\.scratch\.refinenet{level}\.", f"neck.fusion_stage.layers.{4 - level}."),
+            (rf"^depth_head\.scratch\.layer{level}_rn\.", f"neck.convs.{level - 1}."),
+        )
+    return found
 
 
 def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:

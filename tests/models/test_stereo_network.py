@@ -41,7 +41,14 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("encoder", "variant", "names"),
-    [("vits", "nvlabs", 1192), ("vitb", "nvlabs", 1192), ("vitl", "nvlabs", 1360), ("vits", "tao", 1147), ("vitl", "tao", 1315)],
+    [
+        ("vits", "nvlabs", 1192),
+        ("vitb", "nvlabs", 1192),
+        ("vitl", "nvlabs", 1360),
+        ("vits", "tao", 1147),
+        ("vitb", "tao", 1147),
+        ("vitl", "tao", 1315),
+    ],
 )
 def test_published_number_of_tensors(encoder: str, variant: str, names: int) -> None:
     with torch.device("meta"):
