@@ -1,6 +1,7 @@
 """Annotation files, data classes, transforms and batches: what a network is trained and measured on.
 
-`annotations, decoders, datasets < reading, geometry, transforms < loader < fingerprint, preflight`; `sample` stands alone.
+`decoders < datasets < annotations < reading, geometry, input_folder < transforms, looking < loader, fitting < fingerprint, preflight`;
+`convert`, `split` and `sample` write lists and images, and nothing here reads them.
 """
 
 from __future__ import annotations

@@ -179,6 +179,15 @@ def test_ground_truth_of_another_kind_is_refused(scenes: SampleSet, relative: bo
         build_dataset(mono_spec(scenes.list_file("mono", "val"), name, relative=relative), "val", training=False)
 
 
+def test_depth_and_disparity_in_one_list_are_refused(tmp_path: Path) -> None:
+    file = str(nyu_frame(tmp_path))
+    sources = [{"data_file": file, "dataset_name": name} for name in ("NYUDV2", "NYUDV2Relative")]
+    spec = with_values(mono_spec(Path(file), "NYUDV2"), {"dataset.train_dataset.data_sources": sources})
+    with pytest.raises(DataError, match=r"data_sources\[1\]: NYUDV2Relative gives relative ground truth") as error:
+        build_dataset(spec, "train", training=True)
+    assert error.value.hint == "classes for MetricDepthAnything: MetricMonoDataset, NYUDV2"
+
+
 def test_depth_scale_on_a_class_with_a_unit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="NYUDV2 has a fixed unit"):
         build_dataset(mono_spec(nyu_frame(tmp_path), "NYUDV2", source={"depth_scale": 1000.0}), "val", training=False)
