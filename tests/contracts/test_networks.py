@@ -1,4 +1,4 @@
-"""What every registered network promises: shapes, the stride, gradients, ONNX parity, a state dict that goes round."""
+"""What every registered network promises: shapes, the stride, gradients, ONNX parity, a state dict and weight files that go round."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deploy.onnx_export import export_onnx
 from deploy.parity import compare, tolerance_for
 from deploy.runtime import OnnxPredictor, TorchPredictor
 from models.registry import build_network, network_info
+from models.weights import load_weights
 from search_spaces.errors import UserError
 from search_spaces.spec import Spec, load_spec
 
@@ -94,3 +96,19 @@ def test_a_state_dict_goes_round(spec: Spec, network: nn.Module) -> None:
     other.load_state_dict(network.state_dict(), strict=True)
     expected = TorchPredictor(network, spec.family, device="cpu").predict(images(spec, 1))
     assert torch.equal(TorchPredictor(other, spec.family, device="cpu").predict(images(spec, 1)), expected)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".tlt", ".safetensors"])
+def test_weights_go_round_every_kind_of_file(spec: Spec, network: nn.Module, tmp_path: Path, suffix: str) -> None:
+    path, state = tmp_path / f"weights{suffix}", network.state_dict()
+    if suffix == ".safetensors":
+        save_file({name: tensor.clone() for name, tensor in state.items()}, path)
+    else:
+        wrapped = {"pytorch-lightning_version": "2.6.5", "state_dict": {f"model.{name}": tensor for name, tensor in state.items()}}
+        own = {"spec": {"model": {"model_type": spec.model.model_type}}} if suffix == ".ckpt" else {}
+        torch.save(wrapped | own if suffix == ".ckpt" else dict(state), path)
+    torch.manual_seed(7)
+    other = build_network(spec)
+    report = load_weights(other, path)
+    assert (report.loaded, report.missing, report.unexpected) == (len(state), 0, 0)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in other.state_dict().items())

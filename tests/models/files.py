@@ -46,7 +46,13 @@ def tao(state: Mapping[str, Tensor], **more: object) -> dict[str, object]:
     moments = {0: {"step": torch.tensor(40.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}}
     group = {"lr": 1e-4, "betas": (0.9, 0.999), "weight_decay": 1e-4, "foreach": None, "params": [0]}
     schedule = {"milestones": Counter([1000]), "gamma": 0.1, "base_lrs": [1e-4], "last_epoch": 40, "_last_lr": [1e-4]}
-    callback: dict[str, object] = {"monitor": None, "best_model_score": None, "dirpath": "/results/train", "best_k_models": {}, "last_model_path": ""}
+    callback: dict[str, object] = {
+        "monitor": None,
+        "best_model_score": None,
+        "dirpath": "/results/train",
+        "best_k_models": {},
+        "last_model_path": "",
+    }
     rest: dict[str, object] = {
         "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 4, "completed": 3}}}},
         "callbacks": {"ModelCheckpoint{'monitor': None, 'mode': 'min', 'every_n_epochs': 1}": callback},

@@ -10,8 +10,7 @@ import torch
 
 from models.checkpoints import read_checkpoint
 from models.inspection import content_of
-from models.mono.depth_anything import DepthAnything
-from models.names import mono_name, stereo_name, tao_mono_name, tao_stereo_name, tao_trunk_name, trunk_name
+from models.names import encoder_from_hugging_face, mono_name, stereo_name, tao_mono_name, tao_stereo_name, tao_trunk_name, trunk_name
 from models.rewrite import Names, rewrite
 from models.weights import load_weights
 from search_spaces.errors import CheckpointError
@@ -55,16 +54,15 @@ def test_hugging_face_depth_anything_is_the_same_network(tmp_path: Path, source:
     assert report.layout == "Depth Anything V2, Hugging Face names"
 
 
-@pytest.mark.parametrize("giant", [False, True])
-def test_hugging_face_dinov2_is_the_same_encoder(tmp_path: Path, source: State, giant: bool) -> None:
-    state = without_prefix(hugging_face(source), "backbone.")
-    if giant:  # its gated feed-forward has other names; sizes are told from the first block alone
-        state["encoder.layer.0.mlp.weights_in.weight"] = state.pop("encoder.layer.0.mlp.fc1.weight")
-        assert "blocks.0.mlp.w12.weight" in content_of(read_checkpoint(saved(tmp_path / "a.pth", state))).tensors
-        return
+def test_hugging_face_dinov2_is_the_same_encoder(tmp_path: Path, source: State) -> None:
     network = mono(1)
-    load_weights(network, saved(tmp_path / "a.pth", state), part="mono_backbone")
+    load_weights(network, saved(tmp_path / "a.pth", without_prefix(hugging_face(source), "backbone.")), part="mono_backbone")
     assert same(network.pretrained, without_prefix(source, "pretrained."))
+
+
+def test_hugging_face_names_of_the_giant_encoder() -> None:
+    names = [f"encoder.layer.0.mlp.weights_{side}.weight" for side in ("in", "out")]
+    assert list(encoder_from_hugging_face(dict.fromkeys(names, torch.zeros(1)))) == ["blocks.0.mlp.w12.weight", "blocks.0.mlp.w3.weight"]
 
 
 def test_a_metric_checkpoint_of_ours_is_written_for_tao(tmp_path: Path, source: State) -> None:
@@ -120,9 +118,3 @@ def test_a_file_that_exists_is_kept(tmp_path: Path, source: State) -> None:
     with pytest.raises(CheckpointError, match="exists"):
         written(tmp_path, source, "published")
     assert (tmp_path / "out.pth").read_text() == "mine"
-
-
-def test_the_giant_encoder_has_gated_names() -> None:
-    with torch.device("meta"):
-        names = DepthAnything("vitg", max_depth=None, relative=True).state_dict()
-    assert "pretrained.blocks.0.mlp.w12.weight" in names

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from models.registry import build_network
+from models.weights import load_weights
+from search_spaces.spec import spec_from_dict
 from tests.trials.small import Recorder, mono_spec, stereo_spec, trial
 from trials.contract import Decision, State, always_continue
 from trials.data.sample import SampleSet
@@ -26,3 +29,7 @@ def test_a_real_network_trains_pauses_and_goes_on(scenes: SampleSet, tmp_path: P
     second = run_trial(trial(tmp_path, spec, study="s", resume_from=tmp_path / "train" / "dn_model_latest.pth"), always_continue)
     assert second.state is State.COMPLETE, second.error
     assert second.metrics["val/loss"] is not None
+    assert (second.first_weights or "").startswith(f"random: {'the side network' if kind == 'stereo' else 'the encoder, the head'}")
+    for name in ("best.pth", "dn_model_latest.pth"):
+        report = load_weights(build_network(spec_from_dict(spec)), tmp_path / "train" / name)
+        assert (report.missing, report.unexpected, report.notes) == (0, 0, ())
