@@ -1,4 +1,4 @@
-"""The actions behind `depth_net`: train, evaluate, inference, export, for checkpoints and for ONNX files.
+"""The actions `depth_net train` and `depth_net export`, and what every action on a model has in common.
 
 A checkpoint of ours carries the spec it was trained with.  Its model section stands in for what the given spec leaves
 unsaid, so that `depth_net evaluate -e data.yaml evaluate.checkpoint=best.pth` needs no second copy of the network's
@@ -7,9 +7,9 @@ settings; where the two disagree the load refuses and names the keys.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from automl.console import count_text, metrics_table, number_text, screen, tell
+from automl.console import screen, seconds_text, tell
 from automl.entry import DONE, quiet_libraries
 from automl.folders import BY_KEY, check_writable
-from automl.from_weights import fitted, template_of
+from automl.from_weights import fitted, onnx_template, template_of
 from automl.launch import check_weights
 from automl.plain import PlainRun, finish, tell_resume, train
 from automl.records import failures_recorded
@@ -32,11 +32,14 @@ from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_fol
 from trials.status import StatusWriter
 
 if TYPE_CHECKING:
+    from trials.data.preflight import SourceReport
     from trials.evaluate import Predictor
 
 # what a checkpoint decides about the data: the range of its output and how its images were prepared
 OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
 Count = Callable[[int, int], None]
+LARGEST_STRETCH = 0.05
+LINE_EVERY_S = 30.0
 
 
 def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
@@ -50,63 +53,14 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
     root = Path(spec.results_dir) if spec.results_dir else folder
     run = PlainRun(spec=spec, folder=root, objective=objective_for(spec.family, metric, relative=spec.is_relative), skill="")
-    tell_resume(run, console)
+    continues = tell_resume(run, console)
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)
-    for line in check_weights(spec):
+    for line in () if continues else check_weights(spec):
         tell(console, f"note  {line}")
     tell(console, f"Train results will be saved at: {folder}")
     return finish(run, train(run, console), console)
-
-
-def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
-    """`depth_net evaluate`: metrics on the test lists; results.json and the kpi of status.json."""
-    from deploy.runtime import load_predictor
-    from trials.evaluate import evaluate
-
-    loaded, console = load(spec_file, overrides, "evaluate"), screen()
-    spec = loaded.spec
-    model = model_file(spec, "evaluate")
-    need_lists(spec, "test", "evaluate")
-    folder = results_folder(spec, "evaluate")
-    check_writable(folder, hint=BY_KEY)
-    preflight(spec, ("test",), console)
-    predictor = described(load_predictor(model, spec), console)
-    with recorded(folder, spec, "evaluate", console) as status:
-        with counted(console, "evaluates") as count:
-            done = evaluate(predictor, spec, "test", progress=count)
-        metrics = {f"val/{name}": value for name, value in done.metrics.items()}
-        facts: dict[str, object] = {"num_images": done.num_images, "num_pixels": done.num_pixels, "skipped": done.skipped}
-        facts |= {"evaluation": done.mode, "evaluation_hash": done.evaluation_hash, "runtime": predictor.name, "model": str(model)}
-        (folder / "results.json").write_text(json.dumps({**done.metrics, **facts}, indent=4, allow_nan=False) + "\n", encoding="utf-8")
-        status.write("RUNNING", "Test metrics generated.", kpi=metrics)
-        status.write("SUCCESS", "Evaluate finished successfully.", kpi=metrics)
-    title = f"{model} ({predictor.name}, {done.mode}) on {count_text(done.num_images, 'image')}"
-    console.print(metrics_table(title, done.metrics, spec.family))
-    tell(console, f"{number_text(done.seconds_per_image)} s an image; {shown_path(folder / 'results.json')}")
-    return DONE
-
-
-def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
-    """`depth_net inference`: pictures and, if asked, PFM files of the infer lists."""
-    from deploy.runtime import load_predictor
-    from trials.inference import infer
-
-    loaded, console = load(spec_file, overrides, "inference"), screen()
-    spec = loaded.spec
-    model = model_file(spec, "inference")
-    need_lists(spec, "infer", "inference")
-    folder = results_folder(spec, "inference")
-    check_writable(folder, hint=BY_KEY)
-    preflight(spec, ("infer",), console)
-    predictor = described(load_predictor(model, spec), console)
-    with recorded(folder, spec, "inference", console) as status:
-        with counted(console, "infers") as count:
-            infer(predictor, spec, folder, progress=count)
-        status.write("SUCCESS", "Inference finished successfully.")
-    tell(console, f"pictures in {shown_path(folder)}")
-    return DONE
 
 
 def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
@@ -116,7 +70,7 @@ def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
 
     loaded, console = load(spec_file, overrides, "export"), screen()
     spec = loaded.spec
-    checkpoint = model_file(spec, "export")
+    checkpoint = model_file(spec, "export", console)
     target = Path(spec.export.onnx_file) if spec.export.onnx_file else checkpoint.with_suffix(".onnx")
     folder = results_folder(spec, "export") if spec.results_dir or spec.export.results_dir else target.parent / "export"
     batch = spec.export.batch_size if spec.export.batch_size and spec.export.batch_size > 0 else None
@@ -166,7 +120,9 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
 
 
 def model_template(model: Path) -> Mapping[str, Any]:
-    """What a checkpoint says about its network, as a spec template: ours its spec, others their layers; {} for an ONNX file."""
+    """What a model says about its network, as a spec template: ours their spec, others their layers; {} where nothing is known."""
+    if model.suffix.lower() == ".onnx":
+        return onnx_template(model)
     if model.suffix.lower() not in {".pth", ".pt", ".ckpt", ".tlt", ".safetensors"}:
         return {}
     from models.checkpoints import read_checkpoint
@@ -181,47 +137,77 @@ def model_template(model: Path) -> Mapping[str, Any]:
     return {"model": network, "dataset": {name: own["dataset"].get(name) for name in OUTPUT_KEYS}}
 
 
-def model_file(spec: Spec, action: str) -> Path:
+def model_file(spec: Spec, action: str, console: Console) -> Path:
     """The checkpoint or ONNX file that an action runs; a TensorRT engine is refused with the reason."""
     from models.checkpoints import check_there
 
     section = getattr(spec, action)
-    if action != "export" and section.trt_engine and not section.checkpoint:
+    engine = None if action == "export" else section.trt_engine
+    key, named = ("checkpoint", section.checkpoint) if section.checkpoint else ("trt_engine", engine)
+    if named and (key == "trt_engine" or Path(named).suffix.lower() == ".engine"):
         raise UnsupportedError(
-            f"{action}.trt_engine is set, but TensorRT engines are not in this release", hint=f"set {action}.checkpoint to the ONNX file"
+            f"{action}.{key} is {named}, but TensorRT engines cannot be run in this release",
+            hint=f"set {action}.checkpoint to the .onnx file that the engine was built from",
         )
     path = Path(require(spec, f"{action}.checkpoint", action=action))
     try:
         check_there(path)
     except CheckpointError as error:
         raise CheckpointError(f"{action}.checkpoint: {error.message}", hint=error.hint) from error
+    if engine:
+        tell(console, f"note  {action}.trt_engine is not used: {action}.checkpoint is")
     return path
 
 
-def described(predictor: Predictor, console: Console) -> Predictor:
-    """`predictor`, after a note when it is an ONNX file that says nothing of its network: nobody can check that it fits."""
+def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceReport], console: Console) -> Predictor:
+    """What runs `model` on the images of a split; notes say what nobody could check and which images it stretches."""
+    from deploy.runtime import load_predictor
+
+    predictor = load_predictor(model, spec)
     if getattr(predictor, "facts", True) is None:
         tell(console, "note  the ONNX file carries no description: encoder, image normalisation and depth range are taken from the spec")
+    _say_stretch(predictor, spec, split, {size for report in reports for size in report.sizes}, console)
     return predictor
+
+
+def _say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[int, int]], console: Console) -> None:
+    """A note for each image size whose shape a resize to the network's own changes by more than 5 %."""
+    from trials.evaluate import fitted_spec, stretch
+
+    augmentation = getattr(fitted_spec(spec, split, predictor.fixed_size).dataset, f"{split}_dataset").augmentation
+    if augmentation.evaluation != "resize":
+        return
+    height, width = augmentation.crop_size
+    for size in sorted(sizes):
+        share = stretch(size, (height, width))
+        if abs(share) > LARGEST_STRETCH:
+            way = "wider" if share > 0 else "higher"
+            told = f"images of {size[1]}x{size[0]} are resized to {width}x{height}, which makes things {abs(share):.0%} {way}"
+            tell(console, f"note  {told}: expect worse results than at their own shape")
 
 
 def need_lists(spec: Spec, split: str, action: str) -> None:
     """SpecError when the split that an action reads is empty."""
+    if split == "infer" and spec.inference.input_dir:
+        return
     if not getattr(spec.dataset, f"{split}_dataset").data_sources:
         key = f"dataset.{split}_dataset.data_sources"
         example = {"stereo": "GenericDataset", "mono": "RelativeMonoDataset" if spec.is_relative else "MetricMonoDataset"}[spec.family]
-        raise SpecError(f"depth_net {action} needs {key}", hint=f"add {key}=[{{data_file:{split}.txt,dataset_name:{example}}}]")
+        folder = ", or a folder of images: inference.input_dir=..." if split == "infer" else ""
+        raise SpecError(f"depth_net {action} needs {key}", hint=f"add {key}=[{{data_file:{split}.txt,dataset_name:{example}}}]{folder}")
 
 
-def preflight(spec: Spec, splits: Sequence[str], console: Console) -> None:
-    """Checks the lists of the splits that are named in the spec and says what was found."""
+def preflight(spec: Spec, splits: Sequence[str], console: Console) -> list[SourceReport]:
+    """Checks the images and lists of the splits that are named in the spec and says what was found."""
     from trials.data.preflight import preflight as check
 
-    named = [split for split in splits if getattr(spec.dataset, f"{split}_dataset").data_sources]
-    for report in check(spec, named):
+    filled = {split: bool(getattr(spec.dataset, f"{split}_dataset").data_sources) for split in splits}
+    reports = check(spec, [split for split in splits if filled[split] or (split == "infer" and spec.inference.input_dir)])
+    for report in reports:
         tell(console, f"data  {report.describe()}")
         for warning in report.warnings:
             tell(console, f"      warning: {warning}")
+    return reports
 
 
 @contextmanager
@@ -239,13 +225,19 @@ def recorded(folder: Path, spec: Spec, action: str, console: Console) -> Iterato
 
 @contextmanager
 def counted(console: Console, doing: str) -> Iterator[Count]:
-    """A progress bar over images, in a terminal alone."""
+    """How many images are done: a bar with the remaining time in a terminal, elsewhere a line every half minute."""
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(doing, total=None)
+        started = told = time.monotonic()
 
         def count(done: int, total: int) -> None:
+            nonlocal told
             progress.update(task, completed=done, total=total)
+            now = time.monotonic()
+            if not console.is_terminal and now - told >= LINE_EVERY_S:
+                told = now
+                tell(console, f"{doing} {done}/{total}, {seconds_text((now - started) / done * (total - done))} left")
 
         yield count
 

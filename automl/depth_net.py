@@ -61,15 +61,15 @@ def train(spec: SpecFile, overrides: Overrides = None) -> int:
 @app.command()
 def evaluate(spec: SpecFile, overrides: Overrides = None) -> int:
     """Metrics of evaluate.checkpoint (a checkpoint or an ONNX file) on dataset.test_dataset."""
-    from automl.actions import evaluate_action
+    from automl.evaluating import evaluate_action
 
     return evaluate_action(spec, tuple(overrides or ()))
 
 
 @app.command()
 def inference(spec: SpecFile, overrides: Overrides = None) -> int:
-    """Pictures (and PFM files) from inference.checkpoint for dataset.infer_dataset."""
-    from automl.actions import inference_action
+    """Pictures, raw maps and point clouds from inference.checkpoint for dataset.infer_dataset or inference.input_dir."""
+    from automl.inferring import inference_action
 
     return inference_action(spec, tuple(overrides or ()))
 

@@ -125,6 +125,12 @@ def fitted_spec(spec: Spec, split: str, fixed_size: tuple[int, int] | None) -> S
     return with_values(spec, {f"{prefix}.evaluation": "resize", f"{prefix}.crop_size": list(fixed_size)})
 
 
+def stretch(size: tuple[int, int], to: tuple[int, int]) -> float:
+    """How much a resize of (height, width) changes shapes: 0.2 makes them 20 % wider against their height, -0.2 20 % higher."""
+    ratio = (to[1] / to[0]) / (size[1] / size[0])
+    return ratio - 1 if ratio >= 1 else 1 - 1 / ratio
+
+
 def evaluation_loader(spec: Spec, split: str) -> DataLoader[Item]:
     """Batches of a split in the order of its lists, each of one geometry, never augmented."""
     dataset, section = build_dataset(spec, split, training=False), split_of(spec, split)

@@ -1,0 +1,79 @@
+"""`depth_net inference`: pictures and, where the spec asks, raw maps and point clouds of the infer lists or of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from automl.actions import counted, load, model_file, need_lists, predictor_of, preflight, recorded
+from automl.console import count_text, screen, tell
+from automl.entry import DONE, FAILED, say_error
+from automl.folders import BY_KEY, check_writable
+from automl.summary import shown_path
+from search_spaces.spec import Spec, results_folder
+from trials.contract import Cause, Failure
+
+if TYPE_CHECKING:
+    from trials.inference import Written
+
+KINDS = {".png": "picture", ".pfm": "PFM map", ".npy": "NumPy map", ".ply": "point cloud"}
+TAO_RIG = (0.193001, 1998.842)  # baseline in metres and focal length in pixels that TAO writes into every spec
+NAMED = 3
+
+
+def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
+    """Writes the outputs of every image; FAILED when a prediction was NaN somewhere, with the files there to look at."""
+    from trials.inference import infer
+    from trials.point_cloud import camera_of
+
+    loaded, console = load(spec_file, overrides, "inference"), screen()
+    spec = loaded.spec
+    model = model_file(spec, "inference", console)
+    need_lists(spec, "infer", "inference")
+    if spec.inference.save_ply:
+        camera_of(spec)
+        _question_camera(spec, console)
+    folder = results_folder(spec, "inference")
+    check_writable(folder, hint=BY_KEY)
+    reports = preflight(spec, ("infer",), console)
+    predictor = predictor_of(model, spec, "infer", reports, console)
+    with recorded(folder, spec, "inference", console) as status:
+        with counted(console, "infers") as count:
+            written = infer(predictor, spec, folder, progress=count)
+        if written.not_finite:
+            status.failure(Failure(cause=Cause.NAN, message=_not_finite(written)))
+        else:
+            status.write("SUCCESS", "Inference finished successfully.")
+    _say(console, written, folder)
+    if written.not_finite:
+        say_error(_not_finite(written), "the pictures show where: those pixels are grey")
+        return FAILED
+    return DONE
+
+
+def _question_camera(spec: Spec, console: Console) -> None:
+    """A note for a spec of TAO's whose camera may have been set by nobody."""
+    if (spec.dataset.baseline, spec.dataset.focal_x) == TAO_RIG:
+        tell(
+            console,
+            "note  dataset.baseline and dataset.focal_x are TAO's defaults, a rig of 0.193001 m and 1998.842 px: is that your camera?",
+        )
+
+
+def _say(console: Console, written: Written, folder: Path) -> None:
+    counts = ", ".join(count_text(len(files), KINDS[ending]) for ending, files in written.files.items())
+    replaced = f"; {written.replaced} of them replaced older files" if written.replaced else ""
+    tell(console, f"wrote {counts} in {shown_path(folder)}{replaced}")
+    if written.no_points:
+        tell(console, f"note  {count_text(len(written.no_points), 'point cloud')} without any point: {_names(written.no_points)}")
+
+
+def _not_finite(written: Written) -> str:
+    return f"the prediction of {len(written.not_finite)} of {len(written.files['.png'])} images is not finite: {_names(written.not_finite)}"
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths[:NAMED])) + (", ..." if len(paths) > NAMED else "")
