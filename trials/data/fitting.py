@@ -89,7 +89,7 @@ def metric_scales(seen: ValueRange, rule: TruthRule) -> str:
         return not (low < seen.p1 / scale and seen.p99 / scale < high), abs(high - seen.p99 / scale)
 
     ordered = sorted(_PNG_SCALES, key=misfit)
-    return "; ".join(f"{scale} ({_PNG_SCALES[scale]}) gives {seen.low / scale:.3g} to {seen.high / scale:.3g} m" for scale in ordered)
+    return ", or ".join(f"{scale} ({_PNG_SCALES[scale]}) for {seen.low / scale:.3g} to {seen.high / scale:.3g} m" for scale in ordered)
 
 
 def stored_values(row: Row) -> tuple[Form, F32]:

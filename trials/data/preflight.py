@@ -217,7 +217,7 @@ class _SourceCheck:
         return "set dataset.min_depth and dataset.max_depth (metres) to the range of the data, or correct the class or its depth_scale"
 
     def _scales(self, seen: ValueRange) -> str:
-        return f"set {self.place}.depth_scale: {metric_scales(seen, self.rule)}"
+        return f"set {self.place}.depth_scale={metric_scales(seen, self.rule)}"
 
     def _raw_png(self, seen: ValueRange) -> bool:
         """Whether PNG values too large for metres are read without a scale."""

@@ -56,16 +56,16 @@ def test_swapped_views_are_noticed(scenes: SampleSet, tmp_path: Path) -> None:
 def test_raw_png_as_metres_is_refused_with_the_scale_that_fits(tmp_path: Path, values: list[int], scale: int) -> None:
     with pytest.raises(DataError, match=rf"observed: 16-bit grey PNG read as {values[0]} to {values[2]} m") as error:
         only(mono_spec(depth_list(tmp_path, values), "MetricMonoDataset"))
-    assert f"raw PNG values: set dataset.val_dataset.data_sources[0].depth_scale: {scale} (" in str(error.value.hint)
+    assert f"raw PNG values: set dataset.val_dataset.data_sources[0].depth_scale={scale} (" in str(error.value.hint)
 
 
 def test_the_range_decides_between_scales(tmp_path: Path) -> None:
     file = depth_list(tmp_path, [1313, 8000, 20687])
     with pytest.raises(DataError) as error:
         only(mono_spec(file, "MetricMonoDataset", dataset__max_depth=90.0))
-    first, second, _ = str(error.value.hint).split("; ")
-    assert first.endswith("depth_scale: 256 (1/256 m, as KITTI depth) gives 5.13 to 80.8 m")
-    assert second == "1000 (millimetres, as 7-Scenes and NYU, whose own class is NYUDV2) gives 1.31 to 20.7 m"
+    first, second, _ = str(error.value.hint).split(", or ")
+    assert first.endswith("depth_scale=256 (1/256 m, as KITTI depth) for 5.13 to 80.8 m")
+    assert second == "1000 (millimetres, as 7-Scenes and NYU, whose own class is NYUDV2) for 1.31 to 20.7 m"
 
 
 def test_the_scale_mends_it(tmp_path: Path) -> None:
