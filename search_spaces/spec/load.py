@@ -241,7 +241,7 @@ def _finish(
 ) -> LoadedSpec:
     """Complete, build and check.  `template` keys count as set, except those that follow what the user set."""
     known = given | (set(template) - {"dataset.max_disparity", "model.max_disparity", "dataset.dataset_name"})
-    assumed = complete(tree, known)
+    assumed = [line for line in complete(tree, known) if action in (None, "train") or not line.startswith("dataset.train_dataset.")]
     spec = build(Spec, tree, places)
     check_rules(spec, places)
     warnings = spec_warnings(spec, typed=typed, action=action)

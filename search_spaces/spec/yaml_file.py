@@ -40,7 +40,7 @@ def read_mapping(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     text = _text(path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is None:
+        if node is None or node.tag == f"{TAG}null":
             return {}, {}
         if not isinstance(node, yaml.MappingNode):
             held = "a list" if isinstance(node, yaml.SequenceNode) else f"the text {node.value!r}"
