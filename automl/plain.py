@@ -117,9 +117,9 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
 
 def review(run: PlainRun, console: Console) -> None:
     """Checks data and weights and shows what is about to happen; writes nothing."""
-    tell_resume(run, console)
+    continues = tell_resume(run, console)
     sources = check_data(run.spec)
-    weights = check_weights(run.spec)
+    weights = () if continues else check_weights(run.spec)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -196,11 +196,11 @@ def train(run: PlainRun, console: Console, *, mirror: Mirror | None = None) -> T
     return result
 
 
-def tell_resume(run: PlainRun, console: Console) -> None:
-    """Says which state the run continues and what is not as it was; UserError, before anything is written, where it cannot."""
+def tell_resume(run: PlainRun, console: Console) -> bool:
+    """Whether the run continues a state; says which and what is not as it was.  UserError, before anything is written, where it cannot."""
     state = state_to_resume(run.spec, run.train_folder)
     if state is None:
-        return
+        return False
     from trials.checkpoints import read_resume
     from trials.resuming import check_settings, describe
 
@@ -208,6 +208,7 @@ def tell_resume(run: PlainRun, console: Console) -> None:
     check_settings(resume, run.spec)
     for line in describe(resume, run.spec):
         tell(console, f"note  {line}")
+    return True
 
 
 def finish(run: PlainRun, result: TrialResult, console: Console) -> int:

@@ -165,7 +165,8 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
     if resume is None and trial.study:
         checkpoints.clear()
     outcome.resume, outcome.checkpoints = resume, None if dry else checkpoints
-    save_spec(spec, folder / "experiment.yaml")
+    if resume is None:  # the spec of a run that is continued is replaced only when the new one is known to fit
+        save_spec(spec, folder / "experiment.yaml")
     with seeded(seed), cudnn_settings(spec):
         _limit_threads()
         data = _data(spec, parts, seed=seed, start=Start() if resume is None else resume.start)
@@ -175,20 +176,20 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
         logger.info("first weights: %s", outcome.first_weights)
         epochs = 1 if dry else trial.max_epochs
         module = DepthModule(network, spec, total_steps=epochs * data.steps_per_epoch)
+        if module.schedule.warmup_steps < spec.train.optim.warmup_steps:
+            logger.info("warm-up: %d steps, half of the run, instead of %d", module.schedule.warmup_steps, spec.train.optim.warmup_steps)
         records = Records(status=outcome.status, metrics=MetricsLog(folder / "metrics.jsonl"), checkpoints=outcome.checkpoints)
         loop = TrialLoop(trial, spec, objective=objective, report=report, records=records, stop=stop, spec_data=spec_to_dict(spec))
         outcome.loop = loop
         if resume is not None:
-            _continue(resume, module, loop, records)
-            if resume.start.epoch >= epochs:
+            done = resume.start.epoch >= epochs
+            _continue(resume, module, loop, records, steps_per_epoch=None if done else data.steps_per_epoch)
+            save_spec(spec, folder / "experiment.yaml")
+            if done:
                 outcome.status.write("RUNNING", f"Nothing is left to train: {resume.start.epoch} of {epochs} epochs are done.")
                 return State.COMPLETE
-            check_epoch(resume, steps_per_epoch=data.steps_per_epoch)
-        feed = (
-            []
-            if progress is None
-            else [ProgressFeed(progress, number=trial.number, max_epochs=epochs, total_steps=module.schedule.total_steps)]
-        )
+        steps = module.schedule.total_steps
+        feed = [] if progress is None else [ProgressFeed(progress, number=trial.number, max_epochs=epochs, total_steps=steps)]
         trainer = _trainer(spec, [ExactResume(), outcome.peak, *feed, loop], folder=folder, epochs=epochs, validates=data.validates)
         outcome.status.write("STARTED", "Starting Training Loop.")
         trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else resume.path, weights_only=True)
@@ -220,10 +221,12 @@ def _resume(trial: TrialSpec, spec: Spec, folder: Path, objective: Objective) ->
     return None if state is None else read_resume(state, objective=objective.metric)
 
 
-def _continue(resume: Resume, module: DepthModule, loop: TrialLoop, records: Records) -> None:
-    """Makes loop and records stand where `resume` does; CheckpointError when the spec or the data do not let it go on."""
+def _continue(resume: Resume, module: DepthModule, loop: TrialLoop, records: Records, *, steps_per_epoch: int | None) -> None:
+    """Makes loop and records stand where `resume` does; CheckpointError when spec or data (None: not read again) do not let it go on."""
     check_settings(resume, module.spec)
     check_network(resume, module)
+    if steps_per_epoch is not None:
+        check_epoch(resume, steps_per_epoch=steps_per_epoch)
     loop.resumed(resume)
     records.metrics.cut_after(resume.start.epoch)
     records.status.write("RUNNING", f"Resuming training from checkpoint: {resume.path}")

@@ -78,10 +78,6 @@ def _newest(folder: Path) -> Path | None:
     if latest.exists():
         return latest.resolve()
     if latest.is_symlink():
-        way_out = (
-            f"continue the newest one that is there with {NAMED}={states[-1]} and train.resume=never"
-            if states
-            else "choose another results_dir"
-        )
-        raise CheckpointError(f"{latest} points to {latest.readlink()}, which is gone", hint=f"{way_out}, or remove the link to start anew")
+        way_out = f"the newest that is there: {NAMED}={states[-1]} train.resume=never" if states else "remove the link to start anew"
+        raise CheckpointError(f"{latest} points to {latest.readlink()}, which is gone", hint=f"{way_out}, or choose another results_dir")
     return states[-1].resolve() if states else None
