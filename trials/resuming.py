@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 
 from search_spaces.errors import CheckpointError
 from search_spaces.spec import Acts, Spec, all_fields, get_value, spec_from_dict
+from search_spaces.spec.weights import MONO, SIDE, TRUNK, WHOLE, weight_files
 from trials.checkpoints import Resume, tensor_shapes
 
 # a change of one of them would go on with other outputs, or with a state that belongs to another optimiser
@@ -23,6 +24,7 @@ FIXED = (
 )
 # a resumed run reads no weight file, and has nothing to do with the test and infer lists
 UNTOLD = ("train.resume", "dataset.test_dataset.", "dataset.infer_dataset.")
+WEIGHTS = (WHOLE, MONO, SIDE, TRUNK)
 LEARNED = (Acts.TRAINING, Acts.MONO, Acts.STEREO, Acts.EVALUATION)
 
 
@@ -66,9 +68,8 @@ def describe(resume: Resume, spec: Spec) -> Iterator[str]:
         yield f"nothing is left to train: train.num_epochs is {epochs}; a larger one goes on"
     for key, was, now in _differences(resume, spec):
         yield f"{key} was {_text(was)} and is {_text(now)} from here on"
-    for key in _weight_keys():
-        if get_value(spec, key):
-            yield f"{key} is not read: the state holds all weights"
+    for file in weight_files(spec):
+        yield f"{file.key} is not read: the state holds all weights"
 
 
 def _differences(resume: Resume, spec: Spec) -> Iterator[tuple[str, Any, Any]]:
@@ -77,15 +78,10 @@ def _differences(resume: Resume, spec: Spec) -> Iterator[tuple[str, Any, Any]]:
         return
     own = spec_from_dict(resume.spec)
     for info in all_fields().values():
-        told = info.acts in LEARNED and info.read_by(spec.family) and not info.key.startswith(UNTOLD) and info.key not in _weight_keys()
+        told = info.acts in LEARNED and info.read_by(spec.family) and not info.key.startswith(UNTOLD) and info.key not in WEIGHTS
         was, now = get_value(own, info.key), get_value(spec, info.key)
         if told and was != now:
             yield info.key, was, now
-
-
-def _weight_keys() -> list[str]:
-    """The keys that name weight files to start from."""
-    return [key for key in all_fields() if "pretrained" in key.rsplit(".", 1)[-1]]
 
 
 def _text(value: object) -> str:
