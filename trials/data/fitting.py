@@ -24,6 +24,7 @@ _PNG_SCALES = {
     5000: "1/5000 m, as TUM RGB-D",
 }
 TYPICAL_DEPTH_M = (0.1, 200.0)
+_OUTDOORS_M = 40.0
 EXPLAINED = 0.7  # a true disparity leaves 0.15 to 0.4 of the views' difference in camera images
 # factors of the 8-bit PNGs of Middlebury: 2001 has 8, 2003 4 or 2, 2005 and 2006 3, 2 or 1
 _GREY8_FACTORS = (1, 2, 3, 4, 8)
@@ -82,11 +83,12 @@ def _ways(row: Row, other_than: DataClass) -> Iterator[tuple[str, Truth]]:
 
 
 def metric_scales(seen: ValueRange, rule: TruthRule) -> str:
-    """What each known PNG scale makes of raw values, in words: first those within the spec's limits, the nearest to max_depth ahead."""
+    """What each known PNG scale makes of raw values, in words: those within the spec's limits first, and KITTI's ahead outdoors only."""
     low, high = max(rule.low, TYPICAL_DEPTH_M[0]), min(rule.high, TYPICAL_DEPTH_M[1])
+    outdoors = rule.high > _OUTDOORS_M
 
-    def misfit(scale: int) -> tuple[bool, float]:
-        return not (low < seen.p1 / scale and seen.p99 / scale < high), abs(high - seen.p99 / scale)
+    def misfit(scale: int) -> tuple[bool, bool]:
+        return not (low < seen.p1 / scale and seen.p99 / scale < high), (scale == 256) != outdoors
 
     ordered = sorted(_PNG_SCALES, key=misfit)
     return ", or ".join(f"{scale} ({_PNG_SCALES[scale]}) for {seen.low / scale:.3g} to {seen.high / scale:.3g} m" for scale in ordered)
