@@ -44,15 +44,15 @@ class Fit:
         return f"{self.way} gives {self.low:.4g} to {self.high:.4g} px and explains the views ({self.warp.describe()})"
 
 
-def stereo_fits(row: Row, other_than: DataClass) -> list[Fit]:
-    """The ways to read the row's disparity, apart from those of a class, that explain the views; the best one first."""
+def best_fit(row: Row, other_than: DataClass) -> Fit | None:
+    """The way to read a pair's disparity, apart from that of a class, that explains the views best; None if none does."""
     assert row.target is not None
     assert row.right is not None
     try:
         image, right = read_rgb(row.image), read_rgb(row.right)
         ways = list(_ways(row, other_than))
     except DataError:
-        return []  # the files themselves are broken: that was said already
+        return None  # the files themselves are broken: that was said already
     fits = []
     for way, truth in ways:
         if not (image.shape == right.shape and image.shape[:2] == truth.values.shape and truth.valid.any()):
@@ -61,7 +61,7 @@ def stereo_fits(row: Row, other_than: DataClass) -> list[Fit]:
         if warp is not None and warp.after < EXPLAINED * warp.before:
             known = truth.values[truth.valid]
             fits.append(Fit(way=way, low=float(known.min()), high=float(known.max()), warp=warp))
-    return sorted(fits, key=lambda fit: fit.warp.after)
+    return min(fits, key=lambda fit: fit.warp.after, default=None)
 
 
 def _ways(row: Row, other_than: DataClass) -> Iterator[tuple[str, Truth]]:

@@ -19,7 +19,7 @@ from search_spaces.spec import Augmentation, DataSource, Spec
 from trials.data.annotations import AnnotationList, Row
 from trials.data.datasets import DataClass
 from trials.data.decoders import F32
-from trials.data.fitting import EXPLAINED, TYPICAL_DEPTH_M, Fit, metric_scales, stereo_fits, stored_values
+from trials.data.fitting import EXPLAINED, TYPICAL_DEPTH_M, Fit, best_fit, metric_scales, stored_values
 from trials.data.geometry import Size
 from trials.data.input_folder import read_source
 from trials.data.loader import class_for, sources_of, split_of
@@ -167,7 +167,7 @@ class _SourceCheck:
         """Another way to read the row's disparity that explains the views."""
         if self.spec.family != "stereo" or row.target is None:
             return None
-        return next(iter(stereo_fits(row, self.data_class)), None)
+        return best_fit(row, self.data_class)
 
     def _check_center_crop(self, looks: Sequence[Look]) -> None:
         if self.split == "train" or self._augmentation.evaluation != "center_crop":
