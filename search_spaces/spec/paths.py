@@ -9,7 +9,7 @@ from search_spaces.spec.tree import Spec, get_value
 
 WEIGHTS, ONNX = (".pth", ".ckpt", ".safetensors"), (".onnx",)
 BEST = ("best", "model")  # best.pth of a run, model.onnx of a promotion
-DEPTHS = ("*", "*/*", "*/*/*")  # a run keeps its weights in train/, a study in trials/0007/train/
+DEPTHS = ("*", "*/*", "*/*/*", "*/*/*/*")  # a run keeps its weights in train/, a study in trials/0007/train/
 SHOWN = 4
 
 
@@ -37,7 +37,7 @@ def require(spec: Spec, dotted: str, *, action: str) -> str:
 
 
 def _candidates(root: Path, dotted: str) -> list[Path]:
-    """Files up to three folders below `root` that could stand at `dotted`: best weights first, then the newest."""
+    """Files up to three folders deep below `root` that could stand at `dotted`: best weights first, then the newest."""
     suffixes = ONNX if dotted.endswith("onnx_file") else WEIGHTS if dotted.startswith(("export.", "quantize.")) else WEIGHTS + ONNX
     files = [path for depth in DEPTHS for path in root.glob(depth) if path.suffix in suffixes and path.is_file()]
     return sorted(files, key=lambda path: (path.stem not in BEST, -path.stat().st_mtime, str(path)))

@@ -1,4 +1,4 @@
-"""Rules between keys, values that follow others, warnings, folders."""
+"""Rules between keys, values that follow others, warnings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import SpecError
-from search_spaces.spec import Spec, load_spec, read_spec, require, results_folder, spec_warnings
+from search_spaces.spec import Spec, load_spec, read_spec, spec_warnings
 
 CROP = "dataset.train_dataset.augmentation.crop_size"
 
@@ -33,6 +33,15 @@ def mono(*overrides: str) -> Spec:
         ("train.precision=bf16", "bf16 is not supported", "fp32"),
         ("dataset.dataset_name=MonoDataset", "needs dataset.dataset_name StereoDataset", "leave dataset.dataset_name out"),
         ("gen_trt_engine.tensorrt.min_batch_size=2", "(2, 1, 1)", "1, 1, 4"),
+        ("model.max_disparity=417", "model.max_disparity must be at least 32 and at most 416 px, but is 417", "value is 416"),
+        ("model.max_disparity=16", "model.max_disparity must be at least 32", "value is 32"),
+        ("dataset.max_disparity=417", "dataset.max_disparity must be at least 1 and at most 416 px, but is 417", "value is 416"),
+        ("gen_trt_engine.tensorrt.layers_precision=[conv]", "[0] must be layer:precision, but is 'conv'", "the last colon divides"),
+        ("quantize.device=gpu", "must be cuda, cuda:N, cpu or trt, but is 'gpu'", "cuda:0"),
+        ("quantize.layers=[{module_nam: x}]", "unknown key quantize.layers[0].module_nam", "did you mean module_name?"),
+        ("quantize.layers=[{weights: {dtype: int8}}]", "quantize.layers[0] needs a module_name", "module_name: Linear"),
+        ("quantize.layers=[{module_name: x, weights: int8}]", "weights must be a group of keys, but is 'int8'", "{dtype: int8}"),
+        ("quantize.layers=[{module_name: x, activations: {dtype: int4}}]", "one of int8, fp8_e4m3fn, fp8_e5m2, native", "as it is"),
         ("train.checkpoint_interval=11", "11 > 10", "at most 10"),
         ("train.validation_interval=11", "11 > 10", "at most 10"),
         ("train.optim.lr_steps=[20,10]", "must rise", "[10, 20]"),
@@ -86,7 +95,21 @@ def test_one_disparity_follows_the_other() -> None:
     assert stereo("dataset.max_disparity=100").model.max_disparity == 128
     both = stereo("dataset.max_disparity=192", "model.max_disparity=128")
     assert (both.dataset.max_disparity, both.model.max_disparity) == (192, 128)
-    assert any("(192) and model.max_disparity (128) differ" in line for line in spec_warnings(both))
+
+
+@pytest.mark.parametrize(
+    ("counted", "covered", "words"),
+    [
+        (192, 128, "ground truth between the two counts in loss and metrics, but the cost volume does not reach it"),
+        (96, 128, "ground truth from 96 px on is left out; the cost volume beyond costs memory and time for nothing"),
+        (97, 128, None),
+        (128, 128, None),
+    ],
+)
+def test_two_disparities_that_differ_are_explained(counted: int, covered: int, words: str | None) -> None:
+    lines = spec_warnings(stereo(f"dataset.max_disparity={counted}", f"model.max_disparity={covered}"))
+    told = f"dataset.max_disparity ({counted}) and model.max_disparity ({covered}) differ: {words}"
+    assert lines == ([told] if words else [])
 
 
 def test_disparity_of_the_user_beats_both_of_a_template() -> None:
@@ -106,15 +129,6 @@ def test_crop_of_native_evaluation_is_free_in_stereo() -> None:
         stereo(f"{key}.crop_size=[100,100]", f"{key}.evaluation=center_crop")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "number", "ids"),
-    [(["train.num_gpus=2"], 2, (0, 1)), (["train.gpu_ids=[3,5]"], 2, (3, 5)), (["train.num_gpus=3", "train.gpu_ids=[1]"], 3, (0, 1, 2))],
-)
-def test_gpus_and_their_numbers_agree(overrides: list[str], number: int, ids: tuple[int, ...]) -> None:
-    train = stereo(*overrides).train
-    assert (train.num_gpus, train.gpu_ids) == (number, ids)
-
-
 def test_warnings_name_each_idle_key_once() -> None:
     warnings = read_spec(None, ["model.model_type=RelativeDepthAnything", "model.train_iters=3", "wandb.project=x"]).warnings
     assert warnings == (
@@ -128,14 +142,15 @@ def test_augmented_validation_is_said_to_do_nothing() -> None:
     assert line == "dataset.val_dataset.augmentation.yjitter_prob has no effect: val, test and infer images are never augmented"
 
 
-def test_results_folder_of_an_action() -> None:
-    assert results_folder(mono("results_dir=out"), "train") == Path("out/train")
-    assert results_folder(mono("results_dir=out", "train.results_dir=here"), "train") == Path("here")
-    with pytest.raises(SpecError, match=r"neither results_dir nor train\.results_dir is set"):
-        results_folder(mono(), "train")
+def test_what_waits_for_another_key_is_told_until_it_has_it() -> None:
+    assert spec_warnings(stereo("train.optim.momentum=0.8")) == [
+        "train.optim.momentum has no effect: read only with optimizer SGD; the spec has AdamW"
+    ]
+    assert spec_warnings(stereo("train.optim.momentum=0.8", "train.optim.optimizer=SGD")) == []
 
 
-def test_required_key_is_named() -> None:
-    assert require(mono("export.checkpoint=a.pth"), "export.checkpoint", action="export") == "a.pth"
-    with pytest.raises(SpecError, match=r"depth_net export needs export\.checkpoint"):
-        require(mono(), "export.checkpoint", action="export")
+def test_what_is_typed_is_answered_even_where_it_repeats_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("model: {cv_group: 8, volume_dim: 32}\n", encoding="utf-8")
+    assert read_spec(file).warnings == ()
+    assert read_spec(file, ["model.cv_group=8"]).warnings == ("model.cv_group has no effect: FoundationStereo always has 8 groups",)
