@@ -182,11 +182,11 @@ def check_weights(spec: Spec) -> tuple[str, ...]:
     from models.weights import check_spec_weights
 
     first = first_weights(spec)
-    lines = [f"weights: {report}" for report in check_spec_weights(spec)]
+    lines = [f"weights  {report}" for report in check_spec_weights(spec)]
     if first.warning is not None:
-        lines.append(f"WARNING: {first.warning}")
+        lines.append(f"WARNING  {first.warning}")
     elif first.random:
-        lines.append(f"weights: random in {' and '.join(first.random)}")
+        lines.append(f"weights  random in {' and '.join(first.random)}")
     return tuple(lines)
 
 

@@ -139,7 +139,7 @@ def review(run: PlainRun, console: Console) -> None:
         for warning in source.warnings:
             tell(console, f"      warning: {warning}")
     for line in weights:
-        tell(console, f"note  {line}")
+        tell(console, line)
 
 
 def train_tracked(run: PlainRun, console: Console) -> int:

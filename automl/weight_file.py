@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -59,12 +61,18 @@ def _rows(info: CheckpointInfo) -> dict[str, str]:
         "predicts": predicts,
         "tensors": f"{info.tensors} with {info.parameters / 1e6:.2f} million numbers",
         "beside": f"{count_text(len(info.outside), 'tensor')} of something else: {', '.join(info.outside[:3])}" if info.outside else "",
-        "not read": f"objects of {', '.join(sorted({name.split('.')[0] for name in info.left_out}))}" if info.left_out else "",
+        "not read": f"settings kept as objects of {', '.join(_packages(info.left_out))}" if info.left_out else "",
         "progress": ", ".join(f"{name} {number_text(value)}" for name, value in progress.items() if value is not None),
         "spec": " ".join(f"{key}={_plain(value)}" for key, value in info.decides.items() if key in NAMED or not _is_default(key, value)),
         "goes to": taken_as(info.layout),
     }
     return {name: text for name, text in rows.items() if text}
+
+
+def _packages(classes: Sequence[str]) -> list[str]:
+    """Packages of classes, plain Python's own only where there is no other."""
+    packages = sorted({name.split(".")[0] for name in classes})
+    return [name for name in packages if name not in sys.stdlib_module_names] or packages
 
 
 def _is_default(key: str, value: object) -> bool:

@@ -135,7 +135,7 @@ def _check_head(content: Content, network: DepthAnything) -> tuple[str, ...]:
     if theirs != ours:
         raise CheckpointError(
             f"{content.path} is a {words[theirs]} checkpoint, the spec says model.model_type={words[ours]}",
-            hint="to start from its encoder alone give it as model.mono_backbone.pretrained_path",
+            hint=f"set model.model_type={words[theirs]}; to train from its encoder alone give it as model.mono_backbone.pretrained_path",
         )
     if ours == "depth" and max_depth is not None and max_depth != network.max_depth:
         return (f"it was trained with dataset.max_depth={max_depth:g} m, this network scales by {network.max_depth}",)
