@@ -58,7 +58,7 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)
     for line in () if continues else check_weights(spec):
-        tell(console, f"note  {line}")
+        tell(console, line)
     tell(console, f"Train results will be saved at: {folder}")
     return finish(run, train(run, console), console)
 

@@ -115,8 +115,16 @@ def review_view(review: Review) -> RenderableType:
     parts: list[RenderableType] = [Panel(_head(review), title=f"[bold]automl run[/]  {escape(review.config.skill)}", title_align="left")]
     parts += [_space_table(review), _dropped_table(review.dropped), _first_table(review), _data_view(review.sources), _budget(review)]
     if review.notes:
-        parts.append(Group(*(f"[yellow]note[/]  {escape(note)}" for note in review.notes)))
+        parts.append(Group(*(_note_view(note) for note in review.notes)))
     return Group(*(part for pair in ((part, "") for part in parts) for part in pair))
+
+
+def _note_view(note: str) -> str:
+    """A note as rich markup; lines on the first weights bring their own mark."""
+    mark, _, rest = note.partition("  ")
+    if mark == "WARNING":
+        return f"[bold red]WARNING[/]  {escape(rest)}"
+    return escape(note) if mark == "weights" else f"[yellow]note[/]  {escape(note)}"
 
 
 def _head(review: Review) -> Table:
