@@ -18,6 +18,7 @@ from typing import Any
 from search_spaces.errors import SpecError, nearest
 from search_spaces.spec.keys import Acts, Key, key
 from search_spaces.spec.overrides import Override, parse_overrides
+from search_spaces.spec.references import resolve_references
 from search_spaces.spec.tree import Family
 from search_spaces.spec.values import check_value, place_of
 from search_spaces.spec.yaml_file import read_mapping
@@ -83,21 +84,11 @@ class LoadedConvert:
 
 def load_convert(path: Path, overrides: Sequence[str] = ()) -> LoadedConvert:
     """The convert spec of a file and `key=value` overrides; SpecError names the key, the value, its place and the fix."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     tree, places = read_mapping(path)
     for override in parse_overrides(overrides):
         _apply(tree, override)
-        places[override.key] = "command line"
-    try:
-        data = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-    except OmegaConfBaseException as error:
-        raise SpecError(
-            f"an interpolation cannot be resolved: {str(error).splitlines()[0]}", hint="write ${key}, ${data_root} say"
-        ) from error
-    assert isinstance(data, dict)
-    spec = _build({str(name): value for name, value in data.items()}, places)
+        places[override.key] = override.place
+    spec = _build(resolve_references(tree, places), places)
     _check_columns(spec)
     return LoadedConvert(spec=spec, warnings=tuple(_warnings(spec)))
 
@@ -108,7 +99,7 @@ def _rules() -> dict[str, Key]:
 
 def _apply(tree: dict[str, Any], override: Override) -> None:
     if override.key not in _rules():
-        raise _unknown(override.key, "command line")
+        raise _unknown(override.key, override.place)
     if override.delete:
         tree.pop(override.key, None)
     else:

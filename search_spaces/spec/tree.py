@@ -84,6 +84,8 @@ def unknown_key(dotted: str, *, place: str = "") -> SpecError:
         hint = f"put a blank after the colon: {head.rsplit('.', 1)[-1]}: {value}"
     elif ": +" in place:
         hint = f"+ adds no key that does not exist; {hint}"
+    elif dotted == "data_root" or dotted.endswith("_dir_pattern"):
+        hint = "that is a key of the other kind of spec, which `depth_net convert -e` reads"
     return SpecError(f"unknown key {dotted}{where}", hint=hint)
 
 

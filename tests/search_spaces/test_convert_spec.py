@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import SpecError
+from search_spaces.spec import load_spec
 from search_spaces.spec.convert import Convert, load_convert
 
 Load = Callable[..., Convert]
@@ -112,15 +113,15 @@ def test_a_training_spec_is_told_the_keys_of_convert(refused: Callable[..., Spec
 @pytest.mark.parametrize(
     ("override", "message", "hint"),
     [
-        ("split_ratio=1.5", "split_ratio must be at least 0 and at most 1, but is 1.5 (command line)", "the nearest legal value is 1"),
-        ("image_dir_pattern=im0", "image_dir_pattern must be a list, but is 'im0' (command line)", "write image_dir_pattern=[im0]"),
-        ("seed=none", "seed must be a whole number, but is null (command line)", "leave the key out to take its default"),
-        ("allow_missing=perhaps", "allow_missing must be true or false, but is 'perhaps' (command line)", "allow_missing: leave out rows"),
+        ("split_ratio=1.5", "split_ratio must be at least 0 and at most 1, but is 1.5", "the nearest legal value is 1"),
+        ("image_dir_pattern=im0", "image_dir_pattern must be a list, but is 'im0'", "write image_dir_pattern=[im0]"),
+        ("seed=none", "seed must be a whole number, but is null", "leave the key out to take its default"),
+        ("allow_missing=perhaps", "allow_missing must be true or false, but is 'perhaps'", "allow_missing: leave out rows"),
     ],
 )
 def test_a_wrong_value(override: str, message: str, hint: str, refused: Callable[..., SpecError]):
     error = refused(*PLACES, override)
-    assert (error.message, str(error.hint)[: len(hint)]) == (message, hint)
+    assert (error.message, str(error.hint)[: len(hint)]) == (f"{message} (command line: {override})", hint)
 
 
 def test_a_deleted_key_goes_back_to_its_default(load: Load):
@@ -135,3 +136,9 @@ def test_keys_that_do_nothing_say_so(file: Path):
     lines = load_convert(file, [*STEREO, "nocc_mask_dir_name=mask", "right_dir_pattern=[im1,b]"]).warnings
     assert lines[0] == "nocc_mask_dir_name does nothing: nocc_dir_pattern says it"
     assert "only its first text, 'im1'" in lines[1]
+
+
+def test_another_action_says_whose_key_it_is():
+    with pytest.raises(SpecError, match="unknown key image_dir_pattern") as caught:
+        load_spec(None, ["image_dir_pattern=[im0]"])
+    assert "`depth_net convert -e` reads" in str(caught.value.hint)
