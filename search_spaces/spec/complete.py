@@ -9,6 +9,7 @@ from search_spaces.spec.devices import pair_gpus
 from search_spaces.spec.model import MODEL_TYPES
 from search_spaces.spec.tree import family_of
 
+METRIC_KEYS = {"dataset.min_depth": "min_depth", "dataset.max_depth": "max_depth"}
 METRIC_RANGE_M = (0.001, 10.0)  # what TAO's metric datasets assume when both are null
 STEREO_CROP = (320, 736)  # the crop TAO recommends for FoundationStereo; its generic 518 is no multiple of 32
 # TAO's words for do_flip: the family that can flip that way, and why the other cannot
@@ -35,7 +36,7 @@ def complete(tree: Tree, given: Collection[str]) -> list[str]:
     lines = [*pair_gpus(tree["train"], given), *_flips(dataset, "stereo" if stereo else "mono")]
     if stereo:
         return [*lines, *_stereo_crops(dataset, given), *_disparities(tree, given)]
-    return [*lines, *_metric_range(dataset)] if model_type == "MetricDepthAnything" else lines
+    return [*lines, *_metric_range(dataset, given)] if model_type == "MetricDepthAnything" else lines
 
 
 def _stereo_crops(dataset: Tree, given: Collection[str]) -> list[str]:
@@ -76,10 +77,11 @@ def _disparities(tree: Tree, given: Collection[str]) -> list[str]:
     return []
 
 
-def _metric_range(dataset: Tree) -> list[str]:
+def _metric_range(dataset: Tree, given: Collection[str]) -> list[str]:
+    """Fills in the depths that nobody spoke of; a null that someone wrote down (`given`) stays for the rules to refuse."""
     lines = []
-    for name, value in zip(("min_depth", "max_depth"), METRIC_RANGE_M, strict=True):
-        if dataset[name] in (None, "", "???"):
+    for (key, name), value in zip(METRIC_KEYS.items(), METRIC_RANGE_M, strict=True):
+        if dataset[name] in (None, "", "???") and not (dataset[name] is None and key in given):
             dataset[name] = value
-            lines.append(f"dataset.{name} is not set; {value:g} m is assumed for a metric model")
+            lines.append(f"{key} is not set; {value:g} m is assumed for a metric model")
     return lines

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import SpecError
-from search_spaces.spec.complete import complete
+from search_spaces.spec.complete import METRIC_KEYS, complete
 from search_spaces.spec.devices import environment_values
 from search_spaces.spec.overrides import Override, parse_overrides
 from search_spaces.spec.references import resolve_references
@@ -65,8 +65,17 @@ def read_spec(
         given.add(dotted)
         places[dotted] = place
     tree = resolve_references(tree, places)
+    if action != "train":
+        _leave_depths_to(tree, template or {})
     from_template = {dotted for dotted, _ in leaves(template or {})}
     return _finish(tree, given, places, from_template, typed=typed, action=action)
+
+
+def _leave_depths_to(tree: dict[str, Any], template: Mapping[str, Any]) -> None:
+    """A depth that is null says nothing in the spec of an action that does not train: what `template` (the weights) says counts."""
+    for name in METRIC_KEYS.values():
+        if tree["dataset"][name] is None:
+            tree["dataset"][name] = template.get("dataset", {}).get(name)
 
 
 def load_spec(path: Path | None, overrides: Sequence[str] = (), *, template: Mapping[str, Any] | None = None) -> Spec:
@@ -240,8 +249,9 @@ def _finish(
     action: str | None = None,
 ) -> LoadedSpec:
     """Complete, build and check.  `template` keys count as set, except those that follow what the user set."""
-    known = given | (set(template) - {"dataset.max_disparity", "model.max_disparity", "dataset.dataset_name"})
-    assumed = [line for line in complete(tree, known) if action in (None, "train") or not line.startswith("dataset.train_dataset.")]
+    known = given | (set(template) - {"dataset.max_disparity", "model.max_disparity", "dataset.dataset_name", *METRIC_KEYS})
+    spoken = known if action == "train" else known - set(METRIC_KEYS)
+    assumed = [line for line in complete(tree, spoken) if action in (None, "train") or not line.startswith("dataset.train_dataset.")]
     spec = build(Spec, tree, places)
     check_rules(spec, places)
     warnings = spec_warnings(spec, typed=typed, action=action)

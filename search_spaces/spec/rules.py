@@ -162,7 +162,15 @@ def _mono_depths(spec: Spec, fail: Fail) -> None:
                     f"dataset.{name} is for metric models, but is {value:g} with RelativeDepthAnything",
                     f"set dataset.{name} to null, or model.model_type to MetricDepthAnything",
                 )
-    elif low is not None and high is not None and low >= high:
+        return
+    for name, value, example in (("min_depth", low, "0.001"), ("max_depth", high, "10")):
+        if value is None and spec.family == "mono":
+            fail(
+                f"dataset.{name}",
+                f"dataset.{name} must be set for {spec.model.model_type}, but is null: the network's answer is scaled by the range",
+                f"give it in metres, for example dataset.{name}={example}",
+            )
+    if low is not None and high is not None and low >= high:
         fail("dataset.min_depth", f"dataset.min_depth < dataset.max_depth must hold, but {low:g} >= {high:g}", "both are in metres")
 
 
