@@ -127,6 +127,8 @@ def _crops(spec: Spec, fail: Fail) -> None:
                     f"{key} must be multiples of {stride} for {spec.model.model_type}, but the {side} is {value}",
                     f"the nearest {side} is {near}",
                 )
+        if spec.family == "stereo" and set(augmentation.crop_size) == {stride}:
+            fail(key, f"{key} must be larger than {stride}x{stride}: the network works down to 1/{stride} of it", "the next is [32, 64]")
 
 
 def _stereo_network(spec: Spec, fail: Fail) -> None:

@@ -33,7 +33,7 @@ def base(skill: str, key: str) -> Spec:
     name = CONTEXT.get(key.rsplit(".", 1)[-1], "MultiStepLR")
     setting = SETTINGS["MultiStepLR" if name == "SGD" and skill == "mono" else name]
     template = find_skill(f"depth_net_{skill}").template()
-    crop = {"stereo": "[32,32]", "mono": "[28,28]"}[skill]
+    crop = {"stereo": "[32,64]", "mono": "[28,28]"}[skill]
     return load_spec(None, [f"{AUGMENTATION}.crop_size={crop}", *setting], template=template)
 
 

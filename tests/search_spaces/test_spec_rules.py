@@ -26,6 +26,7 @@ def mono(*overrides: str) -> Spec:
         ("model.max_disparity=100", "multiple of 32, but is 100", "96 or 128"),
         (f"{CROP}=[112,128]", "multiples of 32 for FoundationStereo, but the height is 112", "96 or 128"),
         (f"{CROP}=[128,20]", "but the width is 20", "is 32"),
+        (f"{CROP}=[32,32]", "must be larger than 32x32", "[32, 64]"),
         ("model.encoder=vitg", "vitg is for mono models", "vits, vitb or vitl"),
         ("model.hidden_dims=[128,128,64]", "three equal multiples of 16", "[128, 128, 128]"),
         ("model.hidden_dims=[20,20,20]", "three equal multiples of 16", "[16, 16, 16]"),
@@ -79,6 +80,14 @@ def test_metric_models_get_a_depth_range_and_relative_ones_none() -> None:
     metric = load_spec(None, ["dataset.max_depth=80"])
     assert (metric.dataset.min_depth, metric.dataset.max_depth) == (0.001, 80.0)
     assert (mono().dataset.min_depth, mono().dataset.max_depth) == (None, None)
+
+
+def test_a_null_depth_trains_no_metric_model_and_elsewhere_leaves_the_range_to_the_weights() -> None:
+    null, weights = ["dataset.max_depth=null"], {"dataset": {"min_depth": 0.5, "max_depth": 80.0}}
+    with pytest.raises(SpecError, match="max_depth must be set for MetricDepthAnything, but is null") as caught:
+        read_spec(None, null, action="train")
+    assert "dataset.max_depth=10" in str(caught.value.hint)
+    assert read_spec(None, null, template=weights, action="export").spec.dataset.max_depth == 80.0
 
 
 def test_dataset_name_follows_the_model() -> None:
