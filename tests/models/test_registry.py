@@ -9,7 +9,7 @@ from models.mono.depth_anything import DepthAnything
 from models.registry import NETWORKS, build_network, network_info
 from models.stereo.foundation_stereo import FoundationStereo
 from search_spaces.errors import SpecError
-from search_spaces.spec import load_spec
+from search_spaces.spec import load_spec, read_spec
 
 
 def test_every_network_says_its_stride_and_output() -> None:
@@ -61,3 +61,36 @@ def test_a_seed_fixes_the_weights() -> None:
 def _seeded(spec: object) -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
     return build_network(spec).state_dict()  # type: ignore[arg-type]
+
+
+def shapes(*overrides: str) -> dict[str, tuple[int, ...]]:
+    spec = load_spec(None, ["model.model_type=FoundationStereo", "model.encoder=vitt", *overrides])
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in build_network(spec).state_dict().items()}
+
+
+@pytest.mark.parametrize("key", ["model.cv_group=4", "model.volume_dim=16"])
+def test_sizes_that_the_published_graph_fixes_change_nothing_and_say_so(key: str) -> None:
+    assert shapes(key) == shapes()
+    (line,) = [line for line in read_spec(None, ["model.model_type=FoundationStereo", key]).warnings if "has no effect" in line]
+    assert line.startswith(key.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    "key", ["corr_radius=2", "corr_levels=1", "n_gru_layers=1", "hidden_dims=[48,48,48]", "stereo_backbone.use_bn=true"]
+)
+def test_sizes_that_act_change_the_layers(key: str) -> None:
+    assert shapes(f"model.{key}") != shapes()
+
+
+@pytest.mark.parametrize(("level", "chunks"), [(0, False), (1, True), (4, True)])
+def test_low_memory_is_a_switch(level: int, chunks: bool) -> None:
+    spec = load_spec(None, ["model.model_type=FoundationStereo", f"model.low_memory={level}", "model.mixed_precision=true"])
+    with torch.device("meta"):
+        network = build_network(spec)
+    assert (network.low_memory, network.mixed_precision) == (chunks, True)
+
+
+def test_only_a_quarter_of_the_size_exists() -> None:
+    with pytest.raises(SpecError, match=r"model\.n_downsample must be 2, but is 1"):
+        load_spec(None, ["model.model_type=FoundationStereo", "model.n_downsample=1"])

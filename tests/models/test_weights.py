@@ -219,6 +219,29 @@ def test_another_lookup_radius_is_explained(tmp_path: Path, nvlabs: State) -> No
     assert (error.hint or "").startswith("set model.corr_radius=4 (levels and radius of the lookup are layer shapes")
 
 
+@pytest.mark.parametrize(
+    ("knob", "setting"),
+    [
+        ({"corr_levels": 1}, "model.corr_levels=1"),
+        ({"n_gru_layers": 2}, "model.n_gru_layers=2"),
+        ({"hidden_dims": (48, 48, 48)}, "model.hidden_dims=[48,48,48]"),
+        ({"use_bn": True}, "model.stereo_backbone.use_bn=true"),
+        ({"use_clstoken": True}, "model.stereo_backbone.use_clstoken=true"),
+        ({"encoder": "vits"}, "model.encoder=vits"),
+    ],
+)
+def test_every_size_that_differs_is_a_key_to_set(tmp_path: Path, knob: dict[str, object], setting: str) -> None:
+    with torch.device("meta"):
+        shapes = {name: tuple(value.shape) for name, value in stereo(0, **knob).state_dict().items()}
+    one = torch.zeros(())  # names and shapes decide; one shared number stands for all the values
+    path = saved(tmp_path / "a.pth", {name: one.expand(shape) for name, shape in shapes.items()})
+    with torch.device("meta"), pytest.raises(CheckpointError) as caught:
+        load_weights(stereo(1), path)
+    key, _, value = setting.partition("=")
+    assert f"does not fit: it was trained with {key} {value}, the spec says" in caught.value.message
+    assert (caught.value.hint or "").startswith(f"set {setting}")
+
+
 def test_a_relative_head_does_not_feed_a_metric_network(tmp_path: Path, source: State) -> None:
     error = error_of(mono(1, relative=False), saved(tmp_path / "a.pth", lightning(source)))
     assert "is a RelativeDepthAnything checkpoint, the spec says model.model_type=MetricDepthAnything" in error.message
