@@ -182,7 +182,7 @@ def _say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[
         share = stretch(size, (height, width))
         if abs(share) > LARGEST_STRETCH:
             way = "wider" if share > 0 else "higher"
-            told = f"images of {size[1]}x{size[0]} are resized to {width}x{height}, which makes things {abs(share):.0%} {way}"
+            told = f"images of {size[1]}x{size[0]} are resized to {width}x{height}, which makes things {100 * abs(share):.0f} % {way}"
             tell(console, f"note  {told}: expect worse results than at their own shape")
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from automl.actions import counted, load, model_file, need_lists, predictor_of, preflight, recorded
 from automl.console import count_text, metrics_table, number_text, screen, tell
-from automl.entry import DONE, FAILED, say_error
+from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
 from automl.summary import shown_path
 from search_spaces.objective import LEADING, metric_info
@@ -36,16 +36,20 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
     check_writable(folder, hint=BY_KEY)
     reports = preflight(spec, ("test",), console)
     predictor = predictor_of(model, spec, "test", reports, console)
-    with recorded(folder, spec, "evaluate", console) as status:
-        with counted(console, "evaluates") as count:
-            done = evaluate(predictor, spec, "test", progress=count, keep_going=True, maps=folder)
-        write_evaluation(folder, done, runtime=predictor.name, model=model)
-        kpi = {f"val/{name}": value for name, value in done.metrics.items()}
-        status.write("RUNNING", "Test metrics generated.", kpi=kpi)
-        if done.not_finite:
-            status.failure(Failure(cause=Cause.NAN, message=_not_finite(done)))
-        else:
-            status.write("SUCCESS", "Evaluate finished successfully.", kpi=kpi)
+    try:
+        with recorded(folder, spec, "evaluate", console) as status:
+            with counted(console, "evaluates") as count:
+                done = evaluate(predictor, spec, "test", progress=count, keep_going=True, maps=folder)
+            write_evaluation(folder, done, runtime=predictor.name, model=model)
+            kpi = {f"val/{name}": value for name, value in done.metrics.items()}
+            status.write("RUNNING", "Test metrics generated.", kpi=kpi)
+            if done.not_finite:
+                status.failure(Failure(cause=Cause.NAN, message=_not_finite(done)))
+            else:
+                status.write("SUCCESS", "Evaluate finished successfully.", kpi=kpi)
+    except KeyboardInterrupt:
+        say_error("interrupted", "no metrics were written; the same command starts again")
+        return INTERRUPTED
     title = f"{model} ({predictor.name}, {done.mode}) on {count_text(done.num_images, 'image')}"
     console.print(metrics_table(title, done.metrics, spec.family, relative=spec.is_relative))
     _say_images(console, spec, done)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from automl.actions import counted, load, model_file, need_lists, predictor_of, preflight, recorded
 from automl.console import count_text, screen, tell
-from automl.entry import DONE, FAILED, say_error
+from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
 from automl.summary import shown_path
 from search_spaces.spec import Spec, results_folder
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from trials.inference import Written
 
 KINDS = {".png": "picture", ".pfm": "PFM map", ".npy": "NumPy map", ".ply": "point cloud"}
-TAO_RIG = (0.193001, 1998.842)  # baseline in metres and focal length in pixels that TAO writes into every spec
+# baseline in metres and focal length in pixels that TAO writes into every spec: Middlebury's Motorcycle at half its size
+TAO_CAMERA = (0.193001, 1998.842)
 NAMED = 3
 
 
@@ -40,13 +41,17 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
     check_writable(folder, hint=BY_KEY)
     reports = preflight(spec, ("infer",), console)
     predictor = predictor_of(model, spec, "infer", reports, console)
-    with recorded(folder, spec, "inference", console) as status:
-        with counted(console, "infers") as count:
-            written = infer(predictor, spec, folder, progress=count)
-        if written.not_finite:
-            status.failure(Failure(cause=Cause.NAN, message=_not_finite(written)))
-        else:
-            status.write("SUCCESS", "Inference finished successfully.")
+    try:
+        with recorded(folder, spec, "inference", console) as status:
+            with counted(console, "infers") as count:
+                written = infer(predictor, spec, folder, progress=count)
+            if written.not_finite:
+                status.failure(Failure(cause=Cause.NAN, message=_not_finite(written)))
+            else:
+                status.write("SUCCESS", "Inference finished successfully.")
+    except KeyboardInterrupt:
+        say_error("interrupted", f"each file in {shown_path(folder)} is whole; the same command starts again")
+        return INTERRUPTED
     _say(console, written, folder)
     if written.not_finite:
         say_error(_not_finite(written), "the pictures show where: those pixels are grey")
@@ -56,10 +61,10 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
 
 def _question_camera(spec: Spec, console: Console) -> None:
     """A note for a spec of TAO's whose camera may have been set by nobody."""
-    if (spec.dataset.baseline, spec.dataset.focal_x) == TAO_RIG:
+    if (spec.dataset.baseline, spec.dataset.focal_x) == TAO_CAMERA:
         tell(
             console,
-            "note  dataset.baseline and dataset.focal_x are TAO's defaults, a rig of 0.193001 m and 1998.842 px: is that your camera?",
+            "note  dataset.baseline and dataset.focal_x are TAO's defaults, which fit one scene of Middlebury: are they your camera's?",
         )
 
 

@@ -178,7 +178,7 @@ class Dataset:
     max_disparity: int = key(
         416, "largest disparity of ground truth that counts; follows model.max_disparity", low=1, high=416, unit="px", acts=STEREO
     )
-    # TAO's defaults (0.193001 m, 1998.842 px) are those of its own rig: a cloud of another camera would be wrong and look right
+    # TAO's defaults (0.193001 m, 1998.842 px) fit one scene of Middlebury: a cloud of another camera would be wrong and look right
     baseline: float | None = key(
         None, "distance between the cameras, for point clouds", low=0.0, unit="m", acts=RUNNING, stereo_only=True, why="one camera has none"
     )

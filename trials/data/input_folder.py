@@ -36,13 +36,14 @@ _PATTERNS = tuple(
 )
 _NO_VIEW = re.compile(r"(?<![a-z])(depth|disp|disparity|mask|seg)(?![a-z])", re.IGNORECASE)
 _NAMED_FILES = 5
+FOLDER = "folder of images"
 
 
 def read_source(source: DataSource, *, family: str, action: str) -> AnnotationList:
     """The rows of a data source: those of its list, in inference also those of a folder that stands in its place."""
     folder = Path(source.data_file).expanduser()
     if action == "infer" and folder.is_dir():
-        return AnnotationList(rows=input_rows(folder, family=family), root=None, root_choice="a folder of images")
+        return AnnotationList(rows=input_rows(folder, family=family), root=None, root_choice=FOLDER)
     return read_list(source, family=family, action=action)
 
 

@@ -21,7 +21,7 @@ from trials.data.datasets import DataClass
 from trials.data.decoders import F32
 from trials.data.fitting import EXPLAINED, TYPICAL_DEPTH_M, Fit, best_fit, metric_scales, stored_values
 from trials.data.geometry import Size
-from trials.data.input_folder import read_source
+from trials.data.input_folder import FOLDER, read_source
 from trials.data.loader import class_for, sources_of, split_of
 from trials.data.looking import Look, ValueRange, Warp, look_at, spread, value_range
 from trials.data.reading import SampleReader, truth_rule
@@ -139,7 +139,7 @@ class _SourceCheck:
         return SourceReport(
             split=self.split,
             source=self.source,
-            data_class=self.data_class.name,
+            data_class=FOLDER if self.listing.root_choice == FOLDER else self.data_class.name,
             rows=len(self.listing.rows),
             checked=len(looks),
             root=self.listing.root,
