@@ -39,7 +39,15 @@ _FIXED_KEYS = {
         "model.stereo_backbone.use_bn",
         "model.stereo_backbone.use_clstoken",
     ),
-    "mono": ("model.model_type", "model.encoder", "dataset.max_depth", "model.mono_backbone.use_bn", "model.mono_backbone.use_clstoken"),
+    "mono": (
+        "model.model_type",
+        "model.encoder",
+        "model.mono_backbone.use_bn",
+        "model.mono_backbone.use_clstoken",
+        "dataset.min_depth",
+        "dataset.max_depth",
+        "dataset.normalize_depth",
+    ),
 }
 
 
