@@ -110,3 +110,11 @@ def test_a_strangers_graph_is_refused_by_its_inputs(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "model.onnx")
     with pytest.raises(UnsupportedError, match="but got x"):
         OnnxPredictor(tmp_path / "model.onnx")
+
+
+def test_a_published_range_is_not_contradicted(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "depth_anything_v2_metric_vkitti_vits.pth"  # published for 80 m, the spec says 20
+    torch.save(network.state_dict(), path)
+    with pytest.raises(CheckpointError, match="reaches to 80 m, but dataset.max_depth is 20") as caught:
+        load_predictor(path, spec)
+    assert caught.value.hint == "add dataset.max_depth=80"
