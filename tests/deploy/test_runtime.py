@@ -115,6 +115,6 @@ def test_a_strangers_graph_is_refused_by_its_inputs(tmp_path: Path) -> None:
 def test_a_published_range_is_not_contradicted(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "depth_anything_v2_metric_vkitti_vits.pth"  # published for 80 m, the spec says 20
     torch.save(network.state_dict(), path)
-    with pytest.raises(CheckpointError, match="reaches to 80 m, but dataset.max_depth is 20") as caught:
+    with pytest.raises(CheckpointError, match=r"reaches to 80 m, but dataset\.max_depth is 20") as caught:
         load_predictor(path, spec)
     assert caught.value.hint == "add dataset.max_depth=80"
