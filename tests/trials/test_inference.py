@@ -133,6 +133,11 @@ def test_a_folder_and_lists_together_are_refused(scenes: SampleSet, tmp_path: Pa
     assert "dataset.infer_dataset.data_sources=[]" in str(caught.value.hint)
 
 
+def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"inference\.input_dir is .*nowhere, which is no folder"):
+        infer(Five(), folder_spec(tmp_path / "nowhere"), tmp_path)
+
+
 def test_an_empty_folder_is_a_mistake_and_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(DataError, match="no image below"):

@@ -3,8 +3,8 @@
 Tensor legend: B batch, 1 one channel, h w the network's grid, H W the ground truth's grid.
 
 Evaluation modes (`dataset.<split>.augmentation.evaluation`):
-    native       stereo: the full image, edge-padded to a multiple of 32, cut back; mono: resized with its aspect kept so that it covers
-                 crop_size, sides multiples of 14, prediction resized to the ground truth
+    native       stereo: the full image, edge-padded to multiples of 32 (a tiny one to 64x64), cut back; mono: resized with its aspect kept
+                 so that it covers crop_size, sides multiples of 14, prediction resized to the ground truth
     center_crop  the crop_size window in the middle of image and ground truth
     resize       the image squeezed to exactly crop_size; ground truth stays as it is, disparity is rescaled on the way back
 """
@@ -76,7 +76,9 @@ def plan_evaluation(mode: str, family: str, *, image_size: Size, target_size: Si
     assert mode == "native", mode
     if family == "stereo":
         stride = STRIDE["stereo"]
-        return Plan(whole, _padded(image_size, (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)))
+        padded = (-(-image_size[0] // stride) * stride, -(-image_size[1] // stride) * stride)
+        # one single pixel at 1/32 of the size has no statistics to normalise by
+        return Plan(whole, _padded(image_size, (2 * stride, 2 * stride) if padded == (stride, stride) else padded))
     size = covering_size(image_size, crop_size, multiple=STRIDE["mono"])
     return Plan(whole, Geometry("none" if size == goal == image_size else "resize", size, goal))
 

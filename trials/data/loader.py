@@ -6,6 +6,7 @@ Tensor legend: B batch, 3 colour, 1 one channel, h w the network's grid, H W the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 import cv2
@@ -75,6 +76,10 @@ def sources_of(spec: Spec, split: str) -> tuple[DataSource, ...]:
     if split == "infer" and spec.inference.input_dir:
         if sources:
             raise DataError(f"inference.input_dir and {key} are both set: which images?", hint=f"add {key}=[] or inference.input_dir=null")
+        if not Path(spec.inference.input_dir).expanduser().is_dir():
+            raise DataError(
+                f"inference.input_dir is {spec.inference.input_dir}, which is no folder", hint="give a folder that holds images"
+            )
         names = {"stereo": "GenericDataset", "mono": "RelativeMonoDataset" if spec.is_relative else "MetricMonoDataset"}
         return (DataSource(data_file=spec.inference.input_dir, dataset_name=names[spec.family]),)
     if not sources:

@@ -33,6 +33,12 @@ def test_native_stereo_of_a_fitting_size_is_left_alone() -> None:
     assert plan.geometry == Geometry("none", (64, 96), (64, 96))
 
 
+@pytest.mark.parametrize(("size", "padded"), [((5, 7), (64, 64)), ((32, 32), (64, 64)), ((5, 33), (32, 64))])
+def test_native_stereo_of_a_tiny_image_leaves_the_network_more_than_one_pixel(size: tuple[int, int], padded: tuple[int, int]) -> None:
+    plan = plan_evaluation("native", "stereo", image_size=size, target_size=None, crop_size=(32, 32))
+    assert (plan.geometry.network_size, plan.geometry.target_size) == (padded, size)
+
+
 def test_native_mono_goes_back_to_the_ground_truth() -> None:
     plan = plan_evaluation("native", "mono", image_size=(480, 640), target_size=(240, 320), crop_size=(518, 518))
     assert plan.geometry == Geometry("resize", (518, 686), (240, 320))
