@@ -60,10 +60,10 @@ def test_native_evaluation_scores_every_pixel_at_its_own_size(scenes: SampleSet)
 
 
 def test_a_resized_disparity_is_measured_in_pixels_of_the_ground_truth(scenes: SampleSet) -> None:
-    predictor = Five(fixed_size=(32, 32))
+    predictor = Five(fixed_size=(64, 32))
     done = evaluate(predictor, spec_of(scenes), "val")
     truth = true_disparities(scenes)
-    assert predictor.sizes == {(32, 32)}
+    assert predictor.sizes == {(64, 32)}
     assert done.mode == "resize"
     # 5 px of 32 columns are 15 px of 96
     assert done.metrics["epe"] == pytest.approx(sum(float((values - 15).abs().mean()) for values in truth) / len(truth), rel=1e-5)

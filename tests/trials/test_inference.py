@@ -80,7 +80,7 @@ def test_the_left_part_is_the_input_in_its_own_colours(scenes: SampleSet, tmp_pa
 
 
 def test_raw_maps_lie_beside_the_pictures_at_the_size_of_the_image(scenes: SampleSet, tmp_path: Path) -> None:
-    written = infer(Five(fixed_size=(32, 32)), infer_spec(scenes, save_raw_pfm=True, save_npy=True), tmp_path)
+    written = infer(Five(fixed_size=(64, 32)), infer_spec(scenes, save_raw_pfm=True, save_npy=True), tmp_path)
     assert [path.stem for path in written.files[".pfm"]] == [path.stem for path in written.files[".png"]] == ["left_disp"] * 2
     values = read_pfm(written.files[".pfm"][0])
     assert values.shape == (64, 96)
