@@ -127,3 +127,13 @@ def test_counts_come_with_their_rate(monkeypatch: pytest.MonkeyPatch):
     pace = _Pace()
     assert pace.text("files seen", 3000, None) == "3,000 files seen, 1,500 a second"
     assert pace.text("rows checked", 1000, 4000) == "1,000 of 4,000 rows checked, 1,000 a second"
+
+
+def test_the_example_of_the_docs_runs(place: Path, capsys: pytest.CaptureFixture[str]):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    example = page.partition("`convert.yaml`:")[2].partition("```yaml\n")[2].partition("```")[0]
+    (place / "scenes.yml").write_text(example)
+    names = ("left.png", "right.png", "disparity.pfm", "mask.png", "depth.pfm")
+    make(place / "samples", *(f"scene_{i:04}/{name}" for i in range(4) for name in names))
+    assert convert() == DONE
+    assert "lists/train.txt  3 rows: left right disparity mask\n" in capsys.readouterr().out

@@ -61,7 +61,7 @@ def convert(spec: Convert, *, report: Progress) -> Converted:
     if missing and (not spec.allow_missing or not rows):
         raise missing_files(spec, root, missing, len(images))
     lists = {folder / f"{name}.txt": part for name, part in divided(rows, spec.split_ratio, spec.seed).items()}
-    write_all({path: _lines(part, root, rule) for path, part in lists.items()})
+    write_all({path: _counted(_lines(part, root, rule), f"rows of {path.name} written", len(part), report) for path, part in lists.items()})
     return Converted(
         lists=tuple((path, len(part)) for path, part in lists.items()),
         columns=spec.columns,
@@ -112,6 +112,13 @@ def _lines(rows: Sequence[str], root: Path, rule: PathRule) -> Iterator[str]:
         yield list_line(os.path.normpath(f"{root}/{path}") for path in rule.columns(image))
 
 
+def _counted(lines: Iterator[str], what: str, total: int, report: Progress) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        yield line
+        if number % _STEP == 0:
+            report(what, number, total)
+
+
 def write_all(files: Mapping[Path, Iterator[str]]) -> None:
     """Puts every file in its place, or none: whatever is raised or interrupts leaves the folder's older files as they were."""
     folder = next(iter(files)).parent
@@ -160,4 +167,5 @@ def _folders(paths: Sequence[str]) -> str:
 
 
 def _some(root: Path, paths: Sequence[str]) -> str:
-    return ", ".join(str(root / path) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+    named = ", ".join(str(root / path) for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+    return named.encode(errors="backslashreplace").decode()

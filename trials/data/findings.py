@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from search_spaces.errors import DataError, nearest
 from search_spaces.spec.convert import Convert
+from trials.data.decoders import IMAGE_SUFFIXES
 from trials.data.pathrule import PathRule
 from trials.data.tree import Unread, files_below
 
@@ -61,50 +62,71 @@ def _other_name(spec: Convert, root: Path, row: Missing) -> str:
     return f"{path.parent / near} is there; check {key}_dir_pattern" if near else f"check {key}_dir_pattern"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What a tree holds: files by ending, those with all patterns by ending, paths with each pattern, names, a few images."""
+
+    endings: Counter[str]
+    with_patterns: Counter[str]
+    hits: Counter[str]
+    words: list[str]
+    examples: list[str]
+
+
 def nothing_found(spec: Convert, root: Path, unread: Unread) -> DataError:
     """The error for a tree without a single image of the spec; it is walked once more to say what is there."""
-    rule = PathRule(spec)
-    endings: Counter[str] = Counter()
-    with_patterns: Counter[str] = Counter()
-    words: dict[str, None] = {}
-    examples: list[str] = []
-    for path in files_below(root, Unread()):
-        ending = PurePosixPath(path).suffix or "no ending"
-        endings[ending] += 1
-        with_patterns[ending] += rule.has_patterns(path)
-        if len(examples) < _NAMED_PATHS and rule.has_ending(path):
-            examples.append(path)
-        if len(words) < _MOST_WORDS:
-            words.update(dict.fromkeys((*PurePosixPath(path).parts[:-1], PurePosixPath(path).stem)))
+    seen = _look(spec, root)
     wanted = f"the ending {spec.image_extension}" if spec.image_extension else "the ending of an image"
     if spec.image_dir_pattern:
         wanted += f" and {' and '.join(map(repr, spec.image_dir_pattern))} in its path"
-    total = sum(endings.values())
-    found = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5)) if total else "it holds no file"
-    shown = f", such as {', '.join(examples)}" if examples else ""
-    locked = f"; {len(unread.folders)} folders could not be read" if unread.folders else ""
-    return DataError(
-        f"no file below {root} has {wanted}: {found}{shown}{locked}", hint=_nearest_spec(spec, root, +with_patterns, list(words), total)
+    found = ", ".join(f"{count} {ending}" for ending, count in seen.endings.most_common(5)) or "it holds no file"
+    shown = f", such as {', '.join(seen.examples)}" if seen.examples else ""
+    locked = f"; folders that could not be read: {len(unread.folders)}" if unread.folders else ""
+    return DataError(f"no file below {root} has {wanted}: {found}{shown}{locked}", hint=_nearest_spec(spec, root, seen))
+
+
+def _look(spec: Convert, root: Path) -> _Seen:
+    rule = PathRule(spec)
+    endings, with_patterns, hits = Counter[str](), Counter[str](), Counter[str]()
+    words: dict[str, None] = {}
+    examples: list[str] = []
+    for path in files_below(root, Unread()):
+        parts = PurePosixPath(path)
+        ending = parts.suffix or "no ending"
+        endings[ending] += 1
+        with_patterns.update([ending] if rule.has_patterns(path) else [])
+        hits.update(pattern for pattern in spec.image_dir_pattern if pattern in f"/{path}")
+        if len(examples) < _NAMED_PATHS and rule.has_ending(path):
+            examples.append(path)
+        if len(words) < _MOST_WORDS:
+            words.update(dict.fromkeys((*parts.parts[:-1], parts.stem)))
+    return _Seen(endings=endings, with_patterns=with_patterns, hits=hits, words=list(words), examples=examples)
+
+
+def _nearest_spec(spec: Convert, root: Path, seen: _Seen) -> str:
+    """The key that would find something, by what was seen."""
+    if not seen.endings:
+        return "check data_root"
+    for ending, count in seen.with_patterns.most_common():
+        if ending.lower() in IMAGE_SUFFIXES:
+            return f"{count} paths hold every text of image_dir_pattern, but end in {ending}: set image_extension={ending}"
+    if seen.with_patterns:
+        return "the files that hold every text of image_dir_pattern are no images"
+    absent = next((pattern for pattern in spec.image_dir_pattern if not seen.hits[pattern]), None)
+    return (
+        _nearest_pattern(absent, root, seen.words) if absent else "each text of image_dir_pattern stands in some path, but none holds all"
     )
 
 
-def _nearest_spec(spec: Convert, root: Path, with_patterns: Counter[str], words: Sequence[str], total: int) -> str:
-    if not total:
-        return "check data_root"
-    if with_patterns:
-        ending, count = with_patterns.most_common(1)[0]
-        return f"{count} paths hold every text of image_dir_pattern, but end in {ending}: set image_extension={ending}"
-    for pattern in spec.image_dir_pattern:
-        bare = pattern.strip("/")
-        if any(bare in word for word in words):
-            continue
-        if pattern in f"{root}/":
-            return f"{pattern!r} is part of data_root itself; patterns are looked for below it: set data_root to a folder further up"
-        other_case = next((word for word in words if bare.lower() in word.lower()), None)
-        if other_case is not None:
-            return f"{pattern!r} and {other_case!r} differ in upper and lower case, which counts"
-        near = nearest(bare, words)
-        return f"no path holds {pattern!r}; " + (
-            f"did you mean {near!r}?" if near else "give a text that stands in the path of every image"
-        )
-    return "every text of image_dir_pattern stands in some path, but no path holds all of them"
+def _nearest_pattern(absent: str, root: Path, words: Sequence[str]) -> str:
+    """What was probably meant by a pattern that stands in no path."""
+    bare = absent.strip("/*")
+    if absent in f"{root}/":
+        return f"{absent!r} is part of data_root itself; patterns are looked for below it: set data_root to a folder further up"
+    if "*" in absent and any(bare in word for word in words):
+        return f"patterns are plain texts without wildcards: write {bare!r}"
+    other_case = next((word for word in words if bare.lower() in word.lower() and bare not in word), None)
+    if other_case is not None:
+        return f"{absent!r} and {other_case!r} differ in upper and lower case, which counts"
+    near = nearest(bare, words)
+    return f"no path holds {absent!r}; " + (f"did you mean {near!r}?" if near else "give a text that stands in the path of every image")

@@ -159,7 +159,10 @@ def test_a_pattern_that_is_too_short_gets_a_longer_one(root: Path):
         ({"image_dir_pattern": ("im_0",)}, "no path holds 'im_0'; did you mean 'im0'?"),
         ({"image_dir_pattern": ("IM0",)}, "'IM0' and 'im0' differ in upper and lower case, which counts"),
         ({"image_dir_pattern": ("data",)}, "'data' is part of data_root itself"),
-        ({"image_dir_pattern": ("im0", "im1")}, "every text of image_dir_pattern stands in some path, but no path holds all of them"),
+        ({"image_dir_pattern": ("im0", "im1")}, "each text of image_dir_pattern stands in some path, but none holds all"),
+        ({"image_dir_pattern": ("*im0*",)}, "patterns are plain texts without wildcards: write 'im0'"),
+        ({"image_dir_pattern": ("a/in0",)}, "no path holds 'a/in0'; give a text"),
+        ({"image_dir_pattern": ("notes",)}, "the files that hold every text of image_dir_pattern are no images"),
         ({"image_extension": ".jpg"}, "1 paths hold every text of image_dir_pattern, but end in .png: set image_extension=.png"),
     ],
 )
@@ -214,6 +217,12 @@ def test_lists_of_another_division_are_pointed_out(root: Path):
     assert run(root, **STEREO).notes == (f"older lists are left in {root.parent / 'lists'}: train.txt, val.txt",)
 
 
+def test_folders_that_were_left_out_are_notes(root: Path):
+    make(root, "a/im0.png", "a/im1.png")
+    (root / "again").symlink_to(root / "a")
+    assert run(root, **STEREO).notes == (f"1 folder passed over, a link leads to what was seen already: {root / 'again'}",)
+
+
 def broken() -> Iterator[str]:
     yield "half a list\n"
     raise KeyboardInterrupt
@@ -252,4 +261,4 @@ def test_counts_are_reported_on_the_way(root: Path):
     heard: list[tuple[str, int, int | None]] = []
     spec = Convert(data_root=str(root), results_dir=str(root.parent), image_extension=".png")
     convert(spec, report=lambda *counts: heard.append(counts))
-    assert heard == [("files seen", 1000, None), ("rows checked", 1000, 1000)]
+    assert heard == [("files seen", 1000, None), ("rows checked", 1000, 1000), ("rows of test.txt written", 1000, 1000)]
