@@ -106,6 +106,12 @@ _VIEW = Setting(
 SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "tpe": (_VIEW,),
     "random": (),
+    "bohb": (
+        _whole("kde_samples", 64, 1, "draws from the good configurations of which the most promising is taken"),
+        _number("top_n_percent", 15, 1, 50, "share of the configurations at a rung that count as good"),
+        _whole("min_points_in_model", 10, 3, "configurations at a rung before it is modelled"),
+        _number("random_share", 0.1, 0, 1, "share of proposals that are random whatever the model says; a third in the paper"),
+    ),
     "grid": (_whole("grid_levels", 3, 1, "values of a range without a step, from its lower to its upper end"),),
     "qmc": (),
     "gp": (_VIEW,),
@@ -132,6 +138,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     for item in (
         Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),
         Algorithm(name="random", searcher="random", fidelity="full", summary="independent draws, all trained to the end; the yardstick"),
+        Algorithm(name="bohb", searcher="bohb", fidelity="hyperband", summary="hyperband over a density model of the good configurations"),
         Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),
         Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),
         Algorithm(name="cmaes", searcher="cmaes", fidelity="full", summary="CMA-ES on the numeric parameters; for many trials"),

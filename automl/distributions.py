@@ -84,8 +84,10 @@ def from_unit(distribution: BaseDistribution, position: float) -> Any:
     raise TypeError(type(distribution).__name__)
 
 
-def to_unit(distribution: BaseDistribution, value: float) -> float:
-    """Where a number lies in its distribution, in [0, 1]: the middle of its share for whole numbers and steps."""
+def to_unit(distribution: BaseDistribution, value: Any) -> float:
+    """Where a value lies in its distribution, in [0, 1]: the middle of its share for whole numbers, steps and choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return (distribution.choices.index(value) + 0.5) / len(distribution.choices)
     assert isinstance(distribution, (FloatDistribution, IntDistribution))
     low, high = float(distribution.low), float(distribution.high)
     if isinstance(distribution, IntDistribution) or distribution.step is not None:
@@ -95,4 +97,4 @@ def to_unit(distribution: BaseDistribution, value: float) -> float:
         return 0.5
     if distribution.log:
         return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
-    return (value - low) / (high - low)
+    return (float(value) - low) / (high - low)

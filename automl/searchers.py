@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from automl.distributions import distribution_of, suggest
 from automl.grid import any_point_left, check_grid, propose_point
+from automl.kde import propose_by_density
 from automl.proposals import Need, Proposal
 from automl.samplers import CmaEsReplay, SobolPoints
 from automl.view import Observation, find_view, study_in_view
@@ -74,6 +75,11 @@ SEARCHERS: Mapping[str, Searcher] = {
             name="random",
             summary="independent draws; the yardstick",
             propose=_sampled(lambda need: RandomSampler(seed=need.own_seed), "blind"),
+        ),
+        Searcher(
+            name="bohb",
+            summary="density model of the good configurations at the highest rung that has enough; made for hyperband",
+            propose=propose_by_density,
         ),
         Searcher(
             name="grid",
