@@ -68,7 +68,7 @@ def test_silog_by_hand() -> None:
 
 
 def test_silog_survives_zero_predictions() -> None:
-    loss = silog(image([[0.0, 1.0]]), image([[1.0, 1.0]]), image([[1, 1]]).bool())
+    loss = silog(image([[0.0, 1.0, 1.0]]), image([[1.0, 1.0, NAN]]), image([[1, 1, 0]]).bool())
     assert loss is not None
     assert math.isfinite(loss.item())
 
@@ -92,7 +92,7 @@ def test_scale_and_shift_invariant_by_hand() -> None:
 
 
 def test_scale_and_shift_invariant_of_a_constant_is_the_target_itself() -> None:
-    loss = scale_and_shift_invariant(image([[4.0, 4.0]]), image([[1.0, 1.0]]), image([[1, 1]]).bool())
+    loss = scale_and_shift_invariant(image([[4.0, 4.0, 9.0]]), image([[1.0, 1.0, NAN]]), image([[1, 1, 0]]).bool())
     assert loss is not None
     assert loss.item() == pytest.approx(0.5)  # scale and shift 0: residual -1 at both pixels
 

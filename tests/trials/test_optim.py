@@ -1,6 +1,8 @@
-"""Learning-rate laws by hand and against PyTorch; parameter groups; optimisers."""
+"""Learning-rate laws by hand and against PyTorch; parameter groups; optimisers; clipping."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch import nn
 
 from search_spaces.errors import SpecError
 from search_spaces.spec import Spec, spec_from_dict
-from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler, parameter_groups
+from trials.module import DepthModule
+from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler, parameter_groups, set_beta1
 
 
 def law(kind: str, *, total: int = 100, warmup: int = 0, min_lr: float = 0.0) -> Schedule:
@@ -19,13 +22,23 @@ def factors(schedule: Schedule, *steps: int) -> list[float]:
     return [schedule.factor(step, base_lr=1.0) for step in steps]
 
 
-def spec_of(model_type: str = "MetricDepthAnything", **optim: object) -> Spec:
+def two_groups() -> torch.optim.Optimizer:
+    """Encoder at rate 1, head at rate 10."""
+    return torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 10.0)], momentum=0.9)
+
+
+def advance(optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler) -> None:
+    optimizer.step()
+    scheduler.step()
+
+
+def spec_of(model_type: str = "MetricDepthAnything", *, clip: float = 0.1, **optim: object) -> Spec:
     stereo = model_type == "FoundationStereo"
     return spec_from_dict(
         {
             "model": {"model_type": model_type, "encoder": "vits"},
             "dataset": {} if stereo or model_type.startswith("Relative") else {"min_depth": 0.1, "max_depth": 10.0},
-            "train": {"optim": optim},
+            "train": {"optim": optim, "clip_grad_norm": clip},
         }
     )
 
@@ -43,50 +56,86 @@ class Network(nn.Module):
         return frozenset({"pretrained.mask_token"})
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("MultiStepLR", [1.0, 1.0, 0.1, 0.1, 0.01]),
-        ("StepLR", [1.0, 1.0, 0.1, 0.1, 0.01]),
-        ("LambdaLR", [1.0, 0.91, 0.9, 0.81, 0.8]),
-        ("PolynomialLR", [1.0, 0.91, 0.9, 0.81, 0.8]),
-    ],
-)
-def test_laws_without_warmup(kind: str, expected: list[float]) -> None:
-    assert factors(law(kind), 0, 9, 10, 19, 20) == pytest.approx(expected)
+# 104 steps, of which 4 are warm-up, so the laws with a horizon have 100 to go; factors of the group's rate at some steps
+BY_HAND = {
+    "MultiStepLR": {0: 0.25, 1: 0.5, 3: 1.0, 9: 1.0, 10: 0.1, 19: 0.1, 20: 0.01, 103: 0.01},
+    "StepLR": {0: 0.25, 3: 1.0, 9: 1.0, 10: 0.1, 19: 0.1, 20: 0.01, 30: 0.001},
+    "LambdaLR": {0: 0.25, 2: 0.75, 4: 1.0, 29: 0.75, 54: 0.5, 103: 0.01, 104: 0.0},
+    "PolynomialLR": {0: 0.25, 2: 0.75, 4: 1.0, 29: 0.75, 54: 0.5, 103: 0.01, 104: 0.0},
+    "CosineAnnealingLR": {0: 0.25, 4: 1.0, 29: 0.2 + 0.4 * (1 + math.sqrt(0.5)), 54: 0.6, 104: 0.2},
+    # peak after 0.3 x 100 - 1 = 29 of its own steps, half way down after 29 + 35 of them
+    "OneCycleLR": {0: 0.01, 3: 0.04, 4: 0.04, 33: 1.0, 68: 0.500002, 103: 4e-6},
+}
 
 
-def test_cosine_ends_at_min_lr() -> None:
-    assert factors(law("CosineAnnealingLR", min_lr=0.2), 0, 50, 100) == pytest.approx([1.0, 0.6, 0.2])
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_a_law_by_hand(kind: str) -> None:
+    schedule = law(kind, total=104, warmup=4, min_lr=0.2)
+    assert factors(schedule, *BY_HAND[kind]) == pytest.approx(list(BY_HAND[kind].values()))
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_the_head_keeps_ten_times_the_rate_of_the_encoder(kind: str) -> None:
+    optimizer = two_groups()
+    scheduler = make_scheduler(optimizer, law(kind, total=104, warmup=4))
+    for step in range(104):
+        small, large = (group["lr"] for group in optimizer.param_groups)
+        assert small == pytest.approx(law(kind, total=104, warmup=4).factor(step, base_lr=1.0))
+        assert large == pytest.approx(10 * small)
+        advance(optimizer, scheduler)
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_a_schedule_that_is_continued_gives_the_rates_of_one_that_is_not(kind: str) -> None:
+    whole, first, second = two_groups(), two_groups(), two_groups()
+    rates = []
+    scheduler = make_scheduler(whole, law(kind, total=40, warmup=4))
+    for _ in range(39):
+        advance(whole, scheduler)
+        rates.append([group["lr"] for group in whole.param_groups])
+    scheduler = make_scheduler(first, law(kind, total=40, warmup=4))
+    for _ in range(17):
+        advance(first, scheduler)
+    again = make_scheduler(second, law(kind, total=40, warmup=4))
+    second.load_state_dict(first.state_dict())
+    again.load_state_dict(scheduler.state_dict())
+    for step in range(17, 39):
+        advance(second, again)
+        assert [group["lr"] for group in second.param_groups] == rates[step]
+
+
+def test_min_lr_is_the_end_of_every_group() -> None:
+    schedule = law("CosineAnnealingLR", min_lr=0.2)
+    assert [schedule.factor(100, base_lr=base) * base for base in (1.0, 10.0)] == pytest.approx([0.2, 0.2])
 
 
 def test_min_lr_above_the_rate_never_raises_it() -> None:
     assert law("CosineAnnealingLR", min_lr=5.0).factor(60, base_lr=1.0) == 1.0
 
 
-@pytest.mark.parametrize("kind", ["MultiStepLR", "StepLR", "LambdaLR", "PolynomialLR", "CosineAnnealingLR"])
-def test_warmup_is_linear_and_starts_above_zero(kind: str) -> None:
-    assert factors(law(kind, warmup=4), 0, 1, 2, 3) == pytest.approx([0.25, 0.5, 0.75, 1.0])
+def test_beta1_moves_with_one_cycle_alone() -> None:
+    schedule = law("OneCycleLR", total=104, warmup=4)
+    assert [schedule.beta1(step) for step in (0, 4, 33, 68, 103)] == pytest.approx([0.95, 0.95, 0.85, 0.9, 0.95])
+    assert law("StepLR").beta1(50) == 0.9
 
 
-def test_horizon_laws_begin_after_the_warmup_and_end_with_the_run() -> None:
-    schedule = law("LambdaLR", total=104, warmup=4)
-    assert factors(schedule, 4, 54, 104) == pytest.approx([1.0, 0.5, 0.0])
+def test_sgd_keeps_its_momentum_under_one_cycle() -> None:
+    optimizer = two_groups()
+    set_beta1(optimizer, law("OneCycleLR"), 5)
+    assert [(group["momentum"], "betas" in group) for group in optimizer.param_groups] == [(0.9, False)] * 2
 
 
-def test_one_cycle_is_pytorchs_and_keeps_the_ratio_of_the_groups() -> None:
-    ours = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 10.0)])
+def test_one_cycle_is_pytorchs_in_rate_and_beta1() -> None:
+    ours, theirs = (torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0) for _ in range(2))
     scheduler = make_scheduler(ours, law("OneCycleLR", total=40))
-    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    reference = torch.optim.lr_scheduler.OneCycleLR(theirs, max_lr=1.0, total_steps=40, cycle_momentum=False)
-    for _ in range(39):
-        ours.step()
-        theirs.step()
-        scheduler.step()
-        reference.step()
-        small, large = (group["lr"] for group in ours.param_groups)
-        assert small == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-6)
-        assert large == pytest.approx(10 * small)
+    reference = torch.optim.lr_scheduler.OneCycleLR(theirs, max_lr=1.0, total_steps=40)
+    for step in range(40):
+        set_beta1(ours, law("OneCycleLR", total=40), step)
+        for name in ("lr", "betas"):
+            assert ours.param_groups[0][name] == pytest.approx(theirs.param_groups[0][name], rel=1e-6)
+        if step < 39:
+            advance(ours, scheduler)
+            advance(theirs, reference)
 
 
 def test_a_warmup_longer_than_half_the_run_is_cut() -> None:
@@ -133,3 +182,12 @@ def test_scheduler_state_is_plain_data() -> None:
     optimizer = make_optimizer(Network(), spec_of())
     state = make_scheduler(optimizer, make_schedule(spec_of(), 10)).state_dict()
     assert set(state["lr_lambdas"]) == {None}
+
+
+@pytest.mark.parametrize(("clip", "expected"), [(1.0, [0.6, 0.8]), (10.0, [3.0, 4.0]), (0.0, [3.0, 4.0])])
+def test_clipping_bounds_the_norm_over_all_groups(clip: float, expected: list[float]) -> None:
+    first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    first.grad, second.grad = torch.tensor([3.0]), torch.tensor([4.0])  # norm 5; by value they would both become 1
+    module = DepthModule(Network(), spec_of(clip=clip), total_steps=1)
+    module.configure_gradient_clipping(torch.optim.AdamW([{"params": [first]}, {"params": [second]}], lr=1.0))
+    assert [first.grad.item(), second.grad.item()] == pytest.approx(expected, rel=1e-5)
