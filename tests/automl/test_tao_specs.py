@@ -129,3 +129,11 @@ def test_a_mandatory_checkpoint_is_named_with_files_that_would_do(refused: Refus
         f"error: missing mandatory value: depth_net {action} needs {action}.checkpoint\n\n"
         f"hint: add {action}.checkpoint=old/train/best.pth to the command\n"
     )
+
+
+@pytest.mark.parametrize("name", ["MetricMonoDataset", "RelativeMonoDataset"])
+def test_a_class_name_of_tao_s_schema_alone_gets_the_one_of_its_code(refused: Refused, name: str) -> None:
+    sources = f"dataset.train_dataset.data_sources=[{{data_file:train.txt,dataset_name:Base{name}}}]"
+    error = refused("depth_net", "train", "-e", str(SPECS / "metric_finetune.yaml"), sources, "~model.mono_backbone")
+    assert f"unknown dataset_name Base{name}" in error
+    assert f"did you mean {name}?" in error

@@ -62,6 +62,7 @@ def test_stereo_rules(override: str, words: str, hint: str) -> None:
     [
         (f"{CROP}=[128,128]", "multiples of 14 for RelativeDepthAnything"),
         ("dataset.max_depth=10", "is for metric models"),
+        ("train.precision=fp16", "fp16 is not supported for RelativeDepthAnything"),
         ("train.optim.optimizer=SGD", "SGD is for FoundationStereo"),
         ("dataset.dataset_name=StereoDataset", "needs dataset.dataset_name MonoDataset"),
     ],
