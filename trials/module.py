@@ -161,12 +161,12 @@ class DepthModule(pl.LightningModule):
         )
 
     def check_weights(self) -> None:
-        """NonFiniteError when a weight is NaN or infinite: such a state is worth nothing and is never saved."""
+        """NonFiniteError when a weight is NaN or infinite: such weights are worth nothing and are never saved."""
         if math.isfinite(float(nn.utils.get_total_norm(list(self.model.parameters())))):
             return
         bad = next(name for name, value in self.model.named_parameters() if not bool(value.isfinite().all()))
         details = {"step": self.global_step, "epoch": self.current_epoch, "last_finite_step": self.last_finite_step, "hint": NAN_REMEDIES}
-        raise NonFiniteError(f"{bad} is not finite after step {self.global_step}, so the state is not saved", details=details)
+        raise NonFiniteError(f"{bad} is not finite after step {self.global_step}, so the weights are not saved", details=details)
 
     def learning_rate(self) -> float:
         """The rate of the first group (the encoder, in mono) that the next step takes."""

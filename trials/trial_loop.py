@@ -132,6 +132,7 @@ class TrialLoop(pl.Callback):
         """Reports, saves, and ends the segment where the study says so."""
         module, epoch = _module(pl_module), trainer.current_epoch + 1
         module.check_learned()
+        module.check_weights()
         metrics = finite(module.train_summary() | module.validation)
         validated = bool(module.validation) or not _data(trainer).validates
         decision = Decision.CONTINUE

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from models.weights import read_checkpoint
 from search_spaces.spec import load_spec
 from tests.trials.small import Constant, Exploding, Recorder, SmallMono, SmallStereo, mono_spec, no_weights, parts, stereo_spec, trial
 from trials.contract import Cause, Decision, ProgressEvent, Report, State, TrialResult, always_continue, report_from_json, result_from_json
+from trials.data.decoders import write_pfm
 from trials.data.sample import SampleSet
 from trials.run import Parts, run_trial
 
@@ -166,15 +168,71 @@ def test_trials_of_a_study_keep_the_newest_state_alone(scenes: SampleSet, tmp_pa
     assert states == ["model_epoch_002_step_00009.pth"]
 
 
-def test_a_non_finite_loss_fails_with_samples_and_the_last_finite_step(scenes: SampleSet, tmp_path: Path) -> None:
+def test_a_non_finite_loss_stops_at_once_and_tells_what_was_there(scenes: SampleSet, tmp_path: Path) -> None:
     result = run_trial(trial(tmp_path, stereo_spec(scenes)), always_continue, parts=parts(Exploding))
     assert result.state is State.FAILED
     assert result.error is not None
     assert result.error.cause is Cause.NAN
-    assert (result.error.details["step"], result.error.details["last_finite_step"]) == (2, 1)
-    assert len(result.error.details["paths"]) == 2
+    details = result.error.details
+    assert (details["step"], details["last_finite_step"], details["valid_share"], len(details["paths"])) == (2, 1, 1.0, 2)
+    assert 0 < details["target_range"][0] < details["target_range"][1] < 32
+    for told in ("at step 2; the last finite one was at step 1", "100.0%", "ground truth", "learning rate", *details["paths"]):
+        assert told in result.error.message
     assert status_lines(tmp_path)[-1]["status"] == "FAILURE"
     assert "NonFiniteError" in (tmp_path / "train" / "error.log").read_text()
+    assert not list((tmp_path / "train").glob("*.pth"))
+
+
+class Poisoned(SmallStereo):
+    """Has one weight that is no number but leaves the loss finite: it is multiplied by nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.poison = nn.Parameter(torch.tensor([float("nan")]))
+
+
+def test_a_state_with_weights_that_are_no_numbers_is_never_saved(scenes: SampleSet, tmp_path: Path) -> None:
+    result = run_trial(trial(tmp_path, stereo_spec(scenes), epochs=1), always_continue, parts=parts(Poisoned))
+    assert result.error is not None
+    assert result.error.cause is Cause.NAN
+    assert "poison is not finite after step 3" in result.error.message
+    assert not list((tmp_path / "train").glob("*.pth"))
+
+
+def without_truth(scenes: SampleSet, folder: Path, *, empty: int) -> dict[str, Any]:
+    """A spec with batches of one whose first `empty` training samples have no valid pixel."""
+    nothing = folder / "nothing.pfm"
+    write_pfm(nothing, np.full((64, 96), np.inf, np.float32))
+    rows = [row.split() for row in scenes.list_file("stereo", "train").read_text().splitlines()]
+    lines = [" ".join([*row[:2], str(nothing) if number < empty else row[2]]) for number, row in enumerate(rows)]
+    (folder / "list.txt").write_text("\n".join(lines) + "\n")
+    spec = stereo_spec(scenes)
+    split = spec["dataset"]["train_dataset"]
+    split["batch_size"] = 1
+    split["data_sources"][0] |= {"data_file": str(folder / "list.txt"), "data_root": str(scenes.folder)}
+    return spec
+
+
+def test_batches_without_ground_truth_are_skipped_and_counted(scenes: SampleSet, tmp_path: Path) -> None:
+    recorder = Recorder()
+    result = run_trial(trial(tmp_path, without_truth(scenes, tmp_path, empty=2), epochs=1), recorder, parts=parts())
+    assert result.state is State.COMPLETE, result.error
+    assert 0 < recorder.reports[0].metrics["train/loss"] < 100
+    assert "2 batches skipped: too few valid pixels" in (tmp_path / "train" / "train.log").read_text()
+
+
+def test_an_epoch_without_any_ground_truth_is_a_data_failure(scenes: SampleSet, tmp_path: Path) -> None:
+    cause, message = failure(tmp_path, without_truth(scenes, tmp_path, empty=6), epochs=1)
+    assert cause is Cause.DATA
+    assert "none of the 6 batches of epoch 1 has enough valid pixels" in message
+
+
+def test_states_are_named_by_epoch_from_zero_and_steps_done(scenes: SampleSet, tmp_path: Path) -> None:
+    spec = without_truth(scenes, tmp_path, empty=0)
+    path = tmp_path / "list.txt"
+    path.write_text("".join((path.read_text().splitlines(keepends=True) * 2)[:10]))
+    run_trial(trial(tmp_path, spec, epochs=1), always_continue, parts=parts())
+    assert [path.name for path in (tmp_path / "train").glob("model_*")] == ["model_epoch_000_step_00010.pth"]
 
 
 def test_a_constant_prediction_is_a_collapse(scenes: SampleSet, tmp_path: Path) -> None:
