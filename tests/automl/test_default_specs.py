@@ -11,7 +11,7 @@ from automl import depth_net
 from automl.default_specs import ORDER
 from automl.entry import DONE, run_app
 from search_spaces.skill import list_skills
-from search_spaces.spec import load_spec
+from search_spaces.spec import load_spec, read_spec
 from search_spaces.spec.convert import load_convert
 
 SKILLS = [skill.name for skill in list_skills()]
@@ -38,6 +38,14 @@ def test_every_line_that_waits_for_a_path_says_what_it_is(skill: str, tmp_path: 
     for file in tmp_path.iterdir():
         waiting = [line for line in file.read_text().splitlines() if line.partition("#")[0].rstrip().endswith(("null", ": []"))]
         assert [line for line in waiting if "#" not in line] == []
+
+
+@pytest.mark.parametrize("skill", SKILLS)
+@pytest.mark.parametrize("action", ["evaluate", "inference", "export"])
+def test_the_settings_of_a_network_are_left_to_its_checkpoint(skill: str, action: str, tmp_path: Path):
+    write("--skill", skill, "--out", str(tmp_path))
+    said = {key for key in read_spec(tmp_path / f"{action}.yaml").given if key.startswith("model.") or key.endswith("max_disparity")}
+    assert said == {"model.model_type"}
 
 
 def test_specs_that_are_there_are_kept(tmp_path: Path, refused: Callable[..., str]):
