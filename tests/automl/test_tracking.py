@@ -176,7 +176,8 @@ def test_events_of_a_trial_become_one_finished_run(database: Path, tmp_path: Pat
     writer = MlflowWriter(tracking(database, "events"))
     (run,) = runs_of(writer)
     assert (run.info.status, run.data.tags["state"], run.data.tags["data_hash"]) == ("FINISHED", "complete", "hash")
-    assert run.data.params == {"model.encoder": "vitt", "train.optim.lr": "0.001"}
+    started = {"first_weights": "random: the encoder, the head"}
+    assert run.data.params == {"model.encoder": "vitt", "train.optim.lr": "0.001", **started}
     assert history_of(writer, run.info.run_id) == [(1, 2.0), (2, 1.0)]
     assert board.trials[3].value == 1.0
     assert board.trials[3].elapsed_s == 4.0
