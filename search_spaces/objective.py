@@ -62,11 +62,11 @@ _RATIOS: tuple[tuple[str, Direction, str], ...] = (
 )
 _RELATIVE: _Rows = (
     ("loss", "", "minimize", "scale-and-shift-invariant loss, averaged over images"),
-    *((name, "share", way, f"{text}, of inverse depth after each image's own scale and shift") for name, way, text in _RATIOS),
+    *((name, "share", way, f"{text}, scale and shift fitted per image") for name, way, text in _RATIOS),
 )
 _METRIC: _Rows = (
     ("loss", "", "minimize", "scale-invariant logarithmic loss (SiLog), averaged over images"),
-    *((name, "share", way, f"{text}, of depth") for name, way, text in _RATIOS),
+    *((name, "share", way, text) for name, way, text in _RATIOS),
     ("rmse", "m", "minimize", "root of the mean squared depth error, averaged over images"),
     ("rmse_log", "", "minimize", "root of the mean squared error of ln depth, averaged over images"),
     ("log10", "", "minimize", "mean of |log10 p - log10 t|, averaged over images"),
