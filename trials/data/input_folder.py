@@ -70,18 +70,10 @@ def input_rows(folder: Path, *, family: str) -> tuple[Row, ...]:
 
 
 def _pairs(folder: Path, images: Sequence[str]) -> list[tuple[str, str]]:
-    known = set(images)
-    pairs: dict[str, str] = {}
-    alone: list[str] = []
-    for image in images:
-        if _NO_VIEW.search(image):
-            continue
-        names = list(_right_names(image))
-        right = next((name for name in names if name in known), None)
-        if right is not None:
-            pairs[image] = right
-        elif names:
-            alone.append(image)
+    views = [image for image in images if not _NO_VIEW.search(image)]
+    pairs, alone = _matched(views)
+    if not pairs:
+        pairs, alone = _matched(images)  # a scene may be called depth_test
     if not pairs:
         looked_for = ", ".join("/".join(pair) for pair in PAIRS)
         raise DataError(
@@ -98,6 +90,21 @@ def _pairs(folder: Path, images: Sequence[str]) -> list[tuple[str, str]]:
             hint="copy the right views, or write a list of the pairs that are there: `left right` lines",
         )
     return list(pairs.items())
+
+
+def _matched(images: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Right view by left view, and images that are called like a left view but have no right one."""
+    known = set(images)
+    pairs: dict[str, str] = {}
+    alone: list[str] = []
+    for image in images:
+        names = list(_right_names(image))
+        right = next((name for name in names if name in known), None)
+        if right is not None:
+            pairs[image] = right
+        elif names:
+            alone.append(image)
+    return pairs, alone
 
 
 def _right_names(image: str) -> Iterator[str]:

@@ -41,6 +41,7 @@ def test_mono_takes_every_image_by_path(tmp_path: Path):
         ("cam0/7.png", "cam1/7.png"),
         ("left/frame_left_1.png", "right/frame_right_1.png"),
         ("turn_left/left/1.png", "turn_left/right/1.png"),
+        ("depth_test/left/1.png", "depth_test/right/1.png"),
     ],
 )
 def test_stereo_pairs_by_the_usual_names(left: str, right: str, tmp_path: Path):
