@@ -10,11 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from search_spaces.errors import CheckpointError, SpecError
+from search_spaces.spec import load_spec, spec_from_dict
 from tests.trials.small import Recorder, SmallMono, SmallStereo, mono_spec, parts, stereo_spec, trial
 from tests.trials.test_run import Interrupting
+from trials.checkpoints import read_resume
 from trials.contract import Cause, Decision, Report, State, always_continue
 from trials.data.sample import SampleSet
+from trials.resuming import describe
 from trials.run import run_trial
+from trials.states import LATEST as LINK
+from trials.states import full_states, state_to_resume
 
 LATEST = "train/dn_model_latest.pth"
 
@@ -196,6 +202,139 @@ def test_a_state_of_another_network_is_named(scenes: SampleSet, tmp_path: Path, 
     result = run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4, resume_from=whole[0] / LATEST), always_continue, parts=parts(Wider))
     assert result.error is not None
     assert "another network" in result.error.message
+
+
+FIRST, SECOND = "model_epoch_000_step_00003.pth", "model_epoch_001_step_00006.pth"
+NAMED = "train.resume_training_checkpoint_path"
+
+
+def chosen(folder: Path, resume: str, named: Path | None = None) -> Path | None:
+    values = [f"train.resume={resume}", *([f"{NAMED}={named}"] if named else [])]
+    return state_to_resume(load_spec(None, ["dataset.max_depth=10", *values]), folder)
+
+
+def with_states(folder: Path, *names: str, link: str | None = None) -> Path:
+    for name in names:
+        (folder / name).touch()
+    if link is not None:
+        (folder / LINK).symlink_to(link)
+    return folder
+
+
+@pytest.mark.parametrize("resume", ["never", "auto"])
+def test_an_empty_folder_starts_a_run(tmp_path: Path, resume: str) -> None:
+    assert chosen(tmp_path, resume) is None
+
+
+@pytest.mark.parametrize("resume", ["auto", "must"])
+def test_the_link_decides_which_state_is_continued(tmp_path: Path, resume: str) -> None:
+    assert chosen(with_states(tmp_path, FIRST, SECOND, link=FIRST), resume) == tmp_path / FIRST
+
+
+def test_a_copy_that_lost_its_link_is_continued_from_its_newest_state(tmp_path: Path) -> None:
+    assert chosen(with_states(tmp_path, "model_epoch_999_step_02997.pth", "model_epoch_1000_step_03000.pth"), "auto") == (
+        tmp_path / "model_epoch_1000_step_03000.pth"
+    )
+
+
+@pytest.mark.parametrize("resume", ["auto", "must"])
+def test_a_stale_link_is_told_with_the_state_that_is_there(tmp_path: Path, resume: str) -> None:
+    with pytest.raises(CheckpointError, match=f"points to {SECOND}, which is gone") as caught:
+        chosen(with_states(tmp_path, FIRST, link=SECOND), resume)
+    assert f"{NAMED}={tmp_path / FIRST}" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("left", [FIRST, "best.pth"])
+def test_never_protects_whatever_a_run_left(tmp_path: Path, left: str) -> None:
+    with pytest.raises(SpecError, match="already holds a run"):
+        chosen(with_states(tmp_path, left), "never")
+
+
+def test_never_protects_a_run_whose_link_is_stale(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="already holds a run"):
+        chosen(with_states(tmp_path, link=SECOND), "never")
+
+
+def test_a_named_state_of_the_same_folder_goes_back_to_it(tmp_path: Path) -> None:
+    assert chosen(with_states(tmp_path, FIRST, SECOND, link=SECOND), "never", tmp_path / FIRST) == tmp_path / FIRST
+
+
+def test_a_named_state_and_another_one_in_the_folder_are_one_too_many(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="two states are to be continued"):
+        chosen(with_states(tmp_path, FIRST, SECOND, link=SECOND), "auto", tmp_path / FIRST)
+
+
+def test_another_spec_is_told_key_by_key(scenes: SampleSet, whole: tuple[Path, list[Report]]) -> None:
+    resume = read_resume(whole[0] / LATEST, objective="val/loss")
+    told = list(describe(resume, spec_from_dict(stereo_spec(scenes, num_epochs=6, seed=7, optim={"lr": 1e-4}))))
+    assert told == [
+        f"continues {resume.path} after 4 of 6 epochs",
+        "train.num_epochs was 4 and is 6 from here on",
+        "train.optim.lr was 0.001 and is 0.0001 from here on",
+    ]
+
+
+def test_a_run_that_has_all_its_epochs_says_so(scenes: SampleSet, whole: tuple[Path, list[Report]]) -> None:
+    resume = read_resume(whole[0] / LATEST, objective="val/loss")
+    told = list(describe(resume, spec_from_dict(stereo_spec(scenes, num_epochs=4, seed=7))))
+    assert told[1] == "nothing is left to train: train.num_epochs is 4; a larger one goes on"
+
+
+def test_another_optimiser_does_not_take_over(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    message = refused(tmp_path, stereo_spec(scenes, optim={"optimizer": "SGD"}), epochs=5, resume_from=whole[0] / LATEST)
+    assert "train.optim.optimizer is AdamW there and SGD in the spec" in message
+
+
+def test_an_epoch_of_another_length_is_refused(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    spec = stereo_spec(scenes)
+    spec["dataset"]["train_dataset"]["batch_size"] = 1
+    assert "an epoch has 6 steps here, but 3 in the run of" in refused(tmp_path, spec, epochs=5, resume_from=whole[0] / LATEST)
+
+
+def test_a_training_state_of_tao_is_refused_with_the_way_to_use_it(tmp_path: Path) -> None:
+    path = tmp_path / "dn_model_latest.pth"
+    keys = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
+    torch.save({"pytorch-lightning_version": "2.3", "state_dict": {"model.x": torch.zeros(1)}, **{key: {} for key in keys}}, path)
+    with pytest.raises(CheckpointError, match="a training state of another program") as caught:
+        read_resume(path, objective="val/loss")
+    assert f"train.pretrained_model_path={path}" in str(caught.value.hint)
+
+
+class Breaking(SmallStereo):
+    """Breaks in the fifth step, as a bad file would: before anything random is drawn."""
+
+    steps = 0
+
+    def unroll(self, *args: Any) -> Any:
+        Breaking.steps += 1
+        if Breaking.steps == 5:
+            raise KeyError("left")
+        return super().unroll(*args)
+
+
+def test_a_run_that_breaks_keeps_its_last_whole_step(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    spec = stereo_spec(scenes, resume="auto")
+    broken = run_trial(trial(tmp_path, spec, epochs=4), always_continue, parts=parts(Breaking))
+    assert broken.error is not None
+    assert broken.error.details["state"] == str(tmp_path / "train" / "model_epoch_001_step_00004.pth")
+    assert run_trial(trial(tmp_path, spec, epochs=4), always_continue, parts=parts()).state is State.COMPLETE
+    assert_same_bits(tmp_path, whole[0])
+
+
+def test_a_trial_of_a_study_that_breaks_saves_nothing_more(scenes: SampleSet, tmp_path: Path) -> None:
+    Breaking.steps = 0
+    run_trial(trial(tmp_path, stereo_spec(scenes), study="s"), always_continue, parts=parts(Breaking))
+    assert [path.name for path in full_states(tmp_path / "train")] == [FIRST]
+
+
+def test_sgd_is_resumed_with_the_momentum_of_its_own_spec(scenes: SampleSet, tmp_path: Path) -> None:
+    def spec(momentum: float) -> dict[str, Any]:
+        return stereo_spec(scenes, optim={"optimizer": "SGD", "momentum": momentum})
+
+    run_trial(trial(tmp_path, spec(0.9)), Recorder(Decision.PAUSE), parts=parts())
+    run_trial(trial(tmp_path, spec(0.5), resume_from=tmp_path / LATEST), always_continue, parts=parts())
+    state = torch.load(tmp_path / LATEST, weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["momentum"] == 0.5
 
 
 def test_a_new_attempt_of_a_study_trial_starts_clean(scenes: SampleSet, tmp_path: Path) -> None:
