@@ -164,6 +164,7 @@ def reported(number: int, epoch: int, value: float, decision: Decision) -> Trial
 
 def test_the_report_is_one_file_without_remote_parts(folder: Path):
     text = write_report(read_snapshot(folder)).read_text()
+    assert "first weights: random: the side network" in text
     assert "http" not in text.replace("http://www.w3.org", "")
     assert "<script" not in text
     assert text.count("<svg") == 4  # objective, curves, two parameters: momentum waits for SGD, which was not drawn
