@@ -112,6 +112,10 @@ SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         _whole("min_points_in_model", 10, 3, "configurations at a rung before it is modelled"),
         _number("random_share", 0.1, 0, 1, "share of proposals that are random whatever the model says; a third in the paper"),
     ),
+    "dehb": (
+        _number("mutation_factor", 0.5, 0, 2, "how much of the difference of two members is added to a third"),
+        _number("crossover_prob", 0.5, 0, 1, "share of the parameters that a child takes from that sum and not from its parent"),
+    ),
     "grid": (_whole("grid_levels", 3, 1, "values of a range without a step, from its lower to its upper end"),),
     "qmc": (),
     "gp": (_VIEW,),
@@ -139,6 +143,9 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),
         Algorithm(name="random", searcher="random", fidelity="full", summary="independent draws, all trained to the end; the yardstick"),
         Algorithm(name="bohb", searcher="bohb", fidelity="hyperband", summary="hyperband over a density model of the good configurations"),
+        Algorithm(
+            name="dehb", searcher="dehb", fidelity="hyperband", summary="hyperband over differential evolution, a population per rung"
+        ),
         Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),
         Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),
         Algorithm(name="cmaes", searcher="cmaes", fidelity="full", summary="CMA-ES on the numeric parameters; for many trials"),

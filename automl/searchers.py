@@ -16,6 +16,7 @@ from typing import Any
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from automl.distributions import distribution_of, suggest
+from automl.evolution import breed
 from automl.grid import any_point_left, check_grid, propose_point
 from automl.kde import propose_by_density
 from automl.proposals import Need, Proposal
@@ -81,6 +82,7 @@ SEARCHERS: Mapping[str, Searcher] = {
             summary="density model of the good configurations at the highest rung that has enough; made for hyperband",
             propose=propose_by_density,
         ),
+        Searcher(name="dehb", summary="differential evolution in one population per rung; made for hyperband", propose=breed),
         Searcher(
             name="grid",
             summary="every combination of a few values of each parameter",

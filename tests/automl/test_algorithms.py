@@ -1,0 +1,86 @@
+"""The table of algorithms: every name leads to a searcher and a rule that exist, settings are checked and kept complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from automl.algorithms import (
+    ALGORITHMS,
+    DEFAULT_ALGORITHM,
+    FIDELITY_SETTINGS,
+    SEARCHER_SETTINGS,
+    check_settings,
+    complete_settings,
+    find_algorithm,
+    study_fields,
+)
+from automl.config import load_config
+from automl.fidelity import RULES, make_rule
+from automl.searchers import SEARCHERS
+from automl.study import Study
+from search_spaces.errors import UserError
+from tests.automl.toy import toy_config
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_is_a_searcher_and_a_rule(name: str) -> None:
+    algorithm = ALGORITHMS[name]
+    assert algorithm.searcher in SEARCHERS
+    assert make_rule(algorithm.fidelity, epochs=9).name == algorithm.fidelity
+
+
+def test_the_tables_of_settings_know_every_searcher_and_every_rule() -> None:
+    assert set(SEARCHER_SETTINGS) == set(SEARCHERS)
+    assert set(FIDELITY_SETTINGS) == set(RULES)
+    assert DEFAULT_ALGORITHM in ALGORITHMS
+
+
+@pytest.mark.parametrize(("alias", "name"), [("b", "bayesian"), ("h", "hyperband"), ("hes", "hyperband_es")])
+def test_short_names_of_tao_are_understood(alias: str, name: str) -> None:
+    assert find_algorithm(alias).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("bayesain", "unknown algorithm 'bayesain'", "did you mean bayesian?"),
+        ("hybrid", "hybrid is not in this release", "use tpe or bayesian"),
+        ("autoresearch", "none for depth", "use tpe or bayesian"),
+    ],
+)
+def test_a_name_that_is_not_here_is_refused_with_a_way_out(name: str, message: str, hint: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        find_algorithm(name)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kde_sample": 3}, "unknown setting 'kde_sample'"),
+        ({"mutation_factor": 0.5}, "mutation_factor is read by dehb, but not by bohb with hyperband"),
+        ({"kde_samples": 0}, r"kde_samples must be a whole number >= 1, but got 0"),
+        ({"kde_samples": True}, "but got True"),
+        ({"top_n_percent": 101}, r"in \[1, 50\], but got 101"),
+        ({"automl_reduction_factor": 1}, ">= 2, but got 1"),
+        ({"automl_max_epochs": 1}, ">= 2, but got 1"),
+    ],
+)
+def test_a_setting_is_refused_when_nobody_reads_it_or_it_is_out_of_bounds(given: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_settings(given, searcher="bohb", fidelity="hyperband")
+
+
+def test_settings_of_tao_become_fields_of_the_study() -> None:
+    given = {"automl_max_epochs": 27, "epoch_multiplier": 2, "automl_reduction_factor": 3, "automl_max_concurrent": 4}
+    fields = study_fields(given, searcher="random", fidelity="hyperband")
+    assert fields == {"epochs": 54, "min_epochs": 2, "reduction_factor": 3, "parallel": 4}
+    assert complete_settings(given, searcher="random", fidelity="hyperband") == {}
+
+
+def test_a_study_keeps_its_settings_complete(tmp_path: Path) -> None:
+    study = Study.create(tmp_path / "s", toy_config(searcher="bohb", fidelity="hyperband", settings={"kde_samples": 5}))
+    kept = load_config(study.folder).settings
+    assert kept == {"kde_samples": 5, "top_n_percent": 15.0, "min_points_in_model": 10, "random_share": 0.1}
