@@ -15,6 +15,7 @@ PARITY ?= ../shared/parity
 export OMP_WAIT_POLICY := PASSIVE
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
+export ORT_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # every worker of a search would compile torch and Ray again, which takes longer than to import them
 unexport PYTHONDONTWRITEBYTECODE

@@ -33,6 +33,7 @@ DEFAULTS: Mapping[str, str] = {
 SILENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime reports home from 1.31 on
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "DO_NOT_TRACK": "true",
 }
