@@ -163,11 +163,37 @@ def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceRe
     """What runs `model` on the images of a split; notes say what nobody could check and which images it stretches."""
     from deploy.runtime import load_predictor
 
+    sizes = {size for report in reports for size in report.sizes}
+    if model.suffix.lower() != ".onnx":
+        _check_memory(spec, split, sizes)
     predictor = load_predictor(model, spec)
     if getattr(predictor, "facts", True) is None:
         tell(console, "note  the ONNX file carries no description: encoder, image normalisation and depth range are taken from the spec")
-    _say_stretch(predictor, spec, split, {size for report in reports for size in report.sizes}, console)
+    _say_stretch(predictor, spec, split, sizes, console)
     return predictor
+
+
+def _check_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:
+    """UnsupportedError for whole images whose cost volumes alone need more memory than there is."""
+    from models.stereo.limits import STEP_PX, volume_memory_mib
+    from trials.devices import total_memory_mib
+
+    section = getattr(spec.dataset, f"{split}_dataset")
+    if spec.family != "stereo" or section.augmentation.evaluation != "native" or not sizes:
+        return
+    height, width = max(sizes, key=lambda size: size[0] * size[1])
+    have_mib = total_memory_mib()
+    need_mib = volume_memory_mib(height, width, spec.model.max_disparity, batch=section.batch_size)
+    if need_mib <= have_mib:
+        return
+    share = (have_mib / need_mib / 2) ** 0.5  # half of what there is: features and updates come on top
+    fitting = [max(2 * STEP_PX, int(side * share) // STEP_PX * STEP_PX) for side in (height, width)]
+    key = f"dataset.{split}_dataset.augmentation"
+    raise UnsupportedError(
+        f"images of {width}x{height} with model.max_disparity {spec.model.max_disparity} need about {need_mib / 1024:.0f} GiB for cost "
+        f"volumes alone (batch {section.batch_size}), but there are {have_mib / 1024:.0f} GiB",
+        hint=f"add {key}.evaluation=resize {key}.crop_size={fitting}".replace(", ", ","),
+    )
 
 
 def _say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[int, int]], console: Console) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from search_spaces.errors import SpecError, UnsupportedError
 from search_spaces.spec import Spec
+
+MIB = 2**20
 
 
 def cuda_device(spec: Spec) -> int | None:
@@ -19,6 +23,13 @@ def cuda_device(spec: Spec) -> int | None:
             f"train.gpu_ids names GPU {gpu}, but only {seen}", hint="GPUs count from 0, within CUDA_VISIBLE_DEVICES if it is set"
         )
     return gpu
+
+
+def total_memory_mib() -> float:
+    """Memory of the CUDA device that predictors take, or of this machine where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory / MIB
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
 def lightning_precision(spec: Spec, *, cuda: bool) -> str:

@@ -154,6 +154,14 @@ def test_what_cannot_be_done_is_refused_before_any_work(made: Path, refused: Ref
     assert words in refused("depth_net", action, "-e", "stereo.yaml", "results_dir=new", *given)
 
 
+def test_images_that_no_memory_can_hold_are_refused(made: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trials.devices.total_memory_mib", lambda: 1.0)  # the volumes of 64 x 96 pixels and 32 disparities take 1.3
+    given = ["-e", "stereo.yaml", "results_dir=new", f"inference.checkpoint={made}/stereo.pth"]
+    error = refused("depth_net", "inference", *given)
+    assert "images of 96x64 with model.max_disparity 32 need about" in error
+    assert "evaluation=resize dataset.infer_dataset.augmentation.crop_size=[64,64]" in error
+
+
 @pytest.mark.parametrize("action", ["evaluate", "inference"])
 def test_ctrl_c_is_a_failure_and_said(made: Path, action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     def interrupt(*arguments: Any, **more: Any) -> None:
