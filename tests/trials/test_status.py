@@ -7,7 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from trials.contract import Cause, Failure, Report
+import pytest
+import torch
+
+from search_spaces.errors import DataError
+from tests.trials.small import SmallStereo, parts, stereo_spec, trial
+from trials.contract import Cause, Failure, Report, State, always_continue
+from trials.data.sample import SampleSet
+from trials.run import run_trial
 from trials.status import MetricsLog, StatusWriter, kpi_of
 
 
@@ -62,3 +69,60 @@ def test_the_metrics_log_is_cut_where_training_continues_and_mended_where_it_was
         file.write('{"number": 0, "ep')
     log.cut_after(2)
     assert [line["epoch"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def told(folder: Path) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Status, message and kpi names of each line of a run."""
+    return [(line["status"], line["message"], tuple(line.get("kpi", ()))) for line in lines(folder / "train" / "status.json")]
+
+
+METRICS = ("val/loss", "val/epe", "val/bp1", "val/bp2", "val/bp3", "val/d1", "val/rmse", "val_loss")
+EPOCH = [
+    ("RUNNING", "Eval metrics generated.", METRICS),
+    ("RUNNING", "Training loop in progress", ()),
+    ("RUNNING", "Train metrics generated.", ("train_loss",)),
+]
+
+
+def test_a_training_run_line_by_line(scenes: SampleSet, tmp_path: Path) -> None:
+    run_trial(trial(tmp_path, stereo_spec(scenes, resume="auto"), epochs=1), always_continue, parts=parts())
+    start, end = ("STARTED", "Starting Depth Net train.", ()), ("RUNNING", "Training loop complete.", ())
+    loop, success = ("STARTED", "Starting Training Loop.", ()), ("SUCCESS", "Train finished successfully.", METRICS)
+    assert told(tmp_path) == [start, loop, *EPOCH, end, success]
+    state = tmp_path / "train" / "model_epoch_000_step_00003.pth"
+    run_trial(trial(tmp_path, stereo_spec(scenes, resume="auto"), epochs=2), always_continue, parts=parts())
+    resumed = ("RUNNING", f"Resuming training from checkpoint: {state}", ())
+    assert told(tmp_path)[7:] == [start, resumed, loop, *EPOCH, end, success]
+
+
+class Ending(SmallStereo):
+    """Ends its first training step with `error`."""
+
+    error: BaseException
+
+    def unroll(self, *args: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "message"),
+    [
+        (RuntimeError("shape mismatch"), State.FAILED, "Unexpected error: RuntimeError: shape mismatch"),
+        (KeyError("left"), State.FAILED, "Unexpected error: KeyError: 'left'"),
+        (AssertionError("no"), State.FAILED, "Unexpected error: AssertionError: no"),
+        (SystemExit(0), State.FAILED, "Unexpected error: SystemExit: 0"),
+        (torch.OutOfMemoryError("CUDA out of memory"), State.FAILED, "Out of memory: "),
+        (OSError(28, "No space left on device"), State.FAILED, "File system error: "),
+        (DataError("row 7 of list.txt"), State.FAILED, "Data error: row 7 of list.txt"),
+        (KeyboardInterrupt(), State.INTERRUPTED, "User/System interruption: "),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_however_a_run_breaks_its_last_line_is_a_failure(
+    scenes: SampleSet, tmp_path: Path, error: BaseException, state: State, message: str
+) -> None:
+    Ending.error = error
+    result = run_trial(trial(tmp_path, stereo_spec(scenes), epochs=1), always_continue, parts=parts(Ending))
+    assert result.state is state
+    assert told(tmp_path)[-1][0] == "FAILURE"
+    assert told(tmp_path)[-1][1].startswith(message)
