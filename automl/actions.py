@@ -44,11 +44,14 @@ LINE_EVERY_S = 30.0
 
 def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     """`depth_net train`: the run_trial of a search, on the spec as it stands."""
+    from trials.devices import check_device
+
     loaded, console = load(spec_file, overrides, "train"), screen()
     spec = loaded.spec
     folder = results_folder(spec, "train")
     need_lists(spec, "train", "train")
     check_devices(loaded)
+    check_device(spec)
     check_writable(folder, hint=BY_KEY)
     metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
     root = Path(spec.results_dir) if spec.results_dir else folder

@@ -67,9 +67,12 @@ def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool)
 
 
 def make_review(resolved: Resolved) -> Review:
-    """Everything the user should see; checks data and weights on the way.  Writes nothing that stays."""
+    """Everything the user should see; checks device, data and weights on the way.  Writes nothing that stays."""
+    from trials.devices import check_device
+
     with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
         spec = divide_for_review(resolved, Path(scratch))
+        check_device(spec)
         sources = check_data(spec)
         weights = check_weights(spec)
         rows = sum(source.rows for source in sources if source.split == "train")

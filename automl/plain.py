@@ -116,7 +116,10 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
 
 
 def review(run: PlainRun, console: Console) -> None:
-    """Checks data and weights and shows what is about to happen; writes nothing."""
+    """Checks device, data and weights and shows what is about to happen; writes nothing."""
+    from trials.devices import check_device
+
+    check_device(run.spec)
     continues = tell_resume(run, console)
     sources = check_data(run.spec)
     weights = () if continues else check_weights(run.spec)

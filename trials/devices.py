@@ -32,6 +32,11 @@ def total_memory_mib() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
 
 
+def check_device(spec: Spec) -> None:
+    """Refuses, before anything is read or written, what this machine's device cannot do for `spec`."""
+    lightning_precision(spec, cuda=cuda_device(spec) is not None)
+
+
 def lightning_precision(spec: Spec, *, cuda: bool) -> str:
     """`32-true`, `bf16-mixed` or `16-mixed`; UnsupportedError where the device cannot do what `train.precision` says.
 

@@ -32,7 +32,7 @@ from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, read_resum
 from trials.contract import Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.data import DepthDataset, build_dataset
 from trials.datamodule import Start, TrialData
-from trials.devices import cuda_device, lightning_precision
+from trials.devices import check_device, cuda_device, lightning_precision
 from trials.failures import Interrupted, failure_of
 from trials.interruption import StopRequest
 from trials.module import DepthModule
@@ -204,6 +204,7 @@ def _check(spec: Spec, objective: Objective) -> None:
             f"and train.num_nodes is {spec.train.num_nodes}",
             hint="set both to 1; a search uses several GPUs by running several trials",
         )
+    check_device(spec)
     if not spec.dataset.val_dataset.data_sources and not objective.metric.startswith("train/"):
         raise SpecError(
             f"the objective is {objective.metric}, but dataset.val_dataset.data_sources is empty",
