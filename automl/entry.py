@@ -16,6 +16,7 @@ from io import TextIOWrapper
 
 import typer
 
+from automl.caches import usable_caches
 from automl.usage import usage_of
 from search_spaces.errors import UserError
 
@@ -63,7 +64,7 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it happens
     try:
-        with _sigterm_as_ctrl_c():
+        with _sigterm_as_ctrl_c(), usable_caches():
             code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
     except UserError as error:
         say_error(error.message, error.hint)
