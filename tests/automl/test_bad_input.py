@@ -222,8 +222,8 @@ def test_an_option_that_cannot_be_meant(run: Refused, arguments: tuple[str, ...]
 @pytest.mark.parametrize(
     ("program", "arguments", "words"),
     [
-        ("depth_net", ("trian", "-e", "x.yaml"), "did you mean 'train'?"),
-        ("depth_net", ("train",), "--experiment_spec_file"),
+        ("depth_net", ("trian", "-e", "x.yaml"), "did you mean train?"),
+        ("depth_net", ("train",), "depth_net train -e spec.yaml"),
         ("depth_net", ("train", "-e", "x.yaml", "--epochs", "3"), "values of the spec are written without dashes"),
         ("depth_net", ("sample", "--out", "x", "--scenes", "1"), "--scenes must be at least 3, but is 1"),
         ("automl", ("logs", "x", "y"), "N must be a whole number, but is y"),

@@ -164,4 +164,4 @@ def test_depth_net_evaluate_of_an_engine(tmp_path: Path, capsys: pytest.CaptureF
     spec = small_stereo_spec(tmp_path)
     arguments = ["evaluate", "-e", str(spec), "evaluate.trt_engine=model.engine", f"results_dir={tmp_path}"]
     assert run_app(depth_net.app, "depth_net", arguments) == MISUSED
-    assert "set evaluate.checkpoint to the ONNX file" in capsys.readouterr().err
+    assert "set evaluate.checkpoint to the .onnx file" in capsys.readouterr().err
