@@ -40,6 +40,7 @@ OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "norma
 Count = Callable[[int, int], None]
 LARGEST_STRETCH = 0.05
 LINE_EVERY_S = 30.0
+LEAST_MEMORY = 2.0  # of a prediction, in cost volumes; measured peaks are 2.4 to 3.6
 
 
 def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
@@ -177,7 +178,7 @@ def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceRe
 
 
 def _check_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:
-    """UnsupportedError for whole images whose cost volumes alone need more memory than there is."""
+    """UnsupportedError for whole images that need more memory than there is: a machine that runs out of it kills without a word."""
     from models.stereo.limits import STEP_PX, volume_memory_mib
     from trials.devices import total_memory_mib
 
@@ -186,15 +187,15 @@ def _check_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:
         return
     height, width = max(sizes, key=lambda size: size[0] * size[1])
     have_mib = total_memory_mib()
-    need_mib = volume_memory_mib(height, width, spec.model.max_disparity, batch=section.batch_size)
+    need_mib = LEAST_MEMORY * volume_memory_mib(height, width, spec.model.max_disparity, batch=section.batch_size)
     if need_mib <= have_mib:
         return
-    share = (have_mib / need_mib / 2) ** 0.5  # half of what there is: features and updates come on top
+    share = (have_mib / need_mib / 2) ** 0.5  # half of what there is
     fitting = [max(2 * STEP_PX, int(side * share) // STEP_PX * STEP_PX) for side in (height, width)]
     key = f"dataset.{split}_dataset.augmentation"
     raise UnsupportedError(
-        f"images of {width}x{height} with model.max_disparity {spec.model.max_disparity} need about {need_mib / 1024:.0f} GiB for cost "
-        f"volumes alone (batch {section.batch_size}), but there are {have_mib / 1024:.0f} GiB",
+        f"images of {width}x{height} with model.max_disparity {spec.model.max_disparity} need at least {need_mib / 1024:.0f} GiB "
+        f"of memory (batch {section.batch_size}), but there are {have_mib / 1024:.0f}",
         hint=f"add {key}.evaluation=resize {key}.crop_size={fitting}".replace(", ", ","),
     )
 

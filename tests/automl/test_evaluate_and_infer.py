@@ -155,10 +155,10 @@ def test_what_cannot_be_done_is_refused_before_any_work(made: Path, refused: Ref
 
 
 def test_images_that_no_memory_can_hold_are_refused(made: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("trials.devices.total_memory_mib", lambda: 1.0)  # the volumes of 64 x 96 pixels and 32 disparities take 1.3
+    monkeypatch.setattr("trials.devices.total_memory_mib", lambda: 2.0)  # the volumes of 64 x 96 pixels and 32 disparities take 1.3
     given = ["-e", "stereo.yaml", "results_dir=new", f"inference.checkpoint={made}/stereo.pth"]
     error = refused("depth_net", "inference", *given)
-    assert "images of 96x64 with model.max_disparity 32 need about" in error
+    assert "images of 96x64 with model.max_disparity 32 need at least" in error
     assert "evaluation=resize dataset.infer_dataset.augmentation.crop_size=[64,64]" in error
 
 
