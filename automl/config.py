@@ -15,7 +15,7 @@ import yaml
 
 from search_spaces.errors import StudyError, nearest
 from search_spaces.objective import Direction
-from search_spaces.space import Condition, Parameter, SearchSpace
+from search_spaces.space import Condition, Constraint, Parameter, SearchSpace
 
 CONFIG_FILE = "study.yaml"
 _RESTORE = "restore the file, or start a new study"
@@ -117,12 +117,14 @@ def config_from_data(data: Mapping[str, Any]) -> StudyConfig:
 def space_to_data(space: SearchSpace) -> dict[str, Any]:
     """Plain data of a search space, with its fingerprint."""
     parameters = [_plain(asdict(parameter)) for parameter in space.parameters]
-    return {"skill": space.skill, "fingerprint": space.fingerprint, "parameters": parameters}
+    constraints = [asdict(constraint) for constraint in space.constraints]
+    return {"skill": space.skill, "fingerprint": space.fingerprint, "parameters": parameters, "constraints": constraints}
 
 
 def space_from_data(data: Mapping[str, Any]) -> SearchSpace:
     """The search space that `space_to_data` wrote; StudyError when it was changed by hand."""
-    space = SearchSpace(skill=data["skill"], parameters=tuple(_parameter(item) for item in data["parameters"]))
+    constraints = tuple(Constraint(**item) for item in data.get("constraints", ()))
+    space = SearchSpace(skill=data["skill"], parameters=tuple(_parameter(item) for item in data["parameters"]), constraints=constraints)
     if data["fingerprint"] != space.fingerprint:
         raise StudyError(
             f"the search space in {CONFIG_FILE} does not match its fingerprint",
@@ -170,6 +172,6 @@ def _plain(value: Any) -> Any:
 
 def _parameter(data: Mapping[str, Any]) -> Parameter:
     condition = data["condition"]
-    arguments = {**data, "choices": tuple(data["choices"])}
+    arguments = {**data, "choices": tuple(data["choices"]), "weights": tuple(data.get("weights", ()))}
     arguments["condition"] = Condition(key=condition["key"], values=tuple(condition["values"])) if condition else None
     return Parameter(**arguments)

@@ -5,16 +5,18 @@ A source keeps no state: trial n depends on the config, on n and on what is know
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from automl.algorithms import complete_settings
 from automl.config import StudyConfig
-from automl.course import FidelityRule
+from automl.course import Birth, FidelityRule
+from automl.exploring import Heritage
 from automl.ledger import NewTrial, TrialRecord
+from automl.population import PopulationRule
 from automl.proposals import Need, Proposal, derive_seed
-from automl.searchers import Searcher, find_searcher, startup_trials
+from automl.searchers import SEARCHERS, Searcher, find_searcher, startup_trials
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.view import Observation
 from search_spaces.errors import SpecError, StudyError
@@ -35,8 +37,8 @@ class TrialSource(Protocol):
     def has_next(self, records: Sequence[TrialRecord]) -> bool:
         """Whether there is another trial after `records`."""
 
-    def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
-        """Trial `number`, given the records of all trials before it; only where there is one."""
+    def draw(self, number: int, records: Sequence[TrialRecord], birth: Birth | None = None) -> NewTrial:
+        """Trial `number`, given the records of all trials before it; only where there is one, or where the rule asks for a `birth`."""
 
 
 class SearchSource:
@@ -50,6 +52,7 @@ class SearchSource:
         self._rule = rule
         self._searcher: Searcher = find_searcher(config.searcher)
         self._settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
+        _check_pair(self._searcher, rule)
         if self._searcher.check is not None:
             self._searcher.check(config.space, self._settings)
         self._seen: dict[int, tuple[tuple[object, ...], Observation]] = {}
@@ -65,16 +68,23 @@ class SearchSource:
         left, number = self._searcher.left, len(records)
         return number < self.total and (left is None or number == BASELINE or left(self._need(number, records)))
 
-    def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
-        """The baseline, or a proposal from what the view shows of `records`."""
+    def draw(self, number: int, records: Sequence[TrialRecord], birth: Birth | None = None) -> NewTrial:
+        """The baseline, a proposal from what is known of `records`, or the child of a donor with values that the searcher explores."""
         config = self._config
-        seed = derive_seed(config.seed, "train", number)
-        folder = f"trials/{number:04d}"
+        seed, folder = derive_seed(config.seed, "train", number), f"trials/{number:04d}"
+        granted = self._rule.first_grant(number) if birth is None else birth.to_epoch
         if number == BASELINE:
-            values = config.space.values_of(self._spec)
-            return NewTrial(values=values, seed=seed, folder=folder, granted=self._rule.first_grant(number), exempt=True)
-        proposal = self._propose(number, records)
-        return NewTrial(values=proposal.values, seed=seed, folder=folder, granted=self._rule.first_grant(number), origin=proposal.origin)
+            return NewTrial(values=config.space.values_of(self._spec), seed=seed, folder=folder, granted=granted, exempt=True)
+        proposal = self._propose(number, records) if birth is None else self._child(number, records, birth)
+        return NewTrial(values=proposal.values, seed=seed, folder=folder, granted=granted, origin=proposal.origin)
+
+    def _child(self, number: int, records: Sequence[TrialRecord], birth: Birth) -> Proposal:
+        explore, direction = self._searcher.explore, self._config.direction
+        assert explore is not None
+        donor = records[birth.donors[derive_seed(self._config.seed, "donor", number) % len(birth.donors)]]
+        heritage = Heritage(number=donor.number, values=donor.values, epoch=birth.epoch)
+        found = self._allowed(number, records, lambda need, seen: explore(need, heritage, seen, direction))
+        return replace(found, origin={**found.origin, "replaces": birth.replaces})
 
     def _need(self, number: int, records: Sequence[TrialRecord]) -> Need:
         config = self._config
@@ -91,12 +101,20 @@ class SearchSource:
         )
 
     def _propose(self, number: int, records: Sequence[TrialRecord]) -> Proposal:
-        """A proposal that the spec's own rules allow; what they forbid is drawn again and costs no trial."""
+        """A proposal of the searcher; a model may insist on its favourite, so at last the draws are random."""
+
+        def draw(need: Need, seen: Sequence[Observation]) -> Proposal:
+            searcher = self._searcher if need.attempt < MAX_DRAWS // 2 else find_searcher("random")
+            return searcher.propose(need, seen, self._config.direction)
+
+        return self._allowed(number, records, draw)
+
+    def _allowed(self, number: int, records: Sequence[TrialRecord], draw: Callable[[Need, Sequence[Observation]], Proposal]) -> Proposal:
+        """A draw that the spec's own rules allow; what they forbid is drawn again and costs no trial."""
         need, observations = self._need(number, records), self._observations(records)
         refused: SpecError | None = None
         for attempt in range(MAX_DRAWS):
-            searcher = self._searcher if attempt < MAX_DRAWS // 2 else find_searcher("random")  # a model may insist on its favourite
-            proposal = searcher.propose(replace(need, attempt=attempt), observations, self._config.direction)
+            proposal = draw(replace(need, attempt=attempt), observations)
             refused = self._refusal(proposal.values)
             if refused is None:
                 return proposal
@@ -107,8 +125,9 @@ class SearchSource:
         )
 
     def _refusal(self, values: Mapping[str, Value]) -> SpecError | None:
-        """Why the spec's own rules forbid `values`, or None."""
+        """Why the rules of the space or of the spec forbid `values`, or None."""
         try:
+            self._config.space.check_relations(values)
             with_values(self._spec, values)
         except SpecError as error:
             return error
@@ -173,9 +192,9 @@ class FinalistSource:
         """Until the list is through."""
         return len(records) < self.total
 
-    def draw(self, number: int, records: Sequence[TrialRecord]) -> NewTrial:
+    def draw(self, number: int, records: Sequence[TrialRecord], birth: Birth | None = None) -> NewTrial:
         """The finalist at position `number`."""
-        del records
+        del records, birth
         chosen = self._finalists[number]
         folder = f"finalists/{chosen.parent:04d}-seed{chosen.repeat}"
         return NewTrial(values=chosen.values, seed=chosen.seed, folder=folder, granted=self._epochs, exempt=True, parent=chosen.parent)
@@ -190,6 +209,16 @@ def choose_finalists(best_first: Sequence[TrialSummary], config: StudyConfig) ->
         for trial in best_first[: config.finalists]
         for repeat in range(2, 2 + config.finalist_seeds)
     )
+
+
+def _check_pair(searcher: Searcher, rule: FidelityRule) -> None:
+    """StudyError for a population without a searcher that explores, or the other way round."""
+    if (searcher.explore is None) == isinstance(rule, PopulationRule):
+        explorers = " or ".join(item.name for item in SEARCHERS.values() if item.explore is not None)
+        raise StudyError(
+            f"the searcher {searcher.name} and the fidelity rule {rule.name} do not go together",
+            hint=f"the rule population goes with the searcher {explorers}, and with no other",
+        )
 
 
 def _best(record: TrialRecord, rung: int, sign: float) -> float | None:

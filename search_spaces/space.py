@@ -1,7 +1,10 @@
 """What a search may vary: parameters with ranges, scales and conditions; checking, applying, fingerprint.
 
 The order of a space is the order of suggestion: a condition looks only at parameters that stand before it, so a
-searcher walks `space.parameters` once, asks `parameter.active_in(values)` and suggests the active ones alone.
+searcher walks `space.parameters` once, asks `parameter.active_in(values)` and suggests the active ones alone.  Relations between
+parameters are checked after a proposal: one that breaks a relation, or a rule of the spec, is drawn again.
+
+A list is chosen as a whole: its choices are texts such as `[320, 736]`, so that every searcher and every record can hold them.
 """
 
 from __future__ import annotations
@@ -9,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from search_spaces.errors import SpecError, nearest
+from search_spaces.math_cond import Relation, holds
 from search_spaces.spec import Spec, get_value, with_values
 
 Value = bool | int | float | str
@@ -29,11 +33,32 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """`key relation other` must hold where both are active; `other` is a key of the space or a number."""
+
+    key: str
+    relation: Relation
+    other: str | float
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise SpecError when `values` break it."""
+        left = values.get(self.key)
+        right = values.get(self.other) if isinstance(self.other, str) else self.other
+        if left is not None and right is not None and not holds(left, self.relation, right):
+            raise SpecError(f"{self.describe()} must hold, but {left:g} and {right:g} were chosen", hint="choose other values")
+
+    def describe(self) -> str:
+        """`model.a > model.b`."""
+        return f"{self.key} {self.relation} {self.other if isinstance(self.other, str) else format(self.other, 'g')}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parameter:
     """One dotted key of the spec and what it may become.
 
     `float` and `int` have `low <= high`, both included, on a log scale if `log`, or in multiples of `step` above
-    `low`; `categorical` has `choices`; `default` is the spec's own value, `why` the reason it is searched.
+    `low`; `categorical` has `choices`; `default` is the spec's own value, `why` the reason it is searched.  `prior` is the user's guess of
+    a good value, `weights` say how likely each choice is before anything is known; both steer early proposals alone.
     """
 
     key: str
@@ -45,6 +70,8 @@ class Parameter:
     choices: tuple[Value, ...] = ()
     default: Value | None = None
     condition: Condition | None = None
+    prior: Value | None = None
+    weights: tuple[float, ...] = ()
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -53,6 +80,11 @@ class Parameter:
             self._check_bounds()
         elif self.kind == "categorical" and not self.choices:
             raise SpecError(f"{self.key} is categorical and has no choices", hint="name its choices")
+        if self.weights and (len(self.weights) != len(self.choices) or min(self.weights) <= 0):
+            message = f"{self.key} needs a weight above 0 for each of its {len(self.choices)} choices, but has {list(self.weights)}"
+            raise SpecError(message, hint="give one positive number for each choice, or none at all")
+        if self.prior is not None:
+            self.check(self.prior)
 
     def _check_bounds(self) -> None:
         low, high = self.low, self.high
@@ -104,10 +136,11 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """The parameters of one search, parents before the parameters that depend on them."""
+    """The parameters of one search, parents before the parameters that depend on them, and the relations between them."""
 
     skill: str
     parameters: tuple[Parameter, ...]
+    constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that names are unique and that conditions look back."""
@@ -126,7 +159,9 @@ class SearchSpace:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what is searched (reasons left out); equal spaces have equal ones."""
         content = [{name: value for name, value in asdict(parameter).items() if name != "why"} for parameter in self.parameters]
-        text = json.dumps({"skill": self.skill, "parameters": content}, sort_keys=True, separators=(",", ":"))
+        relations = [asdict(constraint) for constraint in self.constraints]
+        data = {"skill": self.skill, "parameters": content, "constraints": relations}
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def parameter(self, key: str) -> Parameter:
@@ -146,14 +181,14 @@ class SearchSpace:
                 continue
             found.append(parameter)
             if isinstance(values, Spec):
-                chosen[parameter.key] = get_value(values, parameter.key)
+                chosen[parameter.key] = choice_of(get_value(values, parameter.key))
             elif parameter.key in values:
                 chosen[parameter.key] = values[parameter.key]
         return tuple(found)
 
     def values_of(self, spec: Spec) -> dict[str, Value]:
         """The spec's own values of the active parameters: the baseline of a search."""
-        return {parameter.key: get_value(spec, parameter.key) for parameter in self.active(spec)}
+        return {parameter.key: choice_of(get_value(spec, parameter.key)) for parameter in self.active(spec)}
 
     def validate(self, values: Mapping[str, Any]) -> None:
         """Raise SpecError unless `values` holds a legal value for each active parameter and nothing else."""
@@ -169,8 +204,39 @@ class SearchSpace:
             condition = self.parameter(key).condition
             reason = f": it counts only when {condition.key} is {', '.join(map(str, condition.values))}" if condition else ""
             raise SpecError(f"{key} has a value although it is not active{reason}", hint="leave it out")
+        self.check_relations(values)
+
+    def check_relations(self, values: Mapping[str, Any]) -> None:
+        """Raise SpecError for the first relation between parameters that `values` break."""
+        for constraint in self.constraints:
+            constraint.check(values)
 
     def apply(self, spec: Spec, values: Mapping[str, Any]) -> Spec:
         """A checked copy of `spec` with `values`; SpecError when they are not of this space."""
         self.validate(values)
         return with_values(spec, values)
+
+
+def choice_of(value: Any) -> Any:
+    """A value of the spec as a search holds it: lists as text (`[320, 736]`), everything else as it is."""
+    return json.dumps(list(value)) if isinstance(value, list | tuple) else value
+
+
+def parents_first(keys: Sequence[str], parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """`keys` in their order, but each after its `parents` among them; SpecError shows a circle."""
+    placed: list[str] = []
+
+    def place(key: str, path: tuple[str, ...]) -> None:
+        if key in path:
+            circle = " -> ".join((*path[path.index(key) :], key))
+            raise SpecError(f"these parameters wait for each other: {circle}", hint="mend depends_on in the skill's train schema")
+        if key in placed:
+            return
+        for parent in parents.get(key, ()):
+            if parent in keys:
+                place(parent, (*path, key))
+        placed.append(key)
+
+    for key in keys:
+        place(key, ())
+    return tuple(placed)

@@ -16,7 +16,7 @@ from typing import Any
 from search_spaces.errors import SpecError
 from search_spaces.spec.complete import METRIC_KEYS, complete
 from search_spaces.spec.devices import environment_values
-from search_spaces.spec.overrides import Override, parse_overrides
+from search_spaces.spec.overrides import Override, parse_overrides, parse_value
 from search_spaces.spec.references import resolve_references
 from search_spaces.spec.rules import check_rules, spec_warnings
 from search_spaces.spec.tree import Spec, all_fields, all_sections, unknown_key
@@ -106,10 +106,12 @@ def save_spec(spec: Spec, path: Path) -> None:
 
 
 def with_values(spec: Spec, values: Mapping[str, Any]) -> Spec:
-    """A checked copy of `spec` with the dotted keys of `values` changed; keys that follow them follow."""
+    """A checked copy of `spec` with the dotted keys of `values` changed; keys that follow them follow.  Lists may be texts: `[64, 64]`."""
     tree = spec_to_dict(spec)
     same_disparity = spec.dataset.max_disparity == spec.model.max_disparity
-    for dotted, value in values.items():
+    for dotted, given_value in values.items():
+        listed = isinstance(given_value, str) and is_known(dotted) and all_fields()[dotted].type == "list"
+        value = parse_value(given_value) if listed else given_value
         apply_override(tree, Override(key=dotted, value=value))
     given = set(all_fields()) if not same_disparity else set(all_fields()) - {"dataset.max_disparity", "model.max_disparity"}
     if "model.model_type" in values:
