@@ -183,7 +183,8 @@ def _check_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:
     from trials.devices import total_memory_mib
 
     section = getattr(spec.dataset, f"{split}_dataset")
-    if spec.family != "stereo" or section.augmentation.evaluation != "native" or not sizes:
+    whole = ("native", "center_crop") if split == "infer" else ("native",)  # inference cuts nothing off
+    if spec.family != "stereo" or section.augmentation.evaluation not in whole or not sizes:
         return
     height, width = max(sizes, key=lambda size: size[0] * size[1])
     have_mib = total_memory_mib()
@@ -240,17 +241,13 @@ def preflight(spec: Spec, splits: Sequence[str], console: Console) -> list[Sourc
     return reports
 
 
-@contextmanager
-def recorded(folder: Path, spec: Spec, action: str, console: Console) -> Iterator[StatusWriter]:
-    """A results folder with experiment.yaml and status.json; whatever is raised inside becomes its FAILURE line."""
+def begin(status: StatusWriter, folder: Path, spec: Spec, action: str, console: Console) -> None:
+    """From here on the action leaves records in its folder: experiment.yaml and the first line of status.json."""
     folder.mkdir(parents=True, exist_ok=True)
     save_spec(spec, folder / "experiment.yaml")
-    status = StatusWriter(folder / "status.json")
     name = "DepthNet" if action == "export" else "Depth Net"
     status.write("STARTED", f"Starting {name} {action}.")
     tell(console, f"{action.capitalize()} results will be saved at: {folder}")
-    with failures_recorded(status, action):
-        yield status
 
 
 @contextmanager
