@@ -18,6 +18,7 @@ from typing import Any, Literal
 from search_spaces.errors import StudyError, UnsupportedError, nearest
 
 SettingValue = int | float | str
+GENERATIONS = 20  # of a population, when nothing is said
 DEFAULT_ALGORITHM = "tpe"
 
 
@@ -95,6 +96,11 @@ _PARALLEL = _whole("automl_max_concurrent", None, 1, "trials at once; the same a
 _EPOCHS = _whole("automl_max_epochs", None, 2, "full budget of a trial in units of epoch_multiplier; the same as --epochs", field="epochs")
 _UNIT = _whole("epoch_multiplier", 1, 1, "epochs of one unit of budget; the lowest rung", field="min_epochs")
 _ETA = _whole("automl_reduction_factor", 3, 2, "of so many trials at a rung the best one goes on", field="reduction_factor")
+_SIZE = _whole("automl_population_size", None, 2, "members of the population, the baseline counts; the same as --trials", field="trials")
+_EXPLORE = (
+    _number("perturbation_factor", 1.2, 1, 10, "a value that can change is multiplied or divided by this"),
+    _number("resample_prob", 0.2, 0, 1, "share of the values that are drawn anew instead"),
+)
 _VIEW = Setting(
     name="sampler_view",
     kind="text",
@@ -116,6 +122,7 @@ SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         _number("mutation_factor", 0.5, 0, 2, "how much of the difference of two members is added to a third"),
         _number("crossover_prob", 0.5, 0, 1, "share of the parameters that a child takes from that sum and not from its parent"),
     ),
+    "pbt": _EXPLORE,
     "grid": (_whole("grid_levels", 3, 1, "values of a range without a step, from its lower to its upper end"),),
     "qmc": (),
     "gp": (_VIEW,),
@@ -128,6 +135,13 @@ FIDELITY_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "median": (_EPOCHS, _UNIT),
     "asha": _HALVING,
     "hyperband": _HALVING,
+    "population": (
+        _EPOCHS,
+        _SIZE,
+        _whole("automl_eval_interval", None, 1, f"epochs of a generation; left out: a {GENERATIONS}th of the full budget"),
+        _whole("automl_max_generations", None, 1, "generations in all: with automl_eval_interval another way to say the full budget"),
+        _number("exploit_share", 0.2, 0.01, 0.5, "share of the members that are replaced, and of those that are copied, in a generation"),
+    ),
     "hyperband_es": (
         *_HALVING,
         _whole("min_early_stop_epochs", 3, 1, "epochs of a trial before its curve is looked at; at least three are needed"),
@@ -145,6 +159,13 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         Algorithm(name="bohb", searcher="bohb", fidelity="hyperband", summary="hyperband over a density model of the good configurations"),
         Algorithm(
             name="dehb", searcher="dehb", fidelity="hyperband", summary="hyperband over differential evolution, a population per rung"
+        ),
+        Algorithm(
+            name="pbt",
+            searcher="pbt",
+            fidelity="population",
+            summary="population based training: the worst members go on from the state of the best with perturbed values",
+            repeatable=False,
         ),
         Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),
         Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),

@@ -56,8 +56,8 @@ class Board:
         return ranking(tuple(self.trials.values()), self.config.direction)
 
     def epochs_done(self) -> int:
-        """Epochs trained so far over all trials."""
-        return sum(trial.epoch for trial in self.trials.values())
+        """Epochs trained so far over all trials; those that a trial took over from another one are that one's."""
+        return sum(trial.epoch - trial.start for trial in self.trials.values())
 
     def ended(self) -> int:
         """Trials that are over."""
@@ -76,6 +76,8 @@ class Board:
                 rung=event.until_epoch,
                 started_at=now,
                 parent=event.parent,
+                epoch=event.from_epoch,
+                start=event.from_epoch,
             )
         self._earlier_s[event.number] = known.elapsed_s
         started_at = now if known.started_at is None else known.started_at

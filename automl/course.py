@@ -21,7 +21,8 @@ Entry = tuple[float, int]  # cost, number: equal costs are settled by number
 class Course:
     """How one trial has gone: `costs` by epoch, epochs `granted`, `paused` at a rung or not, `over` for good or not.
 
-    `exempt` trials (the baseline) are never stopped.  A failed trial has no costs.
+    `exempt` trials (the baseline) are never stopped.  A failed trial has no costs.  A trial that went on from the state of
+    another one began at epoch `start`, in the place of trial `replaces`.
     """
 
     number: int
@@ -30,6 +31,8 @@ class Course:
     paused: bool = False
     exempt: bool = False
     over: bool = False
+    start: int = 0
+    replaces: int | None = None
 
     def cost_at(self, epoch: int) -> float | None:
         """The best cost up to `epoch`, or None when the trial has not come that far.
@@ -55,6 +58,16 @@ class Promotion:
     """A paused trial that goes on, up to `to_epoch`."""
 
     number: int
+    to_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Birth:
+    """A new trial that takes the place of trial `replaces` and goes on from the state of one of `donors` after `epoch` epochs."""
+
+    replaces: int
+    donors: tuple[int, ...]
+    epoch: int
     to_epoch: int
 
 
@@ -86,7 +99,7 @@ class Standings:
         for rung in self._rungs:
             if rung > done:
                 break
-            if rung not in places:
+            if rung not in places and rung > course.start:
                 cost = course.cost_at(rung)
                 assert cost is not None
                 places[rung] = cost
@@ -165,7 +178,7 @@ class FidelityRule(Protocol):
     def judge(self, trial: Course, standings: Standings) -> Verdict:
         """What happens to `trial` after its newest report; `standings` hold it too."""
 
-    def promotable(self, standings: Standings) -> Promotion | None:
+    def promotable(self, standings: Standings) -> Promotion | Birth | None:
         """What to go on with before a new trial is drawn, or None."""
 
     def likely_epochs(self, trials: int) -> int:

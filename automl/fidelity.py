@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from automl.algorithms import GENERATIONS
 from automl.config import StudyConfig
 from automl.course import Course, FidelityRule, Promotion, Standings, Verdict
 from automl.curves import CurveStopping
 from automl.halving import Hyperband, SuccessiveHalving
+from automl.population import PopulationRule
 from search_spaces.errors import StudyError, nearest
 from trials.contract import Decision
 
@@ -111,7 +113,7 @@ def last_chance(trials: Iterable[Course], full: int) -> Promotion | None:
     return Promotion(number=best.number, to_epoch=full)
 
 
-RULES = ("asha", "hyperband", "hyperband_es", "median", "full")
+RULES = ("asha", "hyperband", "hyperband_es", "population", "median", "full")
 
 
 def make_rule(
@@ -124,7 +126,6 @@ def make_rule(
     settings: Mapping[str, Any] | None = None,
 ) -> FidelityRule:
     """The rule that users call `name`; StudyError suggests the nearest name for an unknown one."""
-    del trials
     own = settings or {}
     match name:
         case "asha":
@@ -134,6 +135,9 @@ def make_rule(
         case "hyperband_es":
             first_look, threshold = own.get("min_early_stop_epochs", 3), own.get("early_stop_threshold", 0.1)
             return CurveStopping(full=epochs, eta=reduction_factor, lowest=min_epochs, first_look=first_look, threshold=threshold)
+        case "population":
+            interval = own.get("automl_eval_interval", -(-epochs // GENERATIONS))
+            return PopulationRule(full=epochs, size=trials, interval=interval, share=own.get("exploit_share", 0.2))
         case "median":
             return MedianRule(full=epochs, lowest=min_epochs)
         case "full":

@@ -72,6 +72,11 @@ class TrialRecord:
     peak_memory_mib: float | None = None
 
     @property
+    def start(self) -> int:
+        """Epochs that the trial took over with the state of another one, 0 for a trial that began by itself."""
+        return int(self.origin["epoch"]) if "donor" in self.origin else 0
+
+    @property
     def infeasible(self) -> bool:
         """True when the point itself is at fault: it ran out of memory, diverged or collapsed."""
         return self.error is not None and self.error.cause in INFEASIBLE_CAUSES
@@ -147,6 +152,7 @@ class Ledger:
             granted=new.granted,
             origin=dict(new.origin),
         )
+        record.last_epoch = record.start
         self.records.append(record)
         self.changed.add(number)
         return record
@@ -274,7 +280,7 @@ class Ledger:
         )
         record.best_epoch, record.value, record.metrics = best.get("epoch"), best.get("value"), best.get("metrics", {})
         record.last_report, record.last_metrics = progress, progress.get("metrics", {})
-        record.last_epoch = max([progress.get("epoch", 0), *record.curve])
+        record.last_epoch = max([progress.get("epoch", 0), record.start, *record.curve])
         record.error = failure_from_data(attrs["failure"]) if attrs.get("failure") else None
         record.segments, record.started_at = segment.get("count", 0), segment.get("started_at")
         record.retries = (attrs.get("retries") or {}).get("count", 0)
@@ -319,6 +325,8 @@ def summary_of(record: TrialRecord, folder: Path) -> TrialSummary:
         elapsed_s=record.elapsed_s,
         peak_memory_mib=record.peak_memory_mib,
         parent=record.parent,
+        start=record.start,
+        origin=dict(record.origin),
     )
 
 

@@ -17,6 +17,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from automl.distributions import distribution_of, suggest
 from automl.evolution import breed
+from automl.exploring import Heritage, check_population, perturb, propose_founder
 from automl.grid import any_point_left, check_grid, propose_point
 from automl.kde import propose_by_density
 from automl.proposals import Need, Proposal
@@ -30,6 +31,7 @@ _SOBOL_STRIDE = 1 << 14  # second draws come from a part of the sequence that no
 
 Propose = Callable[[Need, Sequence[Observation], Direction], Proposal]
 Left = Callable[[Need], bool]
+Explore = Callable[[Need, Heritage, Sequence[Observation], Direction], Proposal]
 Check = Callable[[SearchSpace, Mapping[str, Any]], None]
 
 
@@ -38,7 +40,7 @@ class Searcher:
     """One way to search: what it is called, what it is and how it proposes.
 
     `left` says whether there is anything left to propose, for a searcher that comes to an end by itself; `check` raises StudyError
-    for a space or settings that it cannot search.
+    for a space or settings that it cannot search.  `explore` gives the values of a child that goes on from the state of another trial.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Searcher:
     propose: Propose
     left: Left | None = None
     check: Check | None = None
+    explore: Explore | None = None
 
 
 def _sampled(make: Callable[[Need], BaseSampler], view: str) -> Propose:
@@ -96,6 +99,13 @@ SEARCHERS: Mapping[str, Searcher] = {
             propose=_sampled(
                 lambda need: SobolPoints(need.space, seed=need.seed, number=need.number + need.attempt * _SOBOL_STRIDE), "blind"
             ),
+        ),
+        Searcher(
+            name="pbt",
+            summary="random founders; children take over the values of a good member and perturb them; for the rule population",
+            propose=propose_founder,
+            explore=perturb,
+            check=check_population,
         ),
         Searcher(
             name="gp",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from automl.config import StudyConfig
 from search_spaces.objective import Direction
@@ -56,7 +57,8 @@ class TrialSummary:
     `epoch` is the number of epochs done, `rung` the number of epochs it may run to before the study decides again.
     `metrics` belong to `best_epoch`; `value` is the objective there; `last_metrics` are those of the newest report.
     `curve` holds the objective after each validated epoch.  `started_at` and `ended_at` are seconds since 1970.
-    `parent` is the number of the search trial that a finalist repeats.
+    `parent` is the number of the search trial that a finalist repeats.  `origin` is what its proposal left: `donor` is the trial
+    whose state a member of a population took over, and `start` the epochs that it took over with it.
     """
 
     number: int
@@ -81,6 +83,8 @@ class TrialSummary:
     elapsed_s: float = 0.0
     peak_memory_mib: float | None = None
     parent: int | None = None
+    start: int = 0
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from optuna.storages import BaseStorage
 
 from automl.algorithms import complete_settings
 from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
-from automl.course import Course, Promotion, Standings
+from automl.course import Promotion, Verdict
 from automl.fidelity import last_chance, rule_of
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
@@ -32,6 +32,7 @@ from automl.leftovers import drop_leftovers
 from automl.requests import forget_study_stop, read_stop
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary, ranking
 from automl.sources import Finalist, FinalistSource, SearchSource, TrialSource, choose_finalists
+from automl.standing import LedgerStandings
 from search_spaces.errors import StudyError
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
 from trials import states
@@ -61,7 +62,7 @@ class Study:
         self._final = final
         self._clock = clock
         self._rule = rule_of(config)
-        self._known = self._rule.standings()
+        self._standings = LedgerStandings(ledger, self._rule, config.direction)
         self._sign = 1.0 if config.direction == "minimize" else -1.0
         self._base = spec_from_dict(config.spec)
         self._guard = threading.RLock()
@@ -170,7 +171,7 @@ class Study:
                 return Decision.STOP
             if self._halt is not None:
                 return Decision.PAUSE
-            verdict = self._rule.judge(self._course(record), self._standings())
+            verdict = self._judge(record)
             match verdict.decision:
                 case Decision.STOP:
                     record.stopped_by = f"{self._rule.name} rule"
@@ -238,12 +239,14 @@ class Study:
         waiting = [record for record in self._ledger.records if record.status is TrialStatus.WAITING]
         if waiting:
             return waiting[0]
-        promotion = self._rule.promotable(self._standings())
-        if promotion is not None:
-            return self._promote(promotion)
+        turn = self._rule.promotable(self._standings.now())
+        if isinstance(turn, Promotion):
+            return self._promote(turn)
         number = len(self._ledger.records)
-        if self._source.has_next(self._ledger.records):
-            return self._ledger.add(self._source.draw(number, self._ledger.records))
+        if turn is not None or self._source.has_next(self._ledger.records):
+            record = self._ledger.add(self._source.draw(number, self._ledger.records, turn))
+            self._take_place(record)
+            return record
         last = self._last_chance()
         return None if last is None else self._promote(last)
 
@@ -252,11 +255,20 @@ class Study:
         self._ledger.grant(record, promotion.to_epoch)
         return record
 
+    def _take_place(self, record: TrialRecord) -> None:
+        """Let a trial that takes another one's place do so: it gets its donor's state, the other one ends.  Twice does no harm."""
+        if "replaces" not in record.origin or record.segments > 0:
+            return
+        donor, replaced = (self._ledger.records[record.origin[name]] for name in ("donor", "replaces"))
+        states.hand_over(self.folder / donor.folder / "train", self.folder / record.folder / "train")
+        if replaced.status is TrialStatus.PAUSED:
+            self._ledger.stop(replaced, f"replaced by trial {record.number}")
+
     def _last_chance(self) -> Promotion | None:
         statuses = {record.status for record in self._ledger.records}
         if TrialStatus.RUNNING in statuses or TrialStatus.COMPLETE in statuses:
             return None
-        return last_chance(self._standings(), self.config.epochs)
+        return last_chance(self._standings.now(), self.config.epochs)
 
     def _is_over(self) -> bool:
         """Settle the end of the search when it has come; True when it has."""
@@ -278,7 +290,7 @@ class Study:
         records = self._ledger.records
         if self._source.has_next(records) or any(record.status is TrialStatus.WAITING for record in records):
             return None
-        if self._rule.promotable(self._standings()) is not None or self._last_chance() is not None:
+        if self._rule.promotable(self._standings.now()) is not None or self._last_chance() is not None:
             return None
         if records and not any(record.value is not None and record.status is not TrialStatus.FAILED for record in records):
             causes = sorted({record.error.cause.value for record in records if record.error is not None})
@@ -341,9 +353,10 @@ class Study:
         if end is not None and end.reason is not EndReason.EXHAUSTED:
             self._ledger.note_end(None)
         for record in self._ledger.records:
+            self._take_place(record)
             if record.status is not TrialStatus.WAITING or record.last_epoch < record.granted or record.granted >= self.config.epochs:
                 continue
-            verdict = self._rule.judge(self._course(record), self._standings())
+            verdict = self._judge(record)
             match verdict.decision:
                 case Decision.PAUSE:
                     self._ledger.pause(record)
@@ -352,30 +365,15 @@ class Study:
                 case Decision.CONTINUE:
                     self._ledger.grant(record, verdict.granted)
 
-    # Plain views of the records
-
-    def _standings(self) -> Standings:
-        """Where all trials stand; what changed in the record since the last question is taken over first."""
-        for number in sorted(self._ledger.changed):
-            self._known.put(self._course(self._ledger.records[number]))
-        self._ledger.changed.clear()
-        return self._known
-
-    def _course(self, record: TrialRecord) -> Course:
-        return Course(
-            number=record.number,
-            costs={} if record.error is not None else {epoch: self._sign * value for epoch, value in record.curve.items()},
-            granted=record.granted,
-            paused=record.status is TrialStatus.PAUSED,
-            exempt=record.exempt,
-            over=record.status.ended,
-        )
+    def _judge(self, record: TrialRecord) -> Verdict:
+        return self._rule.judge(self._standings.course(record), self._standings.now())
 
     def _spec_of(self, record: TrialRecord) -> TrialSpec:
         config, folder = self.config, self.folder / record.folder
         own = {"results_dir": str(folder), "train.results_dir": None, "train.num_epochs": config.epochs, "train.seed": record.seed}
         spec = with_values(self._base, {**record.values, **own})
         latest = folder / LATEST
+        begun = record.segments > 0 or record.start > 0
         return TrialSpec(
             study=config.name,
             number=record.number,
@@ -386,7 +384,7 @@ class Study:
             seed=record.seed,
             folder=folder,
             objective=config.objective,
-            resume_from=latest if record.segments > 0 and latest.is_file() else None,
+            resume_from=latest if begun and latest.is_file() else None,
         )
 
 

@@ -129,6 +129,8 @@ class StudyMirror:
         }
         if trial.parent is not None:
             tags["repeats_trial"] = str(trial.parent)
+        if "donor" in trial.origin:
+            tags["continues_trial"] = str(trial.origin["donor"])
         if trial.error is not None:
             tags["failure"] = trial.error.cause.value
             tags["failure_message"] = trial.error.message

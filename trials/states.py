@@ -7,6 +7,7 @@ The names are those of TAO Toolkit (Apache-2.0), with a 0-based epoch.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from search_spaces.errors import CheckpointError, SpecError
@@ -24,6 +25,27 @@ def full_states(folder: Path) -> list[Path]:
         return []
     found = [(match, path) for path in folder.iterdir() if (match := _FULL_STATE.fullmatch(path.name)) and path.is_file()]
     return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
+
+
+def hand_over(donor: Path, heir: Path) -> bool:
+    """Gives the run in `heir` the newest full state and the best weights of the run in `donor`; False where there is no state.
+
+    The files are shared where the disk can link them, and each run removes its own names alone.  Done twice, it changes nothing.
+    OSError when the file system refuses.
+    """
+    state = donor / LATEST
+    if not state.is_file():
+        return False
+    heir.mkdir(parents=True, exist_ok=True)
+    for path in (donor / BEST, state.resolve()):
+        if path.is_file() and not (heir / path.name).exists():
+            try:
+                (heir / path.name).hardlink_to(path)
+            except OSError:
+                shutil.copy2(path, heir / path.name)
+    if not (heir / LATEST).exists():
+        (heir / LATEST).symlink_to(state.resolve().name)
+    return True
 
 
 def drop_full_states(folder: Path) -> None:

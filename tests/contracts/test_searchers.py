@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from automl.algorithms import SettingValue, complete_settings
-from automl.fidelity import make_rule
+from automl.fidelity import rule_of
 from automl.ledger import TrialRecord
 from automl.proposals import Need
 from automl.searchers import SEARCHERS, find_searcher
@@ -71,8 +71,9 @@ class TestSearcher:
         assert first != second
 
     def test_a_crashed_trial_teaches_nothing(self, name: str) -> None:
-        config = toy_config(searcher=name, working_folder=Path())
-        source = SearchSource(config, make_rule("asha", epochs=9))
+        fidelity = "population" if find_searcher(name).explore is not None else "asha"
+        config = toy_config(searcher=name, fidelity=fidelity, working_folder=Path())
+        source = SearchSource(config, rule_of(config))
         sound = [record(number, None) for number in range(6)]
         crashed = [*sound, record(6, Cause.CRASH)]
         assert source.draw(7, crashed).values == source.draw(7, sound).values
