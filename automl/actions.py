@@ -81,8 +81,9 @@ def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
     check_export(spec, target, height=spec.export.input_height, width=spec.export.input_width, batch=batch)
     for place in (folder, target.parent):
         check_writable(place, hint="choose another export.onnx_file or results_dir")
-    network = load_network(checkpoint, spec)
-    with recorded(folder, spec, "export", console) as status:
+    with failures_recorded(folder, "export") as status:
+        network = load_network(checkpoint, spec)
+        begin(status, folder, spec, "export", console)
         report = export_onnx(
             network,
             spec,

@@ -19,7 +19,6 @@ from automl.folders import BY_KEY, check_writable
 from automl.records import failures_recorded
 from automl.summary import shown_path
 from search_spaces.spec.convert import Convert, load_convert
-from trials.status import StatusWriter
 
 if TYPE_CHECKING:
     from trials.data.convert import Converted
@@ -39,10 +38,9 @@ def convert_action(spec_file: Path, overrides: Sequence[str]) -> int:
     from trials.data.tree import check_folder
 
     check_folder(root_of(spec))
-    status = StatusWriter(folder / "status.json")
-    status.write("STARTED", "Starting DepthNet dataset convert.")
     try:
-        with failures_recorded(status, "convert"):
+        with failures_recorded(folder, "convert") as status:
+            status.write("STARTED", "Starting DepthNet dataset convert.")
             with _counted(console) as report:
                 done = convert(spec, report=report)
             status.write("SUCCESS", "Dataset convert finished successfully.")

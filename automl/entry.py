@@ -7,6 +7,7 @@ The form of an error follows uv's style guide: `error:` line, blank line, `hint:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -40,6 +41,19 @@ SILENT: Mapping[str, str] = {
 }
 
 
+# what a disk or a kernel says that has no room, or is broken
+REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
+
+class ActionFailed(Exception):
+    """An action broke off through no mistake of the user: `message` says why, `hint` where to look.  Its records are written."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
 def set_environment() -> None:
     """Sets what the heavy packages read at import; called once, before any of them is imported."""
     for name, value in DEFAULTS.items():
@@ -66,19 +80,34 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     try:
         with _sigterm_as_ctrl_c(), usable_caches():
             code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
-    except UserError as error:
-        say_error(error.message, error.hint)
-        return MISUSED
-    except typer.TyperException as error:
-        say_error(*usage_of(error, name))
-        return MISUSED
-    except PermissionError as error:
-        say_error(f"no permission for {error.filename}: {error.strerror}", "choose another folder, or change its owner or mode")
-        return MISUSED
     except (KeyboardInterrupt, typer.Abort):
         say_error("interrupted", None)
         return INTERRUPTED
+    except Exception as error:
+        told = _told(error, name)
+        if told is None:
+            raise
+        message, hint, code = told
+        say_error(message, hint)
+        return code
     return code if isinstance(code, int) else DONE
+
+
+def _told(error: Exception, program: str) -> tuple[str, str | None, int] | None:
+    """Message, hint and exit code for what a user can put right and for a machine that refuses; None for a defect of ours."""
+    match error:
+        case UserError() | ActionFailed():
+            return error.message, error.hint, MISUSED if isinstance(error, UserError) else FAILED
+        case typer.TyperException():
+            return *usage_of(error, program), MISUSED
+        case PermissionError():
+            return f"no permission for {error.filename}: {error.strerror}", "choose another folder, or change its owner or mode", MISUSED
+        case MemoryError():
+            return "the machine failed: out of memory", "end other programs, or give this one more memory", FAILED
+        case OSError() if error.errno in REFUSALS:
+            place = f": {error.filename}" if error.filename else ""
+            return f"the machine failed: {error.strerror}{place}", "look for free space, then give the same command again", FAILED
+    return None
 
 
 def say_error(message: str, hint: str | None) -> None:

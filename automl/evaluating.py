@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import counted, load, model_file, need_lists, predictor_of, preflight, recorded
+from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight
 from automl.console import count_text, metrics_table, number_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
+from automl.records import failures_recorded
 from automl.summary import shown_path
 from search_spaces.objective import LEADING, metric_info
 from search_spaces.spec import Spec, results_folder
@@ -34,10 +35,10 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
     need_lists(spec, "test", "evaluate")
     folder = results_folder(spec, "evaluate")
     check_writable(folder, hint=BY_KEY)
-    reports = preflight(spec, ("test",), console)
-    predictor = predictor_of(model, spec, "test", reports, console)
     try:
-        with recorded(folder, spec, "evaluate", console) as status:
+        with failures_recorded(folder, "evaluate") as status:
+            predictor = predictor_of(model, spec, "test", preflight(spec, ("test",), console), console)
+            begin(status, folder, spec, "evaluate", console)
             with counted(console, "evaluates") as count:
                 done = evaluate(predictor, spec, "test", progress=count, keep_going=True, maps=folder)
             write_evaluation(folder, done, runtime=predictor.name, model=model)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import counted, load, model_file, need_lists, predictor_of, preflight, recorded
+from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight
 from automl.console import count_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
+from automl.records import failures_recorded
 from automl.summary import shown_path
 from search_spaces.spec import Spec, results_folder
 from trials.contract import Cause, Failure
@@ -39,10 +40,10 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
         _question_camera(spec, console)
     folder = results_folder(spec, "inference")
     check_writable(folder, hint=BY_KEY)
-    reports = preflight(spec, ("infer",), console)
-    predictor = predictor_of(model, spec, "infer", reports, console)
     try:
-        with recorded(folder, spec, "inference", console) as status:
+        with failures_recorded(folder, "inference") as status:
+            predictor = predictor_of(model, spec, "infer", preflight(spec, ("infer",), console), console)
+            begin(status, folder, spec, "inference", console)
             with counted(console, "infers") as count:
                 written = infer(predictor, spec, folder, progress=count)
             if written.not_finite:

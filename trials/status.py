@@ -7,8 +7,10 @@ says SUCCESS or FAILURE.  One process writes these files.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,10 +31,14 @@ PREFIXES: Mapping[Cause, str] = {
 
 
 class StatusWriter:
-    """Appends lines to one status.json, creating it and its folder when needed; each line is on disk when the call returns."""
+    """Appends lines to one status.json, creating it and its folder when needed; each line is on disk when the call returns.
+
+    `begun` says whether this writer has written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.begun = False
 
     def write(self, status: Status, message: str, *, kpi: Mapping[str, float | None] | None = None) -> None:
         """One line; `kpi` numbers are written as they are named, null where they are missing or not finite."""
@@ -64,8 +70,15 @@ class StatusWriter:
             **after,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        end = self._path.stat().st_size if self._path.is_file() else 0
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, end)  # a full disk takes half a line, which no reader understands
+            raise
+        self.begun = True
 
 
 def kpi_of(metrics: Mapping[str, float | None], family: str) -> dict[str, float | None]:

@@ -8,17 +8,13 @@ from pathlib import Path
 import pytest
 
 from automl import cli, depth_net
-from automl.actions import recorded
 from automl.carry import CHOICE_FILE
-from automl.console import screen
 from automl.dashboard import find_database, find_pages
 from automl.entry import DONE, MISUSED, run_app
 from automl.mirror import MlflowWriter
 from automl.plain import RUN_FILE
 from automl.status import PROMOTION_FILE
 from automl.tracking import tracking_for
-from search_spaces.errors import DataError
-from search_spaces.spec import load_spec
 from tests.automl.samples import small_mono_spec
 
 MONO = ("--skill", "depth_net_mono", "-e", "mono.yaml")
@@ -141,14 +137,6 @@ def test_a_spec_that_contradicts_its_checkpoint_is_refused(capsys: pytest.Captur
     assert action("evaluate", "-e", "results/mine/promotion/spec.yaml", *arguments) == MISUSED
     assert "model.encoder is vitt in the checkpoint, vits in the spec" in capsys.readouterr().err
     assert not Path("no").exists()
-
-
-def test_what_fails_in_the_middle_stands_in_status_json():
-    with pytest.raises(DataError), recorded(Path("failed"), load_spec(Path("mono.yaml")), "evaluate", screen()):
-        raise DataError("the disk was unplugged", hint="plug it in")
-    last = json.loads(Path("failed/status.json").read_text().splitlines()[-1])
-    assert last["status"] == "FAILURE"
-    assert "the disk was unplugged" in last["message"]
 
 
 def test_export_writes_once():

@@ -163,7 +163,10 @@ def write_png(path: Path, image: Stored) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step: a reader sees the old file or the whole new one.  DataError where it cannot be written."""
+    """Put `content` at `path` in one step: a reader sees the old file or the whole new one.
+
+    DataError where the user may not write, OSError with the path where the disk refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -175,8 +178,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise DataError(f"cannot write {path}: {error.strerror}", hint="choose a folder that you may write to") from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_npy(path: Path) -> F32:
