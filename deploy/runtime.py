@@ -206,7 +206,10 @@ def _check_facts(predictor: OnnxPredictor, spec: Spec) -> None:
             ("augmentation.input_std", facts.std, tuple(images.input_std)),
         ]
         if facts.max_depth is not None:
-            asked.append(("dataset.max_depth", facts.max_depth, spec.dataset.max_depth))
+            asked += [
+                ("dataset.min_depth", facts.min_depth, spec.dataset.min_depth),
+                ("dataset.max_depth", facts.max_depth, spec.dataset.max_depth),
+            ]
     differing = [f"{key} is {_plain(is_)} in the file, {_plain(wanted)} in the spec" for key, is_, wanted in asked if is_ != wanted]
     if differing:
         message = f"{predictor.path}: the model is another one than the spec asks for: {'; '.join(differing)}"
