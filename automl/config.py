@@ -1,6 +1,6 @@
 """What a study was asked to do, resolved once and kept in `study.yaml` beside its results.
 
-Nothing in it changes during the search; `automl resume` reads it back instead of asking again.
+Nothing in it changes during the search; `automl resume` reads it back instead of asking again, `automl extend` raises what may be raised.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from automl.head_start import HeadStart, head_start_from_data
+from automl.limits import Limits, limits_from_data
 from search_spaces.errors import StudyError, nearest
 from search_spaces.objective import Direction
 from search_spaces.space import Condition, Constraint, Parameter, SearchSpace
@@ -31,6 +33,7 @@ class StudyConfig:
     `objective` is a metric's full name and `direction` its sense, "minimize" or "maximize".
     `working_folder` is the folder that relative paths of the spec start from.
     `algorithm` is the name that stood for searcher and fidelity, if one did; `settings` are those of the two (`automl.algorithms`).
+    `limits` end the search early or bound its disk; `head_start` is what it knows before its first trial.
     `notes` belong to the command line (tracking address, promotion size, ...): JSON-able, kept, never read by the search.
     """
 
@@ -54,6 +57,8 @@ class StudyConfig:
     engine: str = "ray"
     finalists: int = 2
     finalist_seeds: int = 1
+    limits: Limits = field(default_factory=Limits)
+    head_start: HeadStart = field(default_factory=HeadStart)
     working_folder: Path = field(default_factory=Path.cwd)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,6 +99,8 @@ def config_to_data(config: StudyConfig) -> dict[str, Any]:
     data["space"] = space_to_data(config.space)
     data["working_folder"] = str(config.working_folder)
     data["settings"] = _plain(config.settings)
+    data["limits"] = config.limits.to_data()
+    data["head_start"] = config.head_start.to_data()
     data["notes"] = _plain(config.notes)
     return data
 
@@ -109,6 +116,8 @@ def config_from_data(data: Mapping[str, Any]) -> StudyConfig:
     try:
         arguments["space"] = space_from_data(data["space"])
         arguments["working_folder"] = Path(data["working_folder"])
+        arguments["limits"] = limits_from_data(data["limits"])
+        arguments["head_start"] = head_start_from_data(data["head_start"])
         return StudyConfig(**arguments)
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{CONFIG_FILE} is incomplete or not of this release: {error}", hint=_RESTORE) from error

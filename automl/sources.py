@@ -57,6 +57,7 @@ class SearchSource:
             self._searcher.check(config.space, self._settings)
         self._seen: dict[int, tuple[tuple[object, ...], Observation]] = {}
         self._spec = spec_from_dict(config.spec)
+        self._earlier = config.head_start.observations()
 
     @property
     def total(self) -> int:
@@ -69,12 +70,16 @@ class SearchSource:
         return number < self.total and (left is None or number == BASELINE or left(self._need(number, records)))
 
     def draw(self, number: int, records: Sequence[TrialRecord], birth: Birth | None = None) -> NewTrial:
-        """The baseline, a proposal from what is known of `records`, or the child of a donor with values that the searcher explores."""
+        """The baseline, a point of the head start, a proposal from what is known of `records`, or the child of a donor."""
         config = self._config
         seed, folder = derive_seed(config.seed, "train", number), f"trials/{number:04d}"
         granted = self._rule.first_grant(number) if birth is None else birth.to_epoch
+        points = config.head_start.points
         if number == BASELINE:
             return NewTrial(values=config.space.values_of(self._spec), seed=seed, folder=folder, granted=granted, exempt=True)
+        if birth is None and number <= len(points):
+            point = points[number - 1]
+            return NewTrial(values=point.values, seed=seed, folder=folder, granted=granted, origin={"source": point.source})
         proposal = self._propose(number, records) if birth is None else self._child(number, records, birth)
         return NewTrial(values=proposal.values, seed=seed, folder=folder, granted=granted, origin=proposal.origin)
 
@@ -134,8 +139,8 @@ class SearchSource:
         return None
 
     def _observations(self, records: Sequence[TrialRecord]) -> list[Observation]:
-        """What may be learnt from: no crash, and no baseline from outside the space."""
-        found = []
+        """What may be learnt from: no crash, and no baseline from outside the space; trials of earlier studies first."""
+        found = list(self._earlier)
         for record in records:
             crashed = record.status is TrialStatus.FAILED and not record.infeasible
             if not crashed and record.params.keys() == record.values.keys():

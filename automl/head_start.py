@@ -1,0 +1,80 @@
+"""What a search knows before its first trial: points to try first, and what trials of earlier studies taught.
+
+Earlier trials are observations for the searcher, never results: nothing of another study is ranked or promoted.  All of it is copied
+into `study.yaml` when the study begins, so that it goes on alike when the earlier study is gone.  `automl.earlier` gathers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from automl.view import Observation
+from search_spaces.space import Value
+
+LEARNERS = frozenset({"tpe", "gp", "bohb"})  # searchers that can learn from trials they did not propose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Values of the active parameters, and where they come from in a few words."""
+
+    values: Mapping[str, Value]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierTrial:
+    """A trial of another study: its values, the best objective up to each rung that it reached, and how it ended."""
+
+    values: Mapping[str, Value]
+    by_rung: tuple[tuple[int, float], ...]
+    complete: bool
+    infeasible: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadStart:
+    """`points` are tried right after the baseline, in order; `trials` are shown to the searcher."""
+
+    points: tuple[Point, ...] = ()
+    trials: tuple[EarlierTrial, ...] = ()
+
+    def observations(self) -> list[Observation]:
+        """The earlier trials as a searcher sees them, under numbers below zero."""
+        return [
+            Observation(
+                number=place - len(self.trials),
+                params=trial.values,
+                best_by_rung={} if trial.infeasible else dict(trial.by_rung),
+                complete=trial.complete,
+                infeasible=trial.infeasible,
+            )
+            for place, trial in enumerate(self.trials)
+        ]
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data."""
+        points = [{"values": dict(point.values), "source": point.source} for point in self.points]
+        trials = [
+            {
+                "values": dict(trial.values),
+                "by_rung": [list(entry) for entry in trial.by_rung],
+                "complete": trial.complete,
+                "infeasible": trial.infeasible,
+            }
+            for trial in self.trials
+        ]
+        return {"points": points, "trials": trials}
+
+
+def head_start_from_data(data: Mapping[str, Any]) -> HeadStart:
+    """The head start that `to_data` wrote."""
+    return HeadStart(
+        points=tuple(Point(**point) for point in data["points"]),
+        trials=tuple(
+            EarlierTrial(**{**trial, "by_rung": tuple((int(rung), float(value)) for rung, value in trial["by_rung"])})
+            for trial in data["trials"]
+        ),
+    )
