@@ -117,7 +117,7 @@ def _title(panel: Panel, width: int, text_px: int) -> U8:
     strip = Image.new("RGB", (width, title_height(text_px)), PAPER)
     font = ImageFont.load_default(text_px)
     words = panel.title.split(", ")  # what does not fit is left out from the end
-    while len(words) > 1 and font.getlength(", ".join(words)) > width:
+    while words and font.getlength(", ".join(words)) > width:
         words.pop()
     ImageDraw.Draw(strip).text((0, title_height(text_px) // 2), ", ".join(words), font=font, fill=INK, anchor="lm")
     return np.asarray(strip)
