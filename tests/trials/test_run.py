@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import warnings
 from pathlib import Path
@@ -319,6 +320,28 @@ def test_a_dry_run_is_one_batch_and_leaves_no_checkpoint(scenes: SampleSet, tmp_
     assert (result.state, result.checkpoint) == (State.COMPLETE, None)
     assert [report.step for report in recorder.reports] == [1]
     assert not list((tmp_path / "train").glob("*.pth"))
+
+
+def test_the_loss_is_logged_every_n_steps(scenes: SampleSet, tmp_path: Path) -> None:
+    run_trial(trial(tmp_path, stereo_spec(scenes, log_every_n_steps=2)), always_continue, parts=parts())
+    told = re.findall(r"epoch (\d) step (\d) loss [\d.]+$", (tmp_path / "train" / "train.log").read_text(), re.MULTILINE)
+    assert told == [("1", "2"), ("2", "4"), ("2", "6")]
+
+
+def test_cudnn_is_as_the_spec_says_for_the_run_alone(scenes: SampleSet, tmp_path: Path) -> None:
+    seen, backend = [], torch.backends.cudnn
+    before = backend.benchmark, backend.deterministic
+
+    def network() -> nn.Module:
+        seen.append((backend.benchmark, backend.deterministic))
+        return SmallStereo()
+
+    run_trial(
+        trial(tmp_path, stereo_spec(scenes, cudnn={"benchmark": True, "deterministic": False}), epochs=1),
+        always_continue,
+        parts=parts(network),
+    )
+    assert (seen, (backend.benchmark, backend.deterministic)) == ([(True, False)], before)
 
 
 class Interrupting(SmallStereo):
