@@ -21,7 +21,7 @@ from automl.console import screen, seconds_text, tell
 from automl.entry import DONE, quiet_libraries
 from automl.folders import BY_KEY, check_writable
 from automl.from_weights import fitted, onnx_template, template_of
-from automl.launch import check_weights
+from automl.launch import check_memory, check_weights
 from automl.plain import PlainRun, finish, tell_resume, train
 from automl.records import failures_recorded
 from automl.resolve import check_devices
@@ -61,7 +61,7 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)
-    for line in () if continues else check_weights(spec):
+    for line in (*(() if continues else check_weights(spec)), *check_memory(spec)):
         tell(console, line)
     tell(console, f"Train results will be saved at: {folder}")
     return finish(run, train(run, console), console)

@@ -74,7 +74,7 @@ def make_review(resolved: Resolved) -> Review:
         spec = divide_for_review(resolved, Path(scratch))
         check_device(spec)
         sources = check_data(spec)
-        weights = check_weights(spec)
+        told = (*check_weights(spec), *check_memory(spec))
         rows = sum(source.rows for source in sources if source.split == "train")
         steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
         space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs)
@@ -95,7 +95,7 @@ def make_review(resolved: Resolved) -> Review:
             device=device_text(config.gpus_per_trial),
             times=measure(spec),
             tracking=tracking_for(resolved.folder, config.name, "").shown,
-            notes=(*resolved.notes, *weights),
+            notes=(*resolved.notes, *told),
         )
 
 
@@ -191,6 +191,14 @@ def check_weights(spec: Spec) -> tuple[str, ...]:
     elif first.random:
         lines.append(f"weights  random in {' and '.join(first.random)}")
     return tuple(lines)
+
+
+def check_memory(spec: Spec) -> tuple[str, ...]:
+    """A line on what a training step takes, where that can be told; UnsupportedError where it is more than there is."""
+    from trials.memory import check_training_memory
+
+    line = check_training_memory(spec)
+    return () if line is None else (f"memory   {line}",)
 
 
 def device_text(gpus_per_trial: int) -> str:

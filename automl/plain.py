@@ -21,7 +21,7 @@ from automl.carry import open_mirror
 from automl.console import metrics_table, screen, seconds_text, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, MISUSED, say_error
 from automl.folders import check_folder
-from automl.launch import check_data, check_weights, confirm, device_text, divide_for_review, divide_lists
+from automl.launch import check_data, check_memory, check_weights, confirm, device_text, divide_for_review, divide_lists
 from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.reader import read_snapshot
@@ -122,7 +122,7 @@ def review(run: PlainRun, console: Console) -> None:
     check_device(run.spec)
     continues = tell_resume(run, console)
     sources = check_data(run.spec)
-    weights = () if continues else check_weights(run.spec)
+    told = (*(() if continues else check_weights(run.spec)), *check_memory(run.spec))
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -141,7 +141,7 @@ def review(run: PlainRun, console: Console) -> None:
         tell(console, f"data  {source.describe()}")
         for warning in source.warnings:
             tell(console, f"      warning: {warning}")
-    for line in weights:
+    for line in told:
         tell(console, line)
 
 

@@ -21,8 +21,8 @@ from automl.console import number_text, seconds_text
 from automl.policy import Route
 from automl.timing import LIMIT_S, StepTimes
 from search_spaces.objective import metric_info
-from search_spaces.relevance import Dropped
 from search_spaces.space import Parameter, Value
+from search_spaces.space_review import Dropped
 from search_spaces.spec import Spec
 
 if TYPE_CHECKING:
@@ -120,11 +120,11 @@ def review_view(review: Review) -> RenderableType:
 
 
 def _note_view(note: str) -> str:
-    """A note as rich markup; lines on the first weights bring their own mark."""
+    """A note as rich markup; lines on the first weights and on memory bring their own mark."""
     mark, _, rest = note.partition("  ")
     if mark == "WARNING":
         return f"[bold red]WARNING[/]  {escape(rest)}"
-    return escape(note) if mark == "weights" else f"[yellow]note[/]  {escape(note)}"
+    return escape(note) if mark in {"weights", "memory"} else f"[yellow]note[/]  {escape(note)}"
 
 
 def _head(review: Review) -> Table:

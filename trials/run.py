@@ -29,12 +29,13 @@ from search_spaces.spec import Spec, save_spec, spec_from_dict, spec_to_dict, wi
 from search_spaces.spec.weights import first_weights
 from trials.callbacks import ExactResume, PeakMemory, ProgressFeed
 from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, read_resume
-from trials.contract import Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
+from trials.contract import Cause, Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.data import DepthDataset, build_dataset
 from trials.datamodule import Start, TrialData
 from trials.devices import check_device, cuda_device, lightning_precision
 from trials.failures import Interrupted, failure_of
 from trials.interruption import StopRequest
+from trials.memory import out_of_memory_text
 from trials.module import DepthModule
 from trials.resuming import check_epoch, check_network, check_settings, describe
 from trials.run_log import run_log
@@ -66,7 +67,7 @@ class _Outcome:
     status: StatusWriter
     loop: TrialLoop | None = None
     checkpoints: CheckpointFolder | None = None
-    family: str = "mono"
+    spec: Spec | None = None
     first_weights: str | None = None
     resume: Resume | None = None
 
@@ -114,6 +115,10 @@ def run_trial(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None
 def _failure(exception: BaseException, outcome: _Outcome) -> Failure:
     """What `exception` stands for, with the state that was saved because of it."""
     failure, rescued = failure_of(exception), None if outcome.loop is None else outcome.loop.rescued
+    if failure.cause is Cause.OOM and outcome.spec is not None:
+        volumes, hint = out_of_memory_text(outcome.spec)
+        told = "; ".join(text for text in (failure.message, volumes) if text)
+        failure = replace(failure, message=told, details={**failure.details, "hint": hint})
     if rescued is None:
         return failure
     outcome.status.write("RUNNING", f"Saved the state before the failure: {rescued}")
@@ -156,7 +161,7 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
     outcome.status.write("STARTED", "Starting Depth Net train.")
     seed = actual_seed(trial.seed)
     spec = with_values(spec_from_dict(trial.spec), {"train.num_epochs": trial.max_epochs, "train.seed": seed})
-    outcome.family, outcome.first_weights = spec.family, str(first_weights(spec))
+    outcome.spec, outcome.first_weights = spec, str(first_weights(spec))
     objective = objective_for(spec.family, trial.objective, relative=spec.is_relative)
     _check(spec, objective)
     dry = spec.train.is_dry_run
@@ -290,7 +295,7 @@ def _recorded(result: TrialResult, folder: Path, outcome: _Outcome) -> TrialResu
 
 
 def _write_end(result: TrialResult, outcome: _Outcome) -> None:
-    status, kpi = outcome.status, kpi_of(result.metrics, outcome.family) or None
+    status, kpi = outcome.status, None if outcome.spec is None else kpi_of(result.metrics, outcome.spec.family) or None
     match result.state:
         case State.FAILED:
             assert result.error is not None
