@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trials.data.preflight import SourceReport
     from trials.evaluate import Predictor
 
-# what a checkpoint decides about the data: the range of its output and how its images were prepared
+# what a checkpoint decides about the data beside mean and standard deviation of its images: the range of its output
 OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
 Count = Callable[[int, int], None]
 LARGEST_STRETCH = 0.05
@@ -139,7 +139,10 @@ def model_template(model: Path) -> Mapping[str, Any]:
     # weights of parts were loaded into the checkpoint long ago
     for part in ("mono_backbone", "stereo_backbone"):
         network[part] = {name: value for name, value in own["model"].get(part, {}).items() if not name.endswith("pretrained_path")}
-    return {"model": network, "dataset": {name: own["dataset"].get(name) for name in OUTPUT_KEYS}}
+    images = own["dataset"].get("train_dataset", {}).get("augmentation", {})
+    prepared = {"augmentation": {name: images[name] for name in ("input_mean", "input_std") if name in images}}
+    outputs = {name: own["dataset"].get(name) for name in OUTPUT_KEYS}
+    return {"model": network, "dataset": {**outputs, **{f"{split}_dataset": prepared for split in ("val", "test", "infer")}}}
 
 
 def model_file(spec: Spec, action: str, console: Console) -> Path:

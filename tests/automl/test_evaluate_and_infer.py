@@ -104,6 +104,18 @@ def test_a_model_file_decides_the_depth_range(made: Path, tmp_path: Path):
         assert (spec.dataset.min_depth, spec.dataset.max_depth) == (0.001, 10.0)
 
 
+def test_images_are_prepared_as_in_training(made: Path, tmp_path: Path):
+    content = torch.load(made / "mono.pth", weights_only=True)
+    content["spec"]["dataset"]["train_dataset"]["augmentation"]["input_mean"] = [0.1, 0.2, 0.3]
+    torch.save(content, tmp_path / "other.pth")
+    data = {
+        "dataset": {"test_dataset": {"data_sources": json.loads(sources(made, "mono", "test")), "augmentation": {"crop_size": [56, 42]}}}
+    }
+    (tmp_path / "mono.yaml").write_text(json.dumps(data))
+    assert run("evaluate", "mono", Path("other.pth")) == DONE
+    assert load_spec(Path("out/evaluate/experiment.yaml")).dataset.test_dataset.augmentation.input_mean == (0.1, 0.2, 0.3)
+
+
 def test_nan_predictions_fail_the_evaluation_and_leave_valid_files(made: Path, capsys: pytest.CaptureFixture[str]):
     assert run("evaluate", "mono", made / "nan.pth") == FAILED
     assert "images is not finite: " in capsys.readouterr().err
