@@ -103,6 +103,10 @@ def _load(path: Path, *, mapped: bool, inert: tuple[str, ...]) -> object:
         if error.errno not in (None, errno.EINVAL):  # torch seeks past the end of a file that is cut short
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", hint="check that you may read it") from error
         raise _damaged(path) from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error).lower():  # the file itself may be sound
+            raise MemoryError(str(error)) from error
+        raise
 
 
 def _check_start(path: Path) -> bool:
