@@ -233,7 +233,11 @@ def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
             say_error("interrupted before a state was saved", f"{folder} holds the records of what was done")
         return INTERRUPTED
     console.print(metrics_table(f"Best epoch: {result.best_epoch}", result.metrics, run.spec.family, relative=run.spec.is_relative))
-    tell(console, f"trained in {seconds_text(result.elapsed_s)}; checkpoint {shown_path(result.checkpoint) if result.checkpoint else '-'}")
+    nothing = "none, this was a dry run" if run.spec.train.is_dry_run else "-"
+    tell(
+        console,
+        f"trained in {seconds_text(result.elapsed_s)}; checkpoint {shown_path(result.checkpoint) if result.checkpoint else nothing}",
+    )
     if run.spec.dataset.test_dataset.data_sources and result.checkpoint is not None:
         spec_file = f"{folder}/experiment.yaml"
         tell(console, f"next: depth_net evaluate -e {spec_file} evaluate.checkpoint={shown_path(result.checkpoint)}")

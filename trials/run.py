@@ -301,7 +301,9 @@ def _write_end(result: TrialResult, outcome: _Outcome) -> None:
             assert result.error is not None
             status.failure(result.error)
         case State.INTERRUPTED:
-            status.write("FAILURE", "User/System interruption: training was interrupted; it can be resumed.")
+            saved = outcome.checkpoints is not None and outcome.checkpoints.latest.exists()
+            after = "it can be resumed" if saved else "no state was saved"
+            status.write("FAILURE", f"User/System interruption: training was interrupted; {after}.")
         case State.PAUSED:
             status.write("RUNNING", "Training paused; it can be resumed.", kpi=kpi)
         case State.STOPPED:

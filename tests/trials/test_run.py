@@ -380,6 +380,7 @@ def test_a_second_ctrl_c_ends_the_run_at_once(scenes: SampleSet, tmp_path: Path)
     result = run_trial(trial(tmp_path, stereo_spec(scenes)), always_continue, parts=parts(Impatient))
     assert result.state is State.INTERRUPTED
     assert not (tmp_path / "train" / "dn_model_latest.pth").exists()
+    assert status_lines(tmp_path)[-1]["message"].endswith("interrupted; no state was saved.")
 
 
 def test_pretrained_weights_are_asked_for_once(scenes: SampleSet, tmp_path: Path) -> None:
