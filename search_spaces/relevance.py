@@ -8,18 +8,12 @@ reason.  What a key does is said in `search_spaces.spec`; which acting keys are 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from search_spaces.errors import SpecError, nearest
-from search_spaces.schema import Leaf, TrainSchema, parameter_of
-from search_spaces.space import Condition, Parameter, SearchSpace
+from search_spaces.schema import Leaf
 from search_spaces.spec import Acts, Spec, all_fields, get_value
 from search_spaces.spec.rules import condition_against
-
-if TYPE_CHECKING:
-    from search_spaces.skill import Skill
 
 AUGMENTATION = "dataset.train_dataset.augmentation"
 OPTIM = "train.optim"
@@ -30,87 +24,25 @@ CONTROLLED = {
     "train.num_epochs": "it is the budget of a trial: --epochs sets it",
     "train.seed": "it is kept equal so that trials differ in their parameters alone",
     "train.resume": "the search decides what is resumed",
+    "train.resume_training_checkpoint_path": "the search decides what is resumed",
+    "train.pretrained_model_path": "a file is no hyperparameter",
+    "dataset.train_dataset.data_sources": "the data stay the same in all trials",
+    "model.model_type": "the skill is made for one network",
 }
 # they also decide which pixels are measured
 MEASURING = ("dataset.max_disparity", "dataset.min_depth", "dataset.max_depth", "dataset.normalize_depth")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropped:
-    """A parameter that is not searched, and the reason in words."""
+class Relevance:
+    """The reasons for one spec; `wanted` are the keys that would be searched if all of them acted.
 
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpaceReview:
-    """The space of one search, and every parameter a user might expect in it with the reason of its absence."""
-
-    space: SearchSpace
-    dropped: tuple[Dropped, ...]
-
-
-def review_space(skill: Skill, spec: Spec, *, total_steps: int | None = None, names: Sequence[str] = ()) -> SpaceReview:
-    """The parameters of `skill` that act on the training of `spec`.
-
-    `total_steps` (optimiser steps of a whole run, when known) drops what would happen after the end and shortens ranges.
-    `names` replaces the default choice; naming a parameter that cannot be searched is a SpecError with the reason.
+    `total_steps` are the optimiser steps of a whole run, None when they are not known.
     """
-    if skill.task != spec.family:
-        raise SpecError(
-            f"skill {skill.name} is for {skill.task} networks, but model.model_type is {spec.model.model_type}",
-            hint="choose the other skill, or another model.model_type",
-        )
-    schema = skill.schema()
-    review = _Review(spec=spec, schema=schema, wanted=_wanted(schema, names), total_steps=total_steps)
-    parameters, dropped = review.sort_out(named=bool(names))
-    if not parameters:
-        raise SpecError(f"no parameter of skill {skill.name} acts on this spec", hint="train without search: --policy off")
-    return SpaceReview(space=SearchSpace(skill=skill.name, parameters=parameters), dropped=dropped)
 
-
-def _wanted(schema: TrainSchema, names: Sequence[str]) -> tuple[str, ...]:
-    """The keys that would be searched if all of them acted, in the order of the schema."""
-    for name in names:
-        if name not in schema.leaves:
-            guess = nearest(name, schema.leaves)
-            raise SpecError(f"unknown parameter {name}", hint=f"did you mean {guess}?" if guess else None)
-    if names:
-        return tuple(key for key in schema.leaves if key in names)
-    if schema.has_overlay:
-        return tuple(key for key, leaf in schema.leaves.items() if leaf.overlay.get("searched") == "default")
-    return schema.automl_default_parameters
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Review:
     spec: Spec
-    schema: TrainSchema
     wanted: tuple[str, ...]
-    total_steps: int | None
-
-    def sort_out(self, *, named: bool) -> tuple[tuple[Parameter, ...], tuple[Dropped, ...]]:
-        """Parameters in the order of suggestion, and the rest with reasons."""
-        reasons = {key: self.reason_against(key) for key in self.wanted}
-        kept = [key for key in self.wanted if reasons[key] is None]
-        if named and len(kept) < len(self.wanted):
-            bad = next(key for key in self.wanted if reasons[key] is not None)
-            raise SpecError(f"{bad} cannot be searched: {reasons[bad]}", hint="leave it out of the list")
-        parameters = [self.parameter(key, kept) for key in kept]
-        parents = {parameter.condition.key for parameter in parameters if parameter.condition}
-        order = {key: self.schema.leaves[key].overlay.get("order", 0) for key in kept}
-        parameters.sort(key=lambda parameter: (parameter.key not in parents, order[parameter.key]))
-        dropped = [Dropped(key=key, reason=reason) for key, reason in reasons.items() if reason is not None]
-        if not named:
-            left = [key for key in self.schema.leaves if key in self.schema.automl_default_parameters and key not in reasons]
-            dropped += [Dropped(key=key, reason=self.reason_against(key) or self.reason_to_wait(key)) for key in left]
-        return tuple(parameters), tuple(dropped)
-
-    def reason_to_wait(self, key: str) -> str:
-        """Why an acting parameter is not part of the small default space."""
-        why = self.schema.leaves[key].overlay.get("why")
-        return f"it acts, but is not searched by default: {why}" if why else "it acts, but is not searched by default"
+    total_steps: int | None = None
 
     def reason_against(self, key: str) -> str | None:
         """Why searching `key` would be useless or unfair, or None."""
@@ -119,29 +51,11 @@ class _Review:
             reason = rule(key)
             if reason is not None:
                 return reason
-        try:
-            parameter_of(self.schema.leaves[key])
-        except SpecError as error:
-            return error.message
         return None
 
-    def parameter(self, key: str, kept: Collection[str]) -> Parameter:
-        """The parameter with the spec's own value as default and inside its range, and its condition when that varies."""
-        own = get_value(self.spec, key)
-        parameter = dataclasses.replace(parameter_of(self._capped(key)), default=own)
-        if parameter.low is not None and parameter.high is not None:
-            parameter = dataclasses.replace(parameter, low=min(parameter.low, own), high=max(parameter.high, own))
-        elif parameter.choices and own not in parameter.choices:
-            parameter = dataclasses.replace(parameter, choices=(*parameter.choices, own))
-        when = all_fields()[key].rule.when
-        if when is not None and when[0] in kept:
-            parameter = dataclasses.replace(parameter, condition=Condition(key=when[0], values=when[1]))
-        return parameter
-
-    def _capped(self, key: str) -> Leaf:
-        """The leaf with a range in steps cut to the length of the run."""
-        leaf = self.schema.leaves[key]
-        if self.total_steps is None or all_fields()[key].unit != "steps":
+    def capped(self, leaf: Leaf) -> Leaf:
+        """The leaf with a range in steps cut to half the length of the run."""
+        if self.total_steps is None or all_fields()[leaf.key].unit != "steps":
             return leaf
         overlay = dict(leaf.overlay)
         low, high = overlay.get("low", leaf.low or 0), overlay.get("high", leaf.high or self.total_steps)
@@ -218,6 +132,8 @@ def _effect(spec: Spec) -> Callable[[str], str | None]:
             found = info.rule.why or f"{spec.model.model_type} does not read it"
         elif info.acts is Acts.EVALUATION or key in MEASURING:
             found = "it changes how results are measured: evaluation is fixed"
+        elif key == "model.max_disparity" and spec.model.max_disparity == spec.dataset.max_disparity:
+            found = "it moves together with dataset.max_disparity, which decides what is measured; set the two apart to search it alone"
         elif info.acts is Acts.RUNNING:
             found = "it changes speed or files, not what is learned"
         return found

@@ -1,7 +1,8 @@
 """Reads `train.schema.json` of a skill: TAO's format (Apache-2.0), which is neither strict JSON nor JSON Schema.
 
-Known oddities that are read without complaint: `Infinity` as a bound (no bound), lists among `properties`, defaults outside
-their own bounds.  Our own files carry one more keyword, `x_automl`: what TAO's format cannot say (scale, condition, effect, reason).
+Known oddities that are read without complaint: `Infinity` as a bound (no bound), lists among `properties`, absent keywords.  What follows
+from each leaf, and what is wrong with it, says `search_spaces.ranges`.  Our own files carry one more keyword, `x_automl`: what TAO's
+format cannot say (scale, condition, effect, reason).
 
     python -m search_spaces.schema      writes the schemas of our skills again (`make schemas`)
 """
@@ -10,26 +11,24 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search_spaces.errors import SkillError, SpecError
-from search_spaces.space import Kind, Parameter, Value
+from search_spaces.errors import SkillError
+from search_spaces.space import Value
 
 SCHEMA_FILE = Path("schemas") / "train.schema.json"
-KINDS: dict[str, Kind] = {"float": "float", "int": "int", "bool": "bool", "categorical": "categorical", "ordered": "categorical"}
-KINDS["ordered_int"] = "categorical"
-# a range over this many times its lower end is searched on a log scale unless the schema says otherwise
-DECADES = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """One key of a train schema; `overlay` is its `x_automl`, empty in foreign schemas."""
+    """One key of a train schema; `overlay` is its `x_automl`, empty in foreign schemas.
+
+    `list_bounds` are the lowest and the highest list of a type whose bounds are lists.
+    """
 
     key: str
     type: str
@@ -37,7 +36,11 @@ class Leaf:
     low: float | None = None
     high: float | None = None
     options: tuple[Value, ...] = ()
+    weights: tuple[float, ...] = ()
+    list_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     math_cond: str | None = None
+    depends_on: str | None = None
+    parent: bool = False
     automl_enabled: bool | None = None
     overlay: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,6 +51,7 @@ class TrainSchema:
 
     leaves: Mapping[str, Leaf]
     automl_default_parameters: tuple[str, ...]
+    listed: tuple[str, ...] = ()  # what the file's own list of default parameters says; the flags of the leaves decide
 
     @property
     def has_overlay(self) -> bool:
@@ -71,48 +75,9 @@ def read_train_schema(path: Path) -> TrainSchema:
         raise SkillError(f"the train schema {path} has no properties", hint="it must hold an object with a properties tree")
     leaves = {leaf.key: leaf for leaf in _leaves(data["properties"])}
     flagged = tuple(sorted(key for key, leaf in leaves.items() if leaf.automl_enabled))
-    return TrainSchema(leaves=leaves, automl_default_parameters=flagged)
-
-
-def parameter_of(leaf: Leaf) -> Parameter:
-    """The search parameter a leaf describes, with the overlay's range, scale and reason.
-
-    Raises SpecError when the leaf cannot be searched: a list or a text, an open range, a condition that is not understood.
-    """
-    kind = KINDS.get(leaf.type)
-    if kind is None:
-        raise SpecError(f"{leaf.key} is a {leaf.type}: only numbers, switches and choices can be searched", hint="take it out of the space")
-    why = str(leaf.overlay.get("why", ""))
-    if kind == "bool":
-        return Parameter(key=leaf.key, kind=kind, default=leaf.default, why=why)
-    if kind == "categorical":
-        choices = tuple(leaf.overlay.get("choices", leaf.options))
-        return Parameter(key=leaf.key, kind=kind, choices=choices, default=leaf.default, why=why)
-    low, high = leaf.overlay.get("low", leaf.low), leaf.overlay.get("high", leaf.high)
-    if low is None or high is None:
-        raise SpecError(f"{leaf.key} has an open range: a search needs both ends", hint="give low and high in the skill's overlay")
-    low, step = _apply_math_cond(leaf, kind, low, high)
-    log = bool(leaf.overlay.get("log", step is None and low > 0 and high / low >= DECADES))
-    return Parameter(key=leaf.key, kind=kind, low=low, high=high, log=log, step=step, default=leaf.default, why=why)
-
-
-def _apply_math_cond(leaf: Leaf, kind: Kind, low: float, high: float) -> tuple[float, float | None]:
-    """Lower bound and step under TAO's `math_cond`: `> n` shuts the lower end, `/ n` asks for multiples of n."""
-    text = (leaf.math_cond or "").strip()
-    if not text:
-        return low, None
-    match = re.fullmatch(r"(>=|>|/|!=)\s*(-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)", text)
-    if match is None:
-        raise SpecError(f"{leaf.key} has a math_cond that is not understood: {text!r}", hint="known are `> n`, `>= n`, `/ n` and `!= n`")
-    operator, number = match.group(1), float(match.group(2))
-    if operator == "/":
-        return math.ceil(low / number) * number, number
-    if operator == ">=":
-        return max(low, number), None
-    if low > number or (operator == "!=" and low != number):
-        return low, None
-    # just inside the open end: one whole number, or a thousandth of the range
-    return (number + 1 if kind == "int" else number + (high - number) * 1e-3), None
+    listed = data.get("automl_default_parameters")
+    named = tuple(sorted(map(str, listed))) if isinstance(listed, list) else flagged
+    return TrainSchema(leaves=leaves, automl_default_parameters=flagged, listed=named)
 
 
 def _leaves(properties: Mapping[str, Any], prefix: str = "") -> Iterator[Leaf]:
@@ -127,7 +92,7 @@ def _leaves(properties: Mapping[str, Any], prefix: str = "") -> Iterator[Leaf]:
 
 
 def _leaf(dotted: str, node: Mapping[str, Any]) -> Leaf:
-    options = node.get("enum")
+    options, weights = node.get("enum"), node.get("option_weights")
     overlay = node.get("x_automl")
     return Leaf(
         key=dotted,
@@ -136,7 +101,11 @@ def _leaf(dotted: str, node: Mapping[str, Any]) -> Leaf:
         low=_bound(node.get("minimum")),
         high=_bound(node.get("maximum")),
         options=tuple(options) if isinstance(options, list) else (),
-        math_cond=node.get("math_cond"),
+        weights=tuple(map(float, weights or ())) if _numbers(weights) else (),
+        list_bounds=_list_bounds(node.get("minimum"), node.get("maximum")),
+        math_cond=_text(node.get("math_cond")),
+        depends_on=_text(node.get("depends_on")),
+        parent=str(node.get("parent_param", "")).lower() == "true",
         automl_enabled=node.get("automl_enabled"),
         overlay=overlay if isinstance(overlay, dict) else {},
     )
@@ -146,6 +115,20 @@ def _bound(value: Any) -> float | None:
     """A finite bound, or None for an absent, infinite or list-valued one."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if number and math.isfinite(value) else None
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int | float) and math.isfinite(item) for item in value)
+
+
+def _list_bounds(low: Any, high: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    paired = _numbers(low) and _numbers(high) and len(low) == len(high) > 0
+    return (tuple(low), tuple(high)) if paired else None
+
+
+def _text(value: Any) -> str | None:
+    """TAO writes keywords as text; some generators write a bare number or nothing."""
+    return None if value in (None, "") else str(value)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from search_spaces.spec.values import plain
 
 OWN_SECTIONS = ("evaluate", "inference", "export", "gen_trt_engine")  # blocks that only the schema of their own action holds
 ACTIONS = ("convert", "train", *OWN_SECTIONS, "quantize")
-OVERLAY_KEYS = {"low", "high", "log", "choices", "why"}
+OVERLAY_KEYS = {"low", "high", "log", "step", "choices", "why"}
 
 
 def write_schemas(root: Path) -> tuple[Path, ...]:

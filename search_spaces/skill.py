@@ -6,7 +6,7 @@ alone `space.yaml`.  A folder from elsewhere is read as it is; `why_not_runnable
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from search_spaces.errors import SkillError, nearest
 from search_spaces.spec.tree import Family
 
 if TYPE_CHECKING:
-    from search_spaces.relevance import SpaceReview
     from search_spaces.schema import TrainSchema
+    from search_spaces.space_request import SpaceRequest
+    from search_spaces.space_review import SpaceReview
     from search_spaces.spec import Spec
 
 SKILLS = Path(__file__).parent / "skills"
@@ -37,7 +38,10 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Skill:
-    """A skill package in `root`.  `task` is `stereo`, `mono`, or the network's own name when it is none of ours."""
+    """A skill package in `root`.  `task` is `stereo`, `mono`, or the network's own name when it is none of ours.
+
+    `shorthands` are its short names of spec keys (`learning_rate`).
+    """
 
     name: str
     network_arch: str
@@ -46,6 +50,7 @@ class Skill:
     automl_enabled: bool
     description: str
     actions: Mapping[str, Action]
+    shorthands: Mapping[str, str] = field(default_factory=dict)
 
     def template(self, action: str = "train") -> dict[str, Any]:
         """The spec template of an action; SkillError when it is missing or not YAML."""
@@ -62,11 +67,11 @@ class Skill:
 
         return read_train_schema(self.root / SCHEMA_FILE)
 
-    def review(self, spec: Spec, *, total_steps: int | None = None, names: Sequence[str] = ()) -> SpaceReview:
-        """The search space for `spec` and everything that was left out; see `relevance.review_space`."""
-        from search_spaces.relevance import review_space
+    def review(self, spec: Spec, *, total_steps: int | None = None, request: SpaceRequest | None = None) -> SpaceReview:
+        """The search space for `spec` and everything that was left out; see `space_review.review_space`."""
+        from search_spaces.space_review import ANYTHING, review_space
 
-        return review_space(self, spec, total_steps=total_steps, names=names)
+        return review_space(self, spec, total_steps=total_steps, request=request or ANYTHING)
 
     def why_not_runnable(self) -> str | None:
         """What keeps this skill from training here, or None."""
@@ -108,7 +113,7 @@ def read_skill(root: Path) -> Skill:
     for name in ("name", "network_arch"):
         if not isinstance(info.get(name), str):
             raise SkillError(f"{root / INFO_FILE} has no {name}", hint="a skill names itself and its network_arch")
-    listed = info.get("actions")
+    listed, short = info.get("actions"), info.get("spec_shorthand_keys")
     actions = listed if isinstance(listed, dict) else {}
     return Skill(
         name=info["name"],
@@ -118,6 +123,7 @@ def read_skill(root: Path) -> Skill:
         automl_enabled=info.get("automl_enabled") is True,
         description=" ".join(str(info.get("description", "")).split()),
         actions={str(name): _action(entry) for name, entry in actions.items() if isinstance(entry, dict)},
+        shorthands={str(name): key for name, key in short.items() if isinstance(key, str)} if isinstance(short, dict) else {},
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces.ranges import parameter_of
 from search_spaces.relevance import AUGMENTATION
-from search_spaces.schema import parameter_of
 from search_spaces.skill import find_skill
 from search_spaces.spec import Spec, all_fields, get_value, load_spec, with_values
 from trials.data.reading import Sample

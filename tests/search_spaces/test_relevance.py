@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import SpecError
-from search_spaces.relevance import SpaceReview
 from search_spaces.skill import find_skill
+from search_spaces.space_request import SpaceRequest
+from search_spaces.space_review import SpaceReview
 from search_spaces.spec import Acts, all_fields, load_spec
 
 AUGMENTATION = "dataset.train_dataset.augmentation"
@@ -19,7 +20,7 @@ BLUR = ("color_aug_prob", "eraser_aug_prob", "spatial_aug_prob", "stretch_prob",
 
 def review(skill: str, *overrides: str, steps: int | None = None, names: tuple[str, ...] = ()) -> SpaceReview:
     found = find_skill(f"depth_net_{skill}")
-    return found.review(load_spec(None, overrides, template=found.template()), total_steps=steps, names=names)
+    return found.review(load_spec(None, overrides, template=found.template()), total_steps=steps, request=SpaceRequest(names=names))
 
 
 def keys(result: SpaceReview) -> list[str]:
@@ -117,7 +118,10 @@ def test_named_parameters_replace_the_default_and_keep_their_conditions() -> Non
         ("dataset.max_disparity", "changes how results are measured"),
         ("train.num_epochs", "--epochs sets it"),
         ("dataset.train_dataset.workers", "speed or files"),
-        ("train.optim.lr_steps", "only numbers, switches and choices"),
+        ("train.optim.lr_steps", "the schema marks it as not searchable"),
+        ("model.max_disparity", "moves together with dataset.max_disparity"),
+        ("dataset.val_dataset.augmentation.stretch_prob", "belongs to the val split"),
+        ("model.valid_iters", "evaluation is fixed"),
     ],
 )
 def test_names_that_cannot_be_searched(name: str, words: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from search_spaces.errors import SkillError, SpecError
-from search_spaces.schema import Leaf, parameter_of, read_train_schema
+from search_spaces.ranges import parameter_of
+from search_spaces.schema import Leaf, read_train_schema
 from search_spaces.schema_writer import ACTIONS, action_schema, schema_files
 from search_spaces.skill import SKILLS, Skill, find_skill, list_skills
 
@@ -65,7 +66,7 @@ def test_math_cond_shuts_the_lower_end_and_sets_steps() -> None:
     [
         ({"type": "list"}, "only numbers, switches and choices"),
         ({"type": "float", "low": 0.0}, "open range"),
-        ({"type": "int", "low": 1, "high": 2, "math_cond": "> depends_on"}, "not understood"),
+        ({"type": "int", "low": 1, "high": 2, "math_cond": "about 1"}, "not understood"),
     ],
 )
 def test_leaves_that_cannot_be_searched(facts: dict[str, Any], words: str) -> None:
