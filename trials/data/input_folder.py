@@ -1,7 +1,7 @@
 """The images of a folder as annotation rows without ground truth: inference needs no list.
 
-Mono takes every image of the tree.  Stereo takes the pairs that the usual names show: a folder or a part of a file name says `left`,
-`image_02`, `im0`, ..., and the same path with its counterpart exists.
+Mono takes every image of the tree but depth maps and masks beside colour images.  Stereo takes the pairs that the usual names show:
+a folder or a part of a file name says `left`, `image_02`, `im0`, ..., and the same path with its counterpart exists.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _PATTERNS = tuple(
     for left, right in dict.fromkeys((pair, (pair[0].title(), pair[1].title()), (pair[0].upper(), pair[1].upper())))
 )
 _NO_VIEW = re.compile(r"(?<![a-z])(depth|disp|disparity|mask|seg)(?![a-z])", re.IGNORECASE)
+_NO_PHOTO = re.compile(r"(?<![a-z])(depth|disp|disparity|mask|groundtruth)(?![a-z])", re.IGNORECASE)
 _NAMED_FILES = 5
 FOLDER = "folder of images"
 
@@ -62,11 +63,15 @@ def input_rows(folder: Path, *, family: str) -> tuple[Row, ...]:
     images = sorted(name for name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise DataError(f"no image below {folder}: {_found(files)}", hint=f"images end in {' '.join(IMAGE_SUFFIXES)} (any case)")
-    pairs = [(image, None) for image in images] if family == "mono" else _pairs(folder, images)
+    pairs = [(image, None) for image in _photos(images)] if family == "mono" else _pairs(folder, images)
     return tuple(
         Row(image=folder / image, right=None if right is None else folder / right, target=None, mask=None, file=folder, line=number)
         for number, (image, right) in enumerate(pairs, start=1)
     )
+
+
+def _photos(images: Sequence[str]) -> Sequence[str]:
+    return [image for image in images if not _NO_PHOTO.search(image)] or images  # a scene may be called depth_test
 
 
 def _pairs(folder: Path, images: Sequence[str]) -> list[tuple[str, str]]:

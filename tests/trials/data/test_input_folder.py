@@ -25,6 +25,20 @@ def test_mono_takes_every_image_by_path(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("photo", "map_"),
+    [("seg_a/f1.color.jpg", "seg_a/f1.depth.png"), ("image/7.png", "groundtruth/7.png"), ("rgb_1.jpg", "sync_depth_1.png")],
+)
+def test_mono_leaves_depth_maps_beside_photos_out(tmp_path: Path, photo: str, map_: str):
+    make(tmp_path, photo, map_)
+    assert [row.image for row in input_rows(tmp_path, family="mono")] == [tmp_path / photo]
+
+
+def test_mono_takes_a_scene_that_is_called_depth(tmp_path: Path):
+    make(tmp_path, "depth_test/a.png")
+    assert [row.image.name for row in input_rows(tmp_path, family="mono")] == ["a.png"]
+
+
+@pytest.mark.parametrize(
     ("left", "right"),
     [
         ("left/0001.png", "right/0001.png"),
