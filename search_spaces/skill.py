@@ -6,6 +6,7 @@ alone `space.yaml`.  A folder from elsewhere is read as it is; `why_not_runnable
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,15 @@ if TYPE_CHECKING:
 SKILLS = Path(__file__).parent / "skills"
 INFO_FILE = Path("references") / "skill_info.yaml"
 TASKS: dict[str, Family] = {"depth_net_stereo": "stereo", "depth_net_mono": "mono"}
-# TAO's folder names of the same two skills
-ALIASES = {"tao-train-foundation-stereo": "depth_net_stereo", "tao-train-depth-anything-v2": "depth_net_mono"}
+# TAO's folder names of the same two skills, and what people call the networks; case, blanks and dashes do not matter
+ALIASES = {
+    "tao_train_foundation_stereo": "depth_net_stereo",
+    "foundation_stereo": "depth_net_stereo",
+    "foundationstereo": "depth_net_stereo",
+    "tao_train_depth_anything_v2": "depth_net_mono",
+    "depth_anything_v2": "depth_net_mono",
+    "depthanythingv2": "depth_net_mono",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +81,15 @@ class Skill:
 
         return review_space(self, spec, total_steps=total_steps, request=request or ANYTHING)
 
+    @property
+    def unknown_network(self) -> str | None:
+        """Why its network cannot be trained here, or None."""
+        return None if self.network_arch in TASKS else f"network {self.network_arch} is not built in; {' and '.join(TASKS)} are"
+
     def why_not_runnable(self) -> str | None:
         """What keeps this skill from training here, or None."""
-        if self.network_arch not in TASKS:
-            return f"network {self.network_arch} is not built in; {' and '.join(TASKS)} are"
+        if self.unknown_network is not None:
+            return self.unknown_network
         try:
             self.template("train")
         except SkillError as error:
@@ -98,8 +111,9 @@ def find_skill(name_or_folder: str | Path) -> Skill:
     skills = list_skills()
     known = {alias: skill for skill in skills for alias in (skill.root.name, skill.name, skill.network_arch)}
     known |= {alias: known[target] for alias, target in ALIASES.items() if target in known}
-    if name in known:
-        return known[name]
+    found = known.get(name) or known.get(re.sub(r"[\s-]", "_", name.lower()))
+    if found is not None:
+        return found
     listed = f"skills are {', '.join(skill.name for skill in skills)}"
     if folder.is_dir():
         raise SkillError(f"{folder} is a folder without {INFO_FILE}", hint=f"give a skill folder or a name; {listed}")
@@ -120,7 +134,7 @@ def read_skill(root: Path) -> Skill:
         network_arch=info["network_arch"],
         task=TASKS.get(info["network_arch"], info["network_arch"]),
         root=root,
-        automl_enabled=info.get("automl_enabled") is True,
+        automl_enabled=str(info.get("automl_enabled")).lower() == "true",
         description=" ".join(str(info.get("description", "")).split()),
         actions={str(name): _action(entry) for name, entry in actions.items() if isinstance(entry, dict)},
         shorthands={str(name): key for name, key in short.items() if isinstance(key, str)} if isinstance(short, dict) else {},

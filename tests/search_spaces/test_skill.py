@@ -23,7 +23,13 @@ def test_the_two_skills() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alias", "name"), [("tao-train-foundation-stereo", "depth_net_stereo"), ("tao-train-depth-anything-v2", "depth_net_mono")]
+    ("alias", "name"),
+    [
+        ("tao-train-foundation-stereo", "depth_net_stereo"),
+        ("tao-train-depth-anything-v2", "depth_net_mono"),
+        ("FoundationStereo", "depth_net_stereo"),
+        ("Depth Anything V2", "depth_net_mono"),
+    ],
 )
 def test_aliases(alias: str, name: str) -> None:
     assert find_skill(alias).name == find_skill(name).name == name
