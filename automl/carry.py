@@ -50,9 +50,9 @@ def carry_out(study: Study) -> int:
     try:
         with engine_of(config) as run:
             end = keeper.search(run)
-            if end.reason is EndReason.EXHAUSTED:
+            if end.reason.is_success:
                 end = keeper.final(end, run)
-        if end.reason is EndReason.EXHAUSTED:
+        if end.reason.is_success:
             keeper.crown()
     except UserError as error:
         # the search itself is worth its report even if nothing could be promoted
@@ -95,11 +95,14 @@ class StudyKeeper:
         """Trains the best trials again with other seeds; how the study stands after that."""
         if not self.config.finalists:
             return search_end
+        if not self.study.spending.finalists_fit():
+            tell(self.console, "no finalists: what is left of the time limit is too short to train them")
+            return search_end
         final = self.study.finalists()
         end = self._run(final, run, kind="finalist", likely=final.config.trials * final.config.epochs, title="finalists, other seeds")
         self._finalists = final.snapshot().trials
-        # a failed repetition is no reason to have no winner
-        return search_end if end.reason in {EndReason.EXHAUSTED, EndReason.FAILED} else end
+        # a failed repetition is no reason to have no winner, nor is one that the time limit cut short
+        return search_end if end.reason.is_success or end.reason is EndReason.FAILED else end
 
     def crown(self) -> None:
         """Chooses the winner, measures it on the test list, promotes it and registers it; each step once."""
@@ -132,14 +135,14 @@ class StudyKeeper:
         self.mirror.put(self._study_record(snapshot, end, report))
         complete = self.mirror.close()
         promotion = read_json(self.study.folder / PROMOTION_FILE)
-        if end.reason is EndReason.EXHAUSTED and promotion is not None and promotion.get("promoted"):
+        if end.reason.is_success and promotion is not None and promotion.get("promoted"):
             self._register(promotion)
         print_summary(self.console, snapshot, end, complete=complete)
         if self.fault is not None:
             say_error(self.fault.message, self.fault.hint or f"`automl resume {shown_path(self.study.folder)}` tries again")
             return FAILED
         match end.reason:
-            case EndReason.EXHAUSTED:
+            case EndReason.EXHAUSTED | EndReason.LIMIT:
                 return DONE if promotion is not None and promotion.get("promoted") else FAILED
             case EndReason.INTERRUPTED:
                 return INTERRUPTED
@@ -151,7 +154,7 @@ class StudyKeeper:
     def _run(self, study: Study, run: RunStudy, *, kind: str, likely: int, title: str) -> StudyEnd:
         board = Board(study.config)
         mirror = StudyMirror(self.mirror, study.config, kind=kind, data_hash=self._data_hash)
-        if study.end is not None and study.end.reason is EndReason.EXHAUSTED:
+        if study.end is not None and study.end.reason.is_success:
             mirror.catch_up(study.snapshot().trials)
             return study.end
         with SearchView(board, self.console, likely_epochs=likely, title=title, noun=kind) as view:

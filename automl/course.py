@@ -95,7 +95,7 @@ class Standings:
         self._courses[number] = course
         if not course.costs:
             return
-        group, done, places = self._group(number), max(course.costs), self._places.setdefault(number, {})
+        group, done, places = self.group(number), max(course.costs), self._places.setdefault(number, {})
         for rung in self._rungs:
             if rung > done:
                 break
@@ -140,14 +140,15 @@ class Standings:
         """The best cost that any trial but `but` ever had, or None."""
         return next((cost for cost, number in self._bests[:2] if number != but), None)
 
-    def _group(self, number: int) -> int:
+    def group(self, number: int) -> int:
+        """The group (bracket) of a trial."""
         return 0 if self._group_of is None else self._group_of(number)
 
     def _take_back(self, course: Course, *, forget: bool) -> None:
         """Remove what `put` will enter anew; the places at rungs stay unless the trial has failed."""
         if not course.costs:
             return
-        group, places = self._group(course.number), self._places.get(course.number, {})
+        group, places = self.group(course.number), self._places.get(course.number, {})
         _remove(self._bests, (min(course.costs.values()), course.number))
         for rung, cost in places.items():
             if course.paused and course.granted <= rung:

@@ -95,6 +95,14 @@ class NewTrial:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DriverTime:
+    """When the first driver of a study began (seconds since 1970), and how many seconds its drivers have run."""
+
+    begun: float
+    seconds: float
+
+
 class Ledger:
     """Trials of one Optuna study and their records.  One process writes; `clock` gives seconds since 1970."""
 
@@ -201,6 +209,11 @@ class Ledger:
         effort = {"elapsed_s": record.elapsed_s, "peak_memory_mib": record.peak_memory_mib, "checkpoint": record.checkpoint}
         self._set(record, "effort", effort)
 
+    def forget_checkpoint(self, record: TrialRecord) -> None:
+        """The best weights of a trial are about to be removed."""
+        record.checkpoint = None
+        self.note_effort(record, elapsed_s=0.0, peak_memory_mib=None, checkpoint=None)
+
     def pause(self, record: TrialRecord) -> None:
         """The trial waits at its rung."""
         self._set(record, "paused_at", record.last_epoch)
@@ -244,6 +257,15 @@ class Ledger:
     def note_end(self, end: StudyEnd | None) -> None:
         """Keep why the search ended; None when it goes on again."""
         self.study.set_user_attr("end", None if end is None else {"reason": end.reason.value, "message": end.message})
+
+    def drivers(self) -> DriverTime | None:
+        """How long drivers have run, None when nobody counted."""
+        data = self.study.user_attrs.get("drivers")
+        return None if data is None else DriverTime(**data)
+
+    def note_drivers(self, begun: float, seconds: float) -> None:
+        """Keep how long drivers have run."""
+        self.study.set_user_attr("drivers", {"begun": begun, "seconds": seconds})
 
     def _end(self, record: TrialRecord, status: TrialStatus, state: TrialState, value: float | None) -> None:
         record.ended_at = self._clock()

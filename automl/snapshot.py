@@ -37,9 +37,15 @@ class EndReason(Enum):
     """Why a search came to its end."""
 
     EXHAUSTED = "exhausted"  # every trial asked for was run
+    LIMIT = "limit"  # a limit of time was reached; finalists and promotion follow, and `automl extend` goes on
     STOPPED = "stopped"  # `automl stop`; can be resumed
     INTERRUPTED = "interrupted"  # Ctrl-C; can be resumed
     FAILED = "failed"  # the first trials all failed for one cause, or none produced a metric
+
+    @property
+    def is_success(self) -> bool:
+        """True when the search ran as far as it was meant to, so that finalists, choice and promotion follow."""
+        return self in {EndReason.EXHAUSTED, EndReason.LIMIT}
 
 
 @dataclass(frozen=True, kw_only=True)

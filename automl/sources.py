@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import optuna
+
 from automl.algorithms import complete_settings
 from automl.config import StudyConfig
 from automl.course import Birth, FidelityRule
@@ -17,7 +19,7 @@ from automl.ledger import NewTrial, TrialRecord
 from automl.population import PopulationRule
 from automl.proposals import Need, Proposal, derive_seed
 from automl.searchers import SEARCHERS, Searcher, find_searcher, startup_trials
-from automl.snapshot import TrialStatus, TrialSummary
+from automl.snapshot import TrialStatus, TrialSummary, ranking
 from automl.view import Observation
 from search_spaces.errors import SpecError, StudyError
 from search_spaces.space import Value
@@ -203,6 +205,16 @@ class FinalistSource:
         chosen = self._finalists[number]
         folder = f"finalists/{chosen.parent:04d}-seed{chosen.repeat}"
         return NewTrial(values=chosen.values, seed=chosen.seed, folder=folder, granted=self._epochs, exempt=True, parent=chosen.parent)
+
+
+def list_finalists(final: optuna.Study, trials: tuple[TrialSummary, ...], config: StudyConfig) -> list[Finalist]:
+    """The finalists of a search over `trials`, kept with its `final`; when the search was extended, the best of now are added."""
+    listed = [Finalist(**data) for data in final.user_attrs.get("finalists", [])]
+    if final.user_attrs.get("chosen_among") != len(trials):
+        listed += [one for one in choose_finalists(ranking(trials, config.direction), config) if one not in listed]
+        final.set_user_attr("finalists", [one.to_data() for one in listed])
+        final.set_user_attr("chosen_among", len(trials))
+    return listed
 
 
 def choose_finalists(best_first: Sequence[TrialSummary], config: StudyConfig) -> tuple[Finalist, ...]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.console import count_text, number_text, seconds_text, state_text, values_text
-from automl.snapshot import EndReason, StudySnapshot, TrialStatus, TrialSummary
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from trials.contract import ProgressEvent
 
 PROMOTION_FILE = Path("promotion") / "promotion.json"
@@ -34,11 +34,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def study_state(snapshot: StudySnapshot) -> str:
-    """In a word: running, finishing (finalists, choice, promotion), exhausted, stopped, interrupted, failed, or broken off
-    when its driver died."""
+    """In a word: running, finishing (finalists, choice, promotion), exhausted, limit (of time), stopped, interrupted, failed, or broken
+    off when its driver died."""
     if snapshot.end is None:
         return "running" if snapshot.active else "broken off"
-    return "finishing" if snapshot.active and snapshot.end.reason is EndReason.EXHAUSTED else snapshot.end.reason.value
+    return "finishing" if snapshot.active and snapshot.end.reason.is_success else snapshot.end.reason.value
 
 
 def status_data(snapshot: StudySnapshot) -> dict[str, Any]:

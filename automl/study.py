@@ -26,23 +26,27 @@ from automl.algorithms import complete_settings
 from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
 from automl.course import Promotion, Verdict
 from automl.fidelity import last_chance, rule_of
+from automl.giving_up import FailureWatch, limit_end
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
 from automl.leftovers import drop_leftovers
+from automl.population import PopulationRule
 from automl.requests import forget_study_stop, read_stop
-from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary, ranking
-from automl.sources import Finalist, FinalistSource, SearchSource, TrialSource, choose_finalists
+from automl.retention import CheckpointKeeper
+from automl.segments import segment_spec
+from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary
+from automl.sources import FinalistSource, SearchSource, TrialSource, list_finalists
+from automl.spending import Spending
 from automl.standing import LedgerStandings
+from automl.unchanged import check_settings_kept
 from search_spaces.errors import StudyError
-from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
+from search_spaces.spec import spec_from_dict
 from trials import states
 from trials.contract import Cause, Decision, Failure, Report, State, TrialResult, TrialSpec
 
 Clock = Callable[[], float]
 
-LATEST = Path("train") / states.LATEST
 MAX_RETRIES = 3  # of one trial, after faults of the machine
-ALIKE_FAILURES = 3  # first trials that fail for one cause before the study gives up
 
 
 class Study:
@@ -52,15 +56,14 @@ class Study:
     """
 
     def __init__(
-        self, folder: Path, config: StudyConfig, *, ledger: Ledger, source: TrialSource, clock: Clock, final: bool = False
+        self, folder: Path, config: StudyConfig, *, ledger: Ledger, source: TrialSource, clock: Clock, search: Study | None = None
     ) -> None:
         self.folder = folder
         self.config = config
         self.resumed = bool(ledger.records)
         self._ledger = ledger
         self._source = source
-        self._final = final
-        self._clock = clock
+        self._final, self._clock = search is not None, clock
         self._rule = rule_of(config)
         self._standings = LedgerStandings(ledger, self._rule, config.direction)
         self._sign = 1.0 if config.direction == "minimize" else -1.0
@@ -70,7 +73,9 @@ class Study:
         self._storage: BaseStorage | None = None
         self._halt: StudyEnd | None = None  # a stop that was asked for while trials run
         self._at_rung: set[int] = set()  # trials that the rule told to pause
-        self._told_failures: list[Cause] = []  # since this process opened the study
+        self._failures = FailureWatch()
+        self.spending: Spending = Spending(config, ledger, clock) if search is None else search.spending
+        self._keeper = CheckpointKeeper(folder, config, ledger, self._standings, movable=not isinstance(self._rule, PopulationRule))
         self._resume_known_trials()
 
     @classmethod
@@ -112,6 +117,7 @@ class Study:
         try:
             storage = open_journal(folder, mend=True)
             ledger = Ledger(storage, config.name, space=config.space, direction=config.direction, clock=clock, create=True)
+            check_settings_kept(ledger.study, config)
             study = cls(folder, config, ledger=ledger, source=SearchSource(config, rule_of(config)), clock=clock)
         except BaseException:
             lock.release()
@@ -122,21 +128,16 @@ class Study:
     def finalists(self) -> Study:
         """The final of this search: a second study in the same file that trains the best trials again with other seeds.
 
-        They are chosen once, by the ranking at that time: a final that was begun goes on with its own list.  It is run by the
-        same engines and is closed with this study.
+        They are chosen when the search ends, and more of them after it was extended.  It is run by the same engines, and closed with this.
         """
         assert self._storage is not None
-        name = f"{self.config.name}/finalists"
-        ledger = Ledger(self._storage, name, space=self.config.space, direction=self.config.direction, clock=self._clock, create=True)
-        chosen = ledger.study.user_attrs.get("finalists")
-        if chosen is None:
-            best_first = ranking(self.snapshot().trials, self.config.direction)
-            chosen = [finalist.to_data() for finalist in choose_finalists(best_first, self.config)]
-            ledger.study.set_user_attr("finalists", chosen)
-        listed = [Finalist(**data) for data in chosen]
-        config = replace(self.config, name=name, fidelity="full", trials=max(1, len(listed)), finalists=0)
-        source = FinalistSource(listed, config.epochs)
-        return Study(self.folder, config, ledger=ledger, source=source, clock=self._clock, final=True)
+        config = self.config
+        name = f"{config.name}/finalists"
+        ledger = Ledger(self._storage, name, space=config.space, direction=config.direction, clock=self._clock, create=True)
+        listed = list_finalists(ledger.study, self.snapshot().trials, config)
+        config = replace(config, name=name, fidelity="full", trials=max(1, len(listed)), finalists=0)
+        self.spending.include(ledger)
+        return Study(self.folder, config, ledger=ledger, source=FinalistSource(listed, config.epochs), clock=self._clock, search=self)
 
     def close(self) -> None:
         """Free the folder for other processes; harmless when it is free."""
@@ -150,7 +151,7 @@ class Study:
         budget, the best paused trial is taken there.
         """
         with self._guard:
-            over = self._is_over() or self._halt is not None or self._given_up() is not None
+            over = self._is_over() or self._ending() is not None
             record = None if over else self._next()
             if record is None:
                 return None
@@ -162,6 +163,7 @@ class Study:
         """Keep the metrics of an epoch and answer what the trial does next.  An epoch may be reported twice."""
         with self._guard:
             record = self._ledger.records[report.number]
+            self.spending.note_running(self.config.name, report.number, report.elapsed_s)
             self._ledger.note_report(record, report, _finite(report.metrics.get(self.config.objective)))
             if report.epoch >= self.config.epochs:
                 return Decision.CONTINUE  # it ends by itself, as complete
@@ -169,7 +171,7 @@ class Study:
             if record.number in asked:
                 record.stopped_by = "user"
                 return Decision.STOP
-            if self._halt is not None:
+            if self._halt is not None or self.spending.reached(final=self._final) is not None:
                 return Decision.PAUSE
             verdict = self._judge(record)
             match verdict.decision:
@@ -187,6 +189,9 @@ class Study:
             record = self._ledger.records[result.number]
             checkpoint = None if result.checkpoint is None else _below(result.checkpoint, self.folder)
             self._ledger.note_effort(record, elapsed_s=result.elapsed_s, peak_memory_mib=result.peak_memory_mib, checkpoint=checkpoint)
+            self.spending.note_running(self.config.name, record.number, None)
+            if result.state is not State.FAILED:
+                self._failures.note(None)
             match result.state:
                 case State.COMPLETE:
                     self._complete(record, result)
@@ -198,6 +203,7 @@ class Study:
                     self._ledger.wait(record)
                 case State.FAILED:
                     self._fail(record, result.error or Failure(cause=Cause.CRASH, message="the trial failed and gave no reason"))
+            self._tidy(record)
             self._is_over()
             return record.status
 
@@ -281,7 +287,9 @@ class Study:
             return False
         if self._ledger.end_of_search() is not None:
             return True
-        end = self._halt or self._given_up() or self._exhausted()
+        end = self._ending()
+        if end is None or end.reason is EndReason.LIMIT:
+            end = self._exhausted() or end
         if end is not None:
             self._settle(end)
         return end is not None
@@ -297,14 +305,19 @@ class Study:
             return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {self.config.objective} (causes: {', '.join(causes)})")
         return StudyEnd(reason=EndReason.EXHAUSTED, message=f"all {len(records)} trials were run")
 
-    def _given_up(self) -> StudyEnd | None:
-        told = self._told_failures
-        if len(told) < ALIKE_FAILURES or any(record.value is not None for record in self._ledger.records) or len(set(told)) > 1:
-            return None
-        last = next(record for record in reversed(self._ledger.records) if record.error is not None)
-        assert last.error is not None
-        message = f"the first {len(told)} trials all failed ({told[0].value}): {last.error.message}"
-        return StudyEnd(reason=EndReason.FAILED, message=message)
+    def _ending(self) -> StudyEnd | None:
+        """Why nothing more is started though there is more to do, or None."""
+        limit = None if self._halt is not None else self.spending.reached(final=self._final)
+        if limit is None:
+            return self._halt or self._failures.verdict(self._ledger.records)
+        return limit_end(limit, self._ledger.records, total=self._source.total, objective=self.config.objective)
+
+    def _tidy(self, record: TrialRecord) -> None:
+        """Remove files that nobody needs; when the rest does not fit on disk, the search stops."""
+        self._keeper.tidy(record)
+        message = self._keeper.fit()
+        if message is not None and self._halt is None:
+            self._halt = StudyEnd(reason=EndReason.FAILED, message=message)
 
     def _settle(self, end: StudyEnd) -> None:
         if end.reason is EndReason.EXHAUSTED:
@@ -345,12 +358,11 @@ class Study:
             self._ledger.retry(record, failure)
             return
         self._ledger.fail(record, failure)
-        self._told_failures.append(failure.cause)
+        self._failures.note(failure)
 
     def _resume_known_trials(self) -> None:
         """Let the search go on where it was left: judge again what died right after a report at its rung."""
-        end = self._ledger.end_of_search()
-        if end is not None and end.reason is not EndReason.EXHAUSTED:
+        if self._can_go_on():
             self._ledger.note_end(None)
         for record in self._ledger.records:
             self._take_place(record)
@@ -365,27 +377,18 @@ class Study:
                 case Decision.CONTINUE:
                     self._ledger.grant(record, verdict.granted)
 
+    def _can_go_on(self) -> bool:
+        """Whether a search that came to its end has more to do: it was cut short, or extended since."""
+        end = self._ledger.end_of_search()
+        if end is None or end.reason is EndReason.EXHAUSTED:
+            return end is not None and self._source.has_next(self._ledger.records)
+        return end.reason is not EndReason.LIMIT or self.spending.reached(final=self._final) is None
+
     def _judge(self, record: TrialRecord) -> Verdict:
         return self._rule.judge(self._standings.course(record), self._standings.now())
 
     def _spec_of(self, record: TrialRecord) -> TrialSpec:
-        config, folder = self.config, self.folder / record.folder
-        own = {"results_dir": str(folder), "train.results_dir": None, "train.num_epochs": config.epochs, "train.seed": record.seed}
-        spec = with_values(self._base, {**record.values, **own})
-        latest = folder / LATEST
-        begun = record.segments > 0 or record.start > 0
-        return TrialSpec(
-            study=config.name,
-            number=record.number,
-            skill=config.skill,
-            spec=spec_to_dict(spec),
-            values=dict(record.values),
-            max_epochs=config.epochs,
-            seed=record.seed,
-            folder=folder,
-            objective=config.objective,
-            resume_from=latest if begun and latest.is_file() else None,
-        )
+        return segment_spec(record, self.config, self._base, self.folder)
 
 
 def _finite(value: float | None) -> float | None:

@@ -22,7 +22,7 @@ from search_spaces.spec import spec_from_dict
 def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, complete: bool) -> None:
     """Prints the end of a study; `complete` says whether MLflow holds everything."""
     folder = shown_path(snapshot.folder)
-    colour = {EndReason.EXHAUSTED: "green", EndReason.FAILED: "red"}.get(end.reason, "yellow")
+    colour = {EndReason.EXHAUSTED: "green", EndReason.LIMIT: "green", EndReason.FAILED: "red"}.get(end.reason, "yellow")
     title = f"[bold {colour}]{escape(end.message)}[/]"
     console.print(Panel(_found(snapshot), title=title, title_align="left"))
     test = (read_json(snapshot.folder / CHOICE_FILE) or {}).get("test")
@@ -97,6 +97,8 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
+    if end.reason.is_success:
+        rows["more trials"] = f"automl extend {folder} --trials +{config.trials}"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:
             rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml"

@@ -63,7 +63,7 @@ Judge = Callable[[Candidate], Judged]
 def candidates_of(ranked: Sequence[TrialSummary], finalists: Sequence[TrialSummary], config: StudyConfig) -> list[Candidate]:
     """The best search trials and every repetition of them that has a checkpoint; StudyError when nothing has one."""
     usable = [trial for trial in ranked if trial.checkpoint is not None]
-    repeated = [trial for trial in finalists if trial.checkpoint is not None and trial.status is not TrialStatus.FAILED]
+    repeated = [trial for trial in finalists if trial.checkpoint is not None and trial.status is TrialStatus.COMPLETE]
     parents = {trial.parent for trial in repeated}
     chosen = [trial for trial in usable if trial.number in parents] or usable[:1]
     found = [_candidate(trial, f"trial {trial.number}", trial.number) for trial in chosen]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from automl.engine import run_inline
-from automl.study import LATEST, Study
+from automl.segments import LATEST
+from automl.study import Study
 from tests.automl.toy import ToyRun, toy_config
 from trials.contract import ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.states import full_states

@@ -15,8 +15,9 @@ from automl.engine import run_inline
 from automl.exploring import Heritage, changeable, perturb
 from automl.population import PopulationRule
 from automl.proposals import Need
+from automl.segments import LATEST
 from automl.snapshot import StudySnapshot, TrialStatus
-from automl.study import LATEST, Study
+from automl.study import Study
 from search_spaces.errors import StudyError
 from search_spaces.space import Parameter, SearchSpace
 from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, ToyRun, result_of, toy_config

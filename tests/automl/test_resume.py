@@ -11,8 +11,9 @@ import pytest
 
 from automl.engine import run_inline
 from automl.journal import JOURNAL_FILE
+from automl.segments import LATEST
 from automl.snapshot import StudySnapshot, TrialStatus
-from automl.study import LATEST, Study
+from automl.study import Study
 from tests.automl.toy import ToyRun, toy_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.config import StudyConfig
-from automl.study import LATEST
+from automl.segments import LATEST
 from search_spaces.space import Condition, Parameter, SearchSpace
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
 from trials.contract import (

@@ -1,0 +1,56 @@
+"""When going on is no use, or not allowed any more, and how that is said.
+
+A point that ran out of memory, diverged or collapsed teaches the searcher something, so many of them are no reason to stop once any trial
+has worked.  A crash, broken data, a refused spec, a silent trial or a broken machine say nothing of the point: several in a row for one
+cause mean that the surroundings are at fault, whatever worked before (a disk that went away, a list that was replaced).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from automl.ledger import INFEASIBLE_CAUSES, TrialRecord
+from automl.snapshot import EndReason, StudyEnd
+from trials.contract import Failure
+
+FIRST_ALIKE = 3  # first trials of a study that never worked, for one cause
+IN_A_ROW = 5  # later trials, for one cause that is not the point's own
+
+
+class FailureWatch:
+    """Failures since this process opened the study: a resumed one gets another chance.  Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._first: list[Failure] = []
+        self._row: list[Failure] = []
+
+    def note(self, failure: Failure | None) -> None:
+        """A trial failed, or (None) a segment of one ended well."""
+        if failure is None:
+            self._row.clear()
+            return
+        self._first.append(failure)
+        if self._row and self._row[-1].cause is not failure.cause:
+            self._row.clear()
+        self._row.append(failure)
+
+    def verdict(self, records: Sequence[TrialRecord]) -> StudyEnd | None:
+        """Why the study gives up, with the message of the last failure as the diagnosis; None while there is hope."""
+        first, row = self._first, self._row
+        if len(first) >= FIRST_ALIKE and len({failure.cause for failure in first}) == 1 and all(record.value is None for record in records):
+            return _given_up(f"the first {len(first)} trials all failed", first[-1])
+        if len(row) >= IN_A_ROW and row[-1].cause not in INFEASIBLE_CAUSES:
+            return _given_up(f"{len(row)} trials in a row failed", row[-1])
+        return None
+
+
+def limit_end(limit: str, records: Sequence[TrialRecord], *, total: int, objective: str) -> StudyEnd:
+    """How a search ends at a limit of time: as a success when any trial has a value."""
+    begun = f"after {len(records)} of {total} trials had begun"
+    if any(record.value is not None for record in records):
+        return StudyEnd(reason=EndReason.LIMIT, message=f"the search ended for its limit of time ({limit}), {begun}")
+    return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {objective} within {limit}, {begun}")
+
+
+def _given_up(what: str, last: Failure) -> StudyEnd:
+    return StudyEnd(reason=EndReason.FAILED, message=f"{what} ({last.cause.value}): {last.message}")
