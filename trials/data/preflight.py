@@ -24,7 +24,7 @@ from trials.data.geometry import Size
 from trials.data.input_folder import FOLDER, read_source
 from trials.data.loader import class_for, sources_of, split_of
 from trials.data.looking import Look, ValueRange, Warp, look_at, spread, value_range
-from trials.data.reading import SampleReader, truth_rule
+from trials.data.reading import SampleReader, read_mask, truth_rule
 from trials.data.transforms import best_valid_share
 
 CHECKED_FILES = 16
@@ -179,6 +179,14 @@ class _SourceCheck:
                 raise DataError(f"{key}=center_crop needs ground truth of the image's size, got {sizes}", hint=f"set {key}=native")
 
     def _refuse(self, share: float, values: F32) -> None:
+        mask = self.checked[0].mask
+        kept = 1.0 if mask is None else float(np.mean(read_mask(mask)))
+        if kept < LEAST_VALID_SHARE:
+            raise DataError(
+                f"{self.source.data_file}: {share:.2%} of the ground truth of {self.data_class.name} counts, because the mask {mask} is "
+                f"255 at {kept:.2%} of its pixels ({self.place})",
+                hint="a mask of non-occluded pixels holds 255 where both views see; without the fourth column every pixel counts",
+            )
         unit = _UNITS[self.data_class.kind]
         seen = value_range(values)
         form, stored = stored_values(self.checked[0])

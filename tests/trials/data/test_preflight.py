@@ -52,6 +52,13 @@ def test_swapped_views_are_noticed(scenes: SampleSet, tmp_path: Path) -> None:
     assert any("left and right swapped" in warning for warning in report.warnings)
 
 
+def test_a_picture_in_the_place_of_a_mask_is_named(scenes: SampleSet, tmp_path: Path) -> None:
+    line = scenes.list_file("stereo", "train").read_text().splitlines()[0].split()
+    (tmp_path / "list.txt").write_text(" ".join([*line, line[0]]))
+    with pytest.raises(DataError, match=rf"because the mask \S+{line[0]} is 255 at 0\.\d+% of its pixels"):
+        only(stereo_spec(tmp_path / "list.txt", source={"data_root": str(scenes.folder), "dataset_name": "Middlebury"}))
+
+
 @pytest.mark.parametrize(("values", "scale"), [([801, 1772, 3493], 1000), ([3619, 6986, 16014], 5000)])
 def test_raw_png_as_metres_is_refused_with_the_scale_that_fits(tmp_path: Path, values: list[int], scale: int) -> None:
     with pytest.raises(DataError, match=rf"observed: 16-bit grey PNG read as {values[0]} to {values[2]} m") as error:
