@@ -153,8 +153,9 @@ def model_file(spec: Spec, action: str, console: Console) -> Path:
     engine = None if action == "export" else section.trt_engine
     key, named = ("checkpoint", section.checkpoint) if section.checkpoint else ("trt_engine", engine)
     if named and (key == "trt_engine" or Path(named).suffix.lower() == ".engine"):
+        gone = "" if Path(named).is_file() else " (and there is no such file)"
         raise UnsupportedError(
-            f"{action}.{key} is {named}, but TensorRT engines cannot be run in this release",
+            f"{action}.{key} is {named}, but TensorRT engines cannot be run in this release{gone}",
             hint=f"set {action}.checkpoint to the .onnx file that the engine was built from",
         )
     path = Path(require(spec, f"{action}.checkpoint", action=action))

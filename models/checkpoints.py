@@ -105,13 +105,13 @@ def check_there(path: Path) -> None:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, but a weight file is needed", hint="name the file in it, such as best.pth")
     if not path.is_file():
-        files = [item.name for item in path.parent.iterdir() if item.is_file()] if path.parent.is_dir() else []
-        guess = nearest(path.name, files)
-        where = (
-            f"did you mean {path.parent / guess}?"
-            if guess
-            else f"the folder {path.parent} " + ("has no such file" if files else "is empty or missing")
-        )
+        if not path.parent.is_dir():
+            raise CheckpointError(
+                f"weight file {path} does not exist", hint=f"there is no folder {path.parent}; in a container: is it mounted?"
+            )
+        files = [item.name for item in path.parent.iterdir() if item.is_file()]
+        guess, lacking = nearest(path.name, files), "has no such file" if files else "is empty"
+        where = f"did you mean {path.parent / guess}?" if guess else f"the folder {path.parent} {lacking}"
         raise CheckpointError(f"weight file {path} does not exist", hint=where)
 
 

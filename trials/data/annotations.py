@@ -223,6 +223,8 @@ def _check_files(rows: Sequence[Row], *, root: Path | None, choice: str) -> None
     first = missing[0][1]
     near = nearest(first.name, [path.name for path in first.parent.iterdir()]) if first.parent.is_dir() else None
     guess = f"did you mean {near}? " if near else ""
+    if not first.parent.is_dir():
+        guess = f"there is no folder {first.parent} (in a container: is it mounted there?); "
     raise DataError(
         f"{len(missing)} of {total} files named by {rows[0].file} do not exist:\n{named}{more}", hint=f"{guess}correct the list; {where}"
     )
