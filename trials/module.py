@@ -31,6 +31,7 @@ NAN_REMEDIES = (
     "look at these samples; then train.pretrained_model_path with weights of the same kind, a larger batch, "
     "more train.optim.warmup_steps, a smaller train.optim.lr"
 )
+COLLAPSE_REMEDIES = "weights to start from (train.pretrained_model_path), a smaller train.optim.lr, more train.optim.warmup_steps"
 
 
 class StereoNetwork(Protocol):
@@ -208,7 +209,7 @@ class DepthModule(pl.LightningModule):
         if scorer.collapsed:
             raise CollapseError(
                 f"every predicted map is constant after epoch {self.current_epoch + 1}: the network has collapsed",
-                details={"step": self.global_step, "epoch": self.current_epoch, "images": scorer.num_images, **self.train_summary()},
+                details={"step": self.global_step, "epoch": self.current_epoch, "hint": COLLAPSE_REMEDIES, **self.train_summary()},
             )
         self.validation = {f"val/{name}": value for name, value in scorer.compute().items()}
 

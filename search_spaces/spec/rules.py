@@ -34,8 +34,12 @@ def spec_warnings(spec: Spec, *, typed: Collection[str] = (), action: str | None
     lines = [f"{key} has no effect: {why}" for key, why in idle_keys(spec, typed) if not key.startswith(others)]
     if spec.family == "stereo":
         lines += _disparity_lines(spec.dataset.max_disparity, spec.model.max_disparity)
-    if spec.gen_trt_engine.tensorrt.workspace_size >= 128 and action in (None, "gen_trt_engine"):
-        lines.append(f"gen_trt_engine.tensorrt.workspace_size is in GiB: {spec.gen_trt_engine.tensorrt.workspace_size} GiB is asked for")
+    workspace = spec.gen_trt_engine.tensorrt.workspace_size
+    if workspace >= 128 and action in (None, "gen_trt_engine"):
+        lines.append(
+            f"gen_trt_engine.tensorrt.workspace_size is in GiB, so that {workspace} asks for {workspace} GiB; for as many MiB write "
+            f"{max(1, round(workspace / 1024))}"
+        )
     return lines
 
 
