@@ -70,7 +70,7 @@ CASES = (
     metric("vits", side=518, small=True),
 )
 CHECKED = (
-    stereo("vitt", height=64, width=128, disparity=64, iterations=3, small=True),
+    stereo("vitt", height=64, width=64, disparity=32, iterations=3, small=True),
     metric("vitt", side=126, small=True),
 )
 
