@@ -68,6 +68,9 @@ class Export:
     input_height: int = key(544, "height of the graph's input", low=14, unit="px", acts=RUNNING)
     opset_version: int = key(17, "ONNX operator set", low=16, high=23, acts=RUNNING)
     batch_size: int | None = key(-1, "batch size of the graph; -1 or null: any", low=-1, acts=RUNNING)
+    dynamic_hw: bool = key(
+        False, "leave height and width free", acts=INERT, why="the graph has one height and width: input_height, input_width"
+    )
     verbose: bool = key(False, "talk while tracing", acts=INERT, why="the export says what it did in its report")
     format: str = key("onnx", "file format", options=("onnx", "xdl"), acts=INERT, why="ONNX is the one format")
     valid_iters: int | None = key(22, "refinement steps unrolled into a stereo graph; null: model.valid_iters", low=1, acts=RUNNING)
