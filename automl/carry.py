@@ -11,28 +11,27 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
 from automl.board import Board
 from automl.config import StudyConfig
-from automl.console import number_text, screen, tell
+from automl.console import screen, tell
 from automl.engine import run_inline
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.events import OnEvent, StudyEvent
 from automl.live import SearchView
-from automl.mirror import Mirror, ModelRecord, RunRecord, Tracking, prepare_database
+from automl.mirror import Mirror, RunRecord
+from automl.reader import final_trials
 from automl.report import write_report
-from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialSummary, ranking
+from automl.shipping import is_shipped, lists_hash, open_mirror, register, ship_best
+from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialSummary
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from automl.study import Study
 from automl.summary import print_summary, shown_path
-from automl.tracking import StudyMirror, content_hash, tracking_for
-from automl.winner import candidates_of, choice_data, choose, evaluate_test, evaluation_judge, save_choice, spec_of
+from automl.tracking import StudyMirror, tracking_for
 from search_spaces.errors import UserError
-from search_spaces.spec import spec_from_dict, with_values
 
 if TYPE_CHECKING:
     from automl.ray_session import RaySession
@@ -62,19 +61,6 @@ def carry_out(study: Study) -> int:
     return keeper.close(end)
 
 
-def open_mirror(tracking: Tracking, console: Console) -> Mirror:
-    """The mirror of a study, its database made before any worker can; a fault is said once and stops nothing."""
-
-    def warn(message: str) -> None:
-        console.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
-
-    try:
-        prepare_database(tracking)
-    except Exception as error:  # noqa: BLE001  a mirror never fails the study
-        warn(f"MLflow at {tracking.shown} cannot be prepared: {error}")
-    return Mirror(tracking, warn=warn)
-
-
 class StudyKeeper:
     """Leads one opened study through its steps; used once, by one thread."""
 
@@ -84,7 +70,7 @@ class StudyKeeper:
         self._started = time.time()
         self.fault: UserError | None = None
         self._finalists: tuple[TrialSummary, ...] = ()
-        self._data_hash = _data_hash(study)
+        self._data_hash = lists_hash(self.config)
 
     def search(self, run: RunStudy) -> StudyEnd:
         """Runs the trials; a search that is over already is only mirrored again."""
@@ -95,7 +81,7 @@ class StudyKeeper:
         """Trains the best trials again with other seeds; how the study stands after that."""
         if not self.config.finalists:
             return search_end
-        if not self.study.spending.finalists_fit():
+        if not self.study.spending.finalists_fit() and not final_trials(self.study.folder):
             tell(self.console, "no finalists: what is left of the time limit is too short to train them")
             return search_end
         final = self.study.finalists()
@@ -105,28 +91,10 @@ class StudyKeeper:
         return search_end if end.reason.is_success or end.reason is EndReason.FAILED else end
 
     def crown(self) -> None:
-        """Chooses the winner, measures it on the test list, promotes it and registers it; each step once."""
-        from deploy.promotion import promote
-
-        folder, config = self.study.folder, self.config
-        known, promotion = read_json(folder / CHOICE_FILE), read_json(folder / PROMOTION_FILE)
-        if known is not None and promotion is not None and promotion.get("checkpoint") == known.get("checkpoint"):
-            return
-        self.console.print("choosing the winner by one fixed evaluation ...")
-        ranked = ranking(self.study.snapshot().trials, config.direction)
-        choice = choose(candidates_of(ranked, self._finalists, config), evaluation_judge(config), minimise=config.direction == "minimize")
-        candidate = choice.winner.candidate
-        same = known is not None and known.get("checkpoint") == str(candidate.checkpoint)
-        test = known["test"] if known is not None and same else evaluate_test(choice, config)
-        save_choice(folder, choice_data(choice, config, test=test))
-        self.console.print("promoting it to ONNX ...")
-        # the spec that goes with the model names it, so that `depth_net evaluate -e promotion/spec.yaml` needs nothing else
-        model = str(folder / "promotion" / "model.onnx")
-        own = {"results_dir": str(folder), "evaluate.checkpoint": model, "inference.checkpoint": model}
-        spec = with_values(spec_of(candidate, config), {**own, "export.checkpoint": str(candidate.checkpoint)})
-        # without a validation list the runtimes are compared on training images
-        split = "val" if spec.dataset.val_dataset.data_sources else "train"
-        promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split)
+        """Chooses the winner and ships it; nothing when that was done and no trial was run since."""
+        trials = self.study.snapshot().trials
+        if not is_shipped(self.study.folder, trials, self._finalists):
+            ship_best(self.study.folder, self.config, trials, self._finalists, console=self.console)
 
     def close(self, end: StudyEnd) -> int:
         """Writes the report, ends the mirror, prints the summary; the exit code."""
@@ -136,7 +104,7 @@ class StudyKeeper:
         complete = self.mirror.close()
         promotion = read_json(self.study.folder / PROMOTION_FILE)
         if end.reason.is_success and promotion is not None and promotion.get("promoted"):
-            self._register(promotion)
+            register(self.study.folder, self.config, self.mirror, data_hash=self._data_hash, console=self.console)
         print_summary(self.console, snapshot, end, complete=complete)
         if self.fault is not None:
             say_error(self.fault.message, self.fault.hint or f"`automl resume {shown_path(self.study.folder)}` tries again")
@@ -201,33 +169,6 @@ class StudyKeeper:
             artifacts=files,
         )
 
-    def _register(self, promotion: dict[str, Any]) -> None:
-        folder, config = self.study.folder, self.config
-        choice = read_json(folder / CHOICE_FILE) or {}
-        study_id = self.mirror.tracking.study_id
-        trial = int(choice.get("trial", 0))
-        record = ModelRecord(
-            name=config.skill,
-            key=f"{study_id}-{promotion['checkpoint_sha256']}",
-            run_key=f"trial-{trial:04d}",
-            folder=folder / "promotion",
-            tags={
-                "study": config.name,
-                "study_id": study_id,
-                "trial": str(trial),
-                "seed": str(choice.get("seed", "")),
-                "checkpoint": str(choice.get("checkpoint", "")),
-                "spec_hash": str(promotion["spec_sha256"]),
-                "data_hash": self._data_hash,
-                "evaluation_hash": str(choice.get("evaluation_hash", "")),
-                config.objective.replace("/", "_"): number_text(choice.get("value")),
-                "folder": str(folder),
-            },
-        )
-        version = self.mirror.register(record)
-        if version is not None:
-            tell(self.console, f"registered: {config.skill} version {version}, alias champion")
-
 
 @contextlib.contextmanager
 def engine_of(config: StudyConfig) -> Iterator[RunStudy]:
@@ -245,12 +186,3 @@ def engine_of(config: StudyConfig) -> Iterator[RunStudy]:
             return run_ray(study, sessions[0], on_event=on_event)
 
         yield on_ray if config.engine == "ray" else lambda study, on_event: run_inline(study, on_event=on_event)
-
-
-def _data_hash(study: Study) -> str:
-    """One hash of the training and the validation lists."""
-    from trials.data import data_hash
-
-    spec = spec_from_dict(study.config.spec)
-    splits = [split for split in ("train", "val") if getattr(spec.dataset, f"{split}_dataset").data_sources]
-    return content_hash([data_hash(spec, split) for split in splits])

@@ -54,6 +54,10 @@ Metric = Annotated[
 ValFraction = Annotated[
     float | None, typer.Option("--val-fraction", min=0.01, max=0.9, help="Share of the training list set aside for validation.")
 ]
+MaxHours = Annotated[float | None, typer.Option("--max-hours", help="End the search after so many hours, its finalists included.")]
+GpuHours = Annotated[float | None, typer.Option("--gpu-hours", help="End the search after so many hours of GPUs, its finalists included.")]
+Deadline = Annotated[str | None, typer.Option("--deadline", help="Be done by then: 2026-05-04T08:00, local time.", metavar="TIME")]
+DiskBudget = Annotated[float | None, typer.Option("--disk-budget", help="Keep checkpoints within so many GiB.", metavar="GIB")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Spec values, model.encoder=vits for instance; they win over the file.", metavar="[KEY=VALUE]...")
@@ -84,12 +88,24 @@ def run(
         PolicyName, typer.Option("--policy", help="auto: search if the skill enables it; off: plain training.")
     ] = PolicyName.AUTO,
     val_fraction: ValFraction = None,
+    max_hours: MaxHours = None,
+    gpu_hours: GpuHours = None,
+    deadline: Deadline = None,
+    disk_budget: DiskBudget = None,
+    trial_timeout: Annotated[
+        float | None, typer.Option("--trial-timeout", help="Give up a trial that reports nothing for so many minutes.", metavar="MINUTES")
+    ] = None,
+    warm_start: Annotated[
+        list[Path] | None, typer.Option("--warm-start", help="Learn from this earlier study; may be given again.", metavar="STUDY")
+    ] = None,
+    enqueue: Annotated[Path | None, typer.Option("--enqueue", help="YAML list of configurations to try first.", metavar="FILE")] = None,
     yes: Yes = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the review; start and write nothing.")] = False,
     as_json: Json = False,
 ) -> int:
     """Search: propose configurations, train them, stop the poor ones, promote the winner."""
     from automl.launch import run_request
+    from automl.limits import limits_of
     from automl.resolve import RunRequest
 
     request = RunRequest(
@@ -108,6 +124,11 @@ def run(
         engine=engine.value,
         policy=policy.value,
         val_fraction=val_fraction,
+        limits=limits_of(
+            max_hours=max_hours, gpu_hours=gpu_hours, deadline=deadline, disk_budget_gib=disk_budget, trial_timeout_min=trial_timeout
+        ),
+        warm_start=tuple(warm_start or ()),
+        enqueue=enqueue,
     )
     return run_request(request, yes=yes, dry_run=dry_run, as_json=as_json)
 
@@ -160,6 +181,53 @@ def resume(study: StudyDir, yes: Yes = False) -> int:
     from automl.launch import resume_study
 
     return resume_study(study, yes=yes)
+
+
+@app.command()
+def extend(
+    study: StudyDir,
+    *,
+    trials: Annotated[str | None, typer.Option("--trials", help="So many more configurations.", metavar="+N")] = None,
+    max_hours: Annotated[str | None, typer.Option("--max-hours", help="So many more hours.", metavar="+H")] = None,
+    gpu_hours: Annotated[str | None, typer.Option("--gpu-hours", help="So many more hours of GPUs.", metavar="+H")] = None,
+    deadline: Deadline = None,
+    disk_budget: DiskBudget = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", hidden=True)] = None,
+    yes: Yes = False,
+) -> int:
+    """Give a study more trials or more time and go on with it."""
+    from automl.extend import Extension, extend_study
+    from automl.limits import limits_of
+
+    limits = limits_of(deadline=deadline, disk_budget_gib=disk_budget)
+    extension = Extension(
+        trials=trials,
+        epochs=epochs,
+        max_hours=max_hours,
+        gpu_hours=gpu_hours,
+        deadline=limits.deadline,
+        disk_budget_gib=limits.disk_budget_gib,
+    )
+    return extend_study(study, extension, yes=yes)
+
+
+@app.command()
+def promote(
+    study: StudyDir,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="This trial in the winner's place.", metavar="N")] = None,
+) -> int:
+    """Export and register the winner again, or another trial."""
+    from automl.shipping import promote_study
+
+    return promote_study(study, trial)
+
+
+@app.command("export-report")
+def export_report(study: StudyDir) -> int:
+    """Write report.html of a study as it stands."""
+    from automl.shipping import export_report as export
+
+    return export(study)
 
 
 @app.command()

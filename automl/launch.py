@@ -22,17 +22,19 @@ import typer
 from automl.carry import carry_out
 from automl.config import StudyConfig
 from automl.console import screen, tell
+from automl.earlier import gather
 from automl.entry import DONE, quiet_libraries
 from automl.fidelity import rule_of
+from automl.limits import Limits
 from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, resolve
 from automl.review import Review, review_data, review_view
 from automl.searchers import startup_trials
-from automl.snapshot import EndReason
 from automl.sources import SearchSource
 from automl.study import Study
 from automl.timing import measure
 from automl.tracking import tracking_for
+from automl.unchanged import check_surroundings, data_facts, skill_facts
 from search_spaces.errors import StudyError, UserError
 from search_spaces.spec import Spec, save_spec, spec_to_dict, with_values
 from search_spaces.spec.weights import first_weights
@@ -77,11 +79,15 @@ def make_review(resolved: Resolved) -> Review:
         told = (*check_weights(spec), *check_memory(spec))
         rows = sum(source.rows for source in sources if source.split == "train")
         steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
-        space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs)
+        space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs, request=resolved.settings.space)
         config = replace(_config(resolved), space=space.space)
         rule = rule_of(config)
+        gathered = gather(config, rule, studies=resolved.request.warm_start, points=resolved.request.enqueue)
+        config = replace(config, head_start=gathered.start)
         source = SearchSource(config, rule)
-        blind = min(config.trials, startup_trials(config.trials), FIRST_SHOWN)
+        # what is proposed from results of this study is not known yet
+        blind = startup_trials(config.trials) if not gathered.start.trials else 1 + len(gathered.start.points)
+        blind = min(config.trials, blind, FIRST_SHOWN)
         return Review(
             config=config,
             folder=str(resolved.folder),
@@ -95,7 +101,7 @@ def make_review(resolved: Resolved) -> Review:
             device=device_text(config.gpus_per_trial),
             times=measure(spec),
             tracking=tracking_for(resolved.folder, config.name, "").shown,
-            notes=(*resolved.notes, *told),
+            notes=(*resolved.notes, *told, *gathered.notes),
         )
 
 
@@ -106,6 +112,7 @@ def start(resolved: Resolved, review: Review) -> int:
     spec = divide_lists(resolved, folder / "data")
     # the study's own number keeps its tracking apart from an earlier study of the same name
     notes = {**review.config.notes, "study_id": uuid.uuid4().hex[:12], "likely_epochs": review.likely_epochs}
+    notes |= {"skill": skill_facts(resolved.skill), "data": data_facts(spec)}
     config = replace(review.config, spec=spec_to_dict(spec), notes=notes)
     study = Study.create(folder, config)
     try:
@@ -127,9 +134,11 @@ def resume_study(folder: Path, *, yes: bool) -> int:
         )
     over = sum(trial.status.ended for trial in snapshot.trials)
     tell(console, f"{folder}: {over} of {snapshot.config.trials} trials are over, they are kept")
-    if snapshot.end is not None and snapshot.end.reason is EndReason.EXHAUSTED:
+    if snapshot.end is not None and snapshot.end.reason.is_success and over >= snapshot.config.trials:
         console.print("the search itself is over; finalists, choice and promotion go on where they were left")
     confirm(yes or not sys.stdin.isatty())
+    for line in check_surroundings(snapshot.config):
+        tell(console, f"note: {line}")
     study = Study.open(folder)
     try:
         return carry_out(study)
@@ -235,8 +244,20 @@ def _config(resolved: Resolved) -> StudyConfig:
         gpus_per_trial=gpus,
         engine=request.engine,
         finalists=FINALISTS if trials >= FEWEST_FOR_FINALISTS else 0,
+        limits=_limits(request, gpus),
         notes={"route": resolved.route.why},
     )
+
+
+def _limits(request: RunRequest, gpus: int) -> Limits:
+    """The limits that were asked for; StudyError for one that this search cannot keep."""
+    if request.limits.gpu_hours is not None and not gpus:
+        raise StudyError("--gpu-hours is given, but the trials run on the CPU", hint="use --max-hours")
+    if request.limits.trial_timeout_s is not None and request.engine != "ray":
+        raise StudyError(
+            "--trial-timeout needs trials in processes of their own, but --engine inline runs them in this one", hint="use --engine ray"
+        )
+    return request.limits
 
 
 def _gpus(request: RunRequest, spec: Spec) -> int:

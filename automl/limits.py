@@ -70,6 +70,24 @@ def limits_from_data(data: Mapping[str, Any]) -> Limits:
     return Limits(**data)
 
 
+def limits_of(
+    *,
+    max_hours: float | None = None,
+    gpu_hours: float | None = None,
+    deadline: str | None = None,
+    disk_budget_gib: float | None = None,
+    trial_timeout_min: float | None = None,
+) -> Limits:
+    """Limits as they are typed."""
+    return Limits(
+        max_hours=max_hours,
+        gpu_hours=gpu_hours,
+        deadline=None if deadline is None else parse_deadline(deadline, now=time.time()),
+        disk_budget_gib=disk_budget_gib,
+        trial_timeout_s=None if trial_timeout_min is None else 60.0 * trial_timeout_min,
+    )
+
+
 def parse_deadline(text: str, *, now: float) -> float:
     """Seconds since 1970 of an ISO 8601 time such as 2026-05-04T08:00; without a zone it is local time.  StudyError when it is past."""
     try:

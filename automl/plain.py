@@ -17,7 +17,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from automl.carry import open_mirror
 from automl.console import metrics_table, screen, seconds_text, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, MISUSED, say_error
 from automl.folders import check_folder
@@ -26,6 +25,7 @@ from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, check_devices, resolve
+from automl.shipping import open_mirror
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
 from automl.winner import chosen_values

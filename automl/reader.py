@@ -10,7 +10,7 @@ from pathlib import Path
 from automl.config import load_config
 from automl.journal import is_driven, open_journal
 from automl.ledger import Ledger, snapshot_of
-from automl.snapshot import StudySnapshot, TrialStatus
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from search_spaces.errors import StudyError
 
 
@@ -33,3 +33,11 @@ def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], 
         if active and record.status is TrialStatus.WAITING and record.segments > 0:
             record.status = TrialStatus.RUNNING
     return snapshot_of(folder, config, ledger, active=active, now=clock())
+
+
+def final_trials(folder: Path) -> tuple[TrialSummary, ...]:
+    """The finalists of the study in `folder`, none before its final began."""
+    try:
+        return read_snapshot(folder, finalists=True).trials
+    except StudyError:
+        return ()

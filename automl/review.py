@@ -18,6 +18,7 @@ from rich.text import Text
 
 from automl.config import StudyConfig
 from automl.console import number_text, seconds_text
+from automl.limits import Limits
 from automl.policy import Route
 from automl.timing import LIMIT_S, StepTimes
 from search_spaces.objective import metric_info
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trials.data.preflight import SourceReport
 
 EXAMPLES = 3
+LIMITS_TOLD = "; time for the finalists and 5 % for evaluation and promotion are kept back from them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ def review_data(review: Review) -> dict[str, Any]:
             "epochs": config.epochs,
             "rungs": list(review.rungs),
             "finalists": config.finalists,
+            "limits": config.limits.to_data(),
             "likely_epochs": review.likely_epochs,
             "most_epochs": review.most_epochs,
             "likely_s": review.seconds(review.likely_epochs),
@@ -204,6 +207,8 @@ def _budget(review: Review) -> Table:
     early = f", compared after epoch {', '.join(map(str, review.rungs[:-1]))}" if len(review.rungs) > 1 else ", every trial to the end"
     table.add_row("trials", f"{config.trials} of up to {config.epochs} epochs{early}")
     table.add_row("finalists", f"{config.finalists} best trained again with another seed" if config.finalists else "none: too few trials")
+    if config.limits != Limits():
+        table.add_row("limits", f"{', '.join(config.limits.describe())}{LIMITS_TOLD if config.limits.timed else ''}")
     table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")
     times = review.times
     if times is None:

@@ -67,7 +67,7 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
         table.add_row("checkpoint", escape(shown_path(Path(choice["checkpoint"]))))
     promotion = read_json(snapshot.folder / PROMOTION_FILE)
     if promotion is not None:
-        for name, text in _promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2]).items():
+        for name, text in promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2]).items():
             table.add_row(name, escape(text))
     failures = [trial for trial in snapshot.trials if trial.error is not None]
     for trial in failures[:3]:
@@ -76,7 +76,7 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     return table
 
 
-def _promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> dict[str, str]:
+def promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> dict[str, str]:
     """The verdict with its figures; keys as in `promotion.json`."""
     check, metrics = promotion["check"], promotion["metrics"]
     rows = {"model" if promotion["promoted"] else "rejected": shown_path(folder / str(promotion["model"]))}

@@ -60,6 +60,15 @@ class Choice:
 Judge = Callable[[Candidate], Judged]
 
 
+def pick(trial: TrialSummary, judge: Judge) -> Choice:
+    """The choice of a trial by hand; StudyError when it left no checkpoint."""
+    if trial.checkpoint is None or trial.value is None or not trial.checkpoint.is_file():
+        why = "its weights were removed for the disk budget" if trial.stopped_by == "disk budget" else f"it is {trial.status.value}"
+        raise StudyError(f"trial {trial.number} has no checkpoint to ship: {why}", hint="`automl status` shows the trials that have one")
+    judged = judge(_candidate(trial, f"trial {trial.number}", trial.number))
+    return Choice(winner=judged, judged=(judged,), reason=f"trial {trial.number} was chosen by hand", gap=None)
+
+
 def candidates_of(ranked: Sequence[TrialSummary], finalists: Sequence[TrialSummary], config: StudyConfig) -> list[Candidate]:
     """The best search trials and every repetition of them that has a checkpoint; StudyError when nothing has one."""
     usable = [trial for trial in ranked if trial.checkpoint is not None]
@@ -145,8 +154,8 @@ def evaluate_test(choice: Choice, config: StudyConfig) -> dict[str, Any] | None:
     }
 
 
-def choice_data(choice: Choice, config: StudyConfig, *, test: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What `choice.json` holds: every candidate, the winner, the reason, the gap, the test figures."""
+def choice_data(choice: Choice, config: StudyConfig, *, test: Mapping[str, Any] | None, among: Sequence[int] = ()) -> dict[str, Any]:
+    """What `choice.json` holds: every candidate, the winner, the reason, the gap, the test figures, and `among` how many."""
     return {
         "objective": config.objective,
         "direction": config.direction,
@@ -162,6 +171,7 @@ def choice_data(choice: Choice, config: StudyConfig, *, test: Mapping[str, Any] 
         "evaluation_hash": choice.winner.evaluation_hash,
         "candidates": [_judged_data(one) for one in choice.judged],
         "test": None if test is None else dict(test),
+        "among": list(among),
     }
 
 

@@ -15,10 +15,14 @@ from automl.entry import MISUSED, run_app
 
 COMMANDS = {
     "run": "--skill -e --spec --results --trials --epochs --searcher --fidelity --parallel --gpus-per-trial --seed --metric "
-    "--engine --policy --val-fraction --yes -y --dry-run --json",
+    "--engine --policy --val-fraction --max-hours --gpu-hours --deadline --disk-budget --trial-timeout --warm-start --enqueue --yes -y "
+    "--dry-run --json",
     "off": "--skill -e --spec --from --results --epochs --gpus-per-trial --seed --metric --val-fraction --yes -y",
     "status": "--json",
     "resume": "--yes -y",
+    "extend": "--trials --max-hours --gpu-hours --deadline --disk-budget --epochs --yes -y",
+    "promote": "--trial",
+    "export-report": "",
     "stop": "--trial",
     "logs": "--follow -f",
     "dashboard": "--port",

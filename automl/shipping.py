@@ -1,0 +1,172 @@
+"""From a choice to a product: choice.json, the test list, promotion, registration; and `automl promote`.
+
+Every step writes its result.  The test list is measured once in the life of a study, for the winner of the search: a trial that is
+picked by hand is not measured on it, or the list would become one more way to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from automl.config import StudyConfig
+from automl.console import number_text, screen, tell
+from automl.entry import DONE, FAILED, quiet_libraries
+from automl.journal import DriverLock
+from automl.mirror import Mirror, ModelRecord, Tracking, prepare_database
+from automl.reader import final_trials, read_snapshot
+from automl.report import write_report
+from automl.snapshot import StudySnapshot, TrialSummary, ranking
+from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
+from automl.summary import promotion_rows
+from automl.tracking import content_hash, tracking_for
+from automl.winner import Choice, candidates_of, choice_data, choose, evaluate_test, evaluation_judge, pick, save_choice, spec_of
+from search_spaces.errors import StudyError
+from search_spaces.spec import spec_from_dict, with_values
+
+
+def open_mirror(tracking: Tracking, console: Console) -> Mirror:
+    """The mirror of a study, its database made before any worker can; a fault is said once and stops nothing."""
+
+    def warn(message: str) -> None:
+        console.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
+
+    try:
+        prepare_database(tracking)
+    except Exception as error:  # noqa: BLE001  a mirror never fails the study
+        warn(f"MLflow at {tracking.shown} cannot be prepared: {error}")
+    return Mirror(tracking, warn=warn)
+
+
+def is_shipped(folder: Path, trials: Sequence[TrialSummary], finalists: Sequence[TrialSummary]) -> bool:
+    """Whether a choice among just these trials was made and promoted."""
+    known, promotion = read_json(folder / CHOICE_FILE), read_json(folder / PROMOTION_FILE)
+    if known is None or promotion is None or promotion.get("checkpoint") != known.get("checkpoint"):
+        return False
+    return known.get("among") == [len(trials), len(finalists)]
+
+
+def ship_best(
+    folder: Path, config: StudyConfig, trials: tuple[TrialSummary, ...], finalists: Sequence[TrialSummary], *, console: Console
+) -> None:
+    """Chooses the winner by one fixed evaluation, measures it on the test list and promotes it."""
+    console.print("choosing the winner by one fixed evaluation ...")
+    candidates = candidates_of(ranking(trials, config.direction), finalists, config)
+    choice = choose(candidates, evaluation_judge(config), minimise=config.direction == "minimize")
+    test = _known_test(folder, choice) or evaluate_test(choice, config)
+    ship(folder, config, choice, test=test, among=(len(trials), len(finalists)), console=console)
+
+
+def ship(
+    folder: Path, config: StudyConfig, choice: Choice, *, test: Mapping[str, Any] | None, among: Sequence[int], console: Console
+) -> None:
+    """Writes the choice and promotes its winner."""
+    from deploy.promotion import promote
+
+    candidate = choice.winner.candidate
+    save_choice(folder, choice_data(choice, config, test=test, among=among))
+    console.print("promoting it to ONNX ...")
+    # the spec that goes with the model names it, so that `depth_net evaluate -e promotion/spec.yaml` needs nothing else
+    model = str(folder / "promotion" / "model.onnx")
+    own = {"results_dir": str(folder), "evaluate.checkpoint": model, "inference.checkpoint": model}
+    spec = with_values(spec_of(candidate, config), {**own, "export.checkpoint": str(candidate.checkpoint)})
+    # without a validation list the runtimes are compared on training images
+    split = "val" if spec.dataset.val_dataset.data_sources else "train"
+    promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split)
+
+
+def register(folder: Path, config: StudyConfig, mirror: Mirror, *, data_hash: str, console: Console) -> None:
+    """Registers the promoted model as the champion of its skill; the mirror's faults stop nothing."""
+    choice, promotion = read_json(folder / CHOICE_FILE) or {}, read_json(folder / PROMOTION_FILE) or {}
+    study_id, trial = mirror.tracking.study_id, int(choice.get("trial", 0))
+    record = ModelRecord(
+        name=config.skill,
+        key=f"{study_id}-{promotion['checkpoint_sha256']}",
+        run_key=f"trial-{trial:04d}",
+        folder=folder / "promotion",
+        tags={
+            "study": config.name,
+            "study_id": study_id,
+            "trial": str(trial),
+            "seed": str(choice.get("seed", "")),
+            "checkpoint": str(choice.get("checkpoint", "")),
+            "spec_hash": str(promotion["spec_sha256"]),
+            "data_hash": data_hash,
+            "evaluation_hash": str(choice.get("evaluation_hash", "")),
+            config.objective.replace("/", "_"): number_text(choice.get("value")),
+            "folder": str(folder),
+        },
+    )
+    version = mirror.register(record)
+    if version is not None:
+        tell(console, f"registered: {config.skill} version {version}, alias champion")
+
+
+def promote_study(folder: Path, number: int | None) -> int:
+    """`automl promote`: ships the winner again, or trial `number` in its place; the exit code."""
+    quiet_libraries()
+    snapshot, console = read_snapshot(folder), screen()
+    if snapshot.active:
+        raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {folder}`, or wait for its end")
+    config, finalists = snapshot.config, final_trials(folder)
+    if number is None and (snapshot.end is None or not snapshot.end.reason.is_success):
+        raise StudyError(
+            f"the search in {folder} is not over, so it has no winner yet",
+            hint=f"`automl resume {folder}` goes on; --trial N ships a trial of your choice",
+        )
+    lock = DriverLock(snapshot.folder)
+    lock.take()
+    mirror = open_mirror(tracking_for(snapshot.folder, config.name, str(config.notes.get("study_id", config.name))), console)
+    try:
+        if number is None:
+            ship_best(snapshot.folder, config, snapshot.trials, finalists, console=console)
+        else:
+            choice = pick(_named(snapshot, number), evaluation_judge(config))
+            among = (len(snapshot.trials), len(finalists))
+            ship(snapshot.folder, config, choice, test=_known_test(snapshot.folder, choice), among=among, console=console)
+        write_report(snapshot, finalists)
+    finally:
+        mirror.close()
+        lock.release()
+    promotion = read_json(snapshot.folder / PROMOTION_FILE) or {}
+    rows = promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2])
+    for name, text in rows.items():
+        tell(console, f"{name:12}  {text}")
+    if not promotion.get("promoted"):
+        return FAILED
+    register(snapshot.folder, config, mirror, data_hash=lists_hash(config), console=console)
+    return DONE
+
+
+def export_report(folder: Path) -> int:
+    """`automl export-report`: writes the report of a study as it stands, running or not, and says where."""
+    snapshot = read_snapshot(folder)
+    tell(screen(), str(write_report(snapshot, final_trials(folder))))
+    return DONE
+
+
+def lists_hash(config: StudyConfig) -> str:
+    """One hash of the training and the validation lists."""
+    from trials.data import data_hash
+
+    spec = spec_from_dict(config.spec)
+    splits = [split for split in ("train", "val") if getattr(spec.dataset, f"{split}_dataset").data_sources]
+    return content_hash([data_hash(spec, split) for split in splits])
+
+
+def _named(snapshot: StudySnapshot, number: int) -> TrialSummary:
+    try:
+        return snapshot.trial(number)
+    except KeyError as error:
+        raise StudyError(f"{snapshot.folder} has no trial {number}", hint=f"`automl status {snapshot.folder}` lists them") from error
+
+
+def _known_test(folder: Path, choice: Choice) -> dict[str, Any] | None:
+    """What the test list said of this very checkpoint when it was the winner."""
+    known = read_json(folder / CHOICE_FILE)
+    same = known is not None and known.get("checkpoint") == str(choice.winner.candidate.checkpoint)
+    return known["test"] if known is not None and same else None
