@@ -123,10 +123,12 @@ SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
         _number("crossover_prob", 0.5, 0, 1, "share of the parameters that a child takes from that sum and not from its parent"),
     ),
     "pbt": _EXPLORE,
+    "pb2": _EXPLORE,
     "grid": (_whole("grid_levels", 3, 1, "values of a range without a step, from its lower to its upper end"),),
     "qmc": (),
     "gp": (_VIEW,),
     "cmaes": (_VIEW,),
+    "bfbo": (),
 }
 
 _HALVING = (_EPOCHS, _UNIT, _ETA)
@@ -165,6 +167,19 @@ ALGORITHMS: Mapping[str, Algorithm] = {
             searcher="pbt",
             fidelity="population",
             summary="population based training: the worst members go on from the state of the best with perturbed values",
+            repeatable=False,
+        ),
+        Algorithm(
+            name="bfbo",
+            searcher="bfbo",
+            fidelity="full",
+            summary="Gaussian process with a confidence bound, for many full-length trials at once",
+        ),
+        Algorithm(
+            name="pb2",
+            searcher="pb2",
+            fidelity="population",
+            summary="population based training whose children get the values a Gaussian process expects most of",
             repeatable=False,
         ),
         Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),

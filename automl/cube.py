@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from automl.distributions import distribution_of, from_unit, to_unit
 from automl.view import Observation
@@ -57,9 +57,31 @@ class Cube:
                 values[parameter.key] = from_unit(axis, float(position))
         return values
 
+    def settled(self, points: Array) -> Array:
+        """`points` (n, axes) as a model sees them: in the middle of their shares, and in the middle of an axis that does not count."""
+        found = np.where(np.isfinite(points), points, 0.5)
+        if any(parameter.condition is not None for parameter in self.space.parameters):
+            counts = [self.active(self.values(point)) for point in found]
+            found = np.where(np.array(counts, dtype=bool).reshape(found.shape), found, 0.5)
+        return np.where(
+            self._shares > 0, (np.minimum(np.floor(found * self._shares), self._shares - 1) + 0.5) / np.maximum(self._shares, 1), found
+        )
+
+    @cached_property
+    def _shares(self) -> npt.NDArray[np.int64]:
+        """How many values each axis has in equal shares, 0 for any number."""
+        return np.array([_share_count(axis) for axis in self.axes])
+
     def active(self, values: Mapping[str, Value]) -> npt.NDArray[np.bool_]:
         """Which axes count for `values`."""
         return np.array([parameter.key in values for parameter in self.space.parameters])
+
+
+def _share_count(axis: BaseDistribution) -> int:
+    if isinstance(axis, CategoricalDistribution):
+        return len(axis.choices)
+    assert isinstance(axis, FloatDistribution | IntDistribution)
+    return 0 if axis.log or axis.step is None else round((axis.high - axis.low) / axis.step) + 1
 
 
 def costs_at(observations: Sequence[Observation], rung: int, direction: Direction) -> Array:

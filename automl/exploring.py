@@ -66,11 +66,14 @@ def propose_founder(need: Need, observations: Sequence[Observation], direction: 
 def perturb(need: Need, heritage: Heritage, observations: Sequence[Observation], direction: Direction) -> Proposal:
     """The donor's values, each that can change multiplied or divided by `perturbation_factor`, or drawn anew."""
     del observations, direction
-    return _inherit(need, heritage, {})
+    return inherit(need, heritage, {})
 
 
-def _inherit(need: Need, heritage: Heritage, chosen: Mapping[str, Value]) -> Proposal:
-    """The donor's values but for those `chosen`; what else can change is perturbed, what becomes active for the first time is drawn."""
+def inherit(need: Need, heritage: Heritage, chosen: Mapping[str, Value]) -> Proposal:
+    """The donor's values but for those `chosen`; what else can change is perturbed, what becomes active for the first time is drawn.
+
+    Used by `pb2`, which chooses the numbers itself.
+    """
     rng, factor = np.random.default_rng(need.own_seed), float(need.settings["perturbation_factor"])
     values: dict[str, Value] = {}
     for parameter in need.space.parameters:

@@ -99,7 +99,7 @@ def clear_stale_lock(path: Path) -> bool:
 
 def open_journal(folder: Path, *, mend: bool) -> JournalStorage:
     """The storage of the study in `folder`.  `mend` is for the holder of the driver's lock alone."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings speak of samplers that no user named
     path = folder / JOURNAL_FILE
     if mend:
         cut_torn_line(path)

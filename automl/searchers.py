@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
+from automl.bandit import explore_by_bound, propose_by_bound
 from automl.distributions import distribution_of, suggest
 from automl.evolution import breed
 from automl.exploring import Heritage, check_population, perturb, propose_founder
@@ -105,6 +106,18 @@ SEARCHERS: Mapping[str, Searcher] = {
             summary="random founders; children take over the values of a good member and perturb them; for the rule population",
             propose=propose_founder,
             explore=perturb,
+            check=check_population,
+        ),
+        Searcher(
+            name="bfbo",
+            summary="Gaussian process with a confidence bound that keeps away from what is being trained; for many workers",
+            propose=propose_by_bound,
+        ),
+        Searcher(
+            name="pb2",
+            summary="as pbt, but a Gaussian process chooses the numbers of a child; for the rule population",
+            propose=propose_founder,
+            explore=explore_by_bound,
             check=check_population,
         ),
         Searcher(

@@ -44,11 +44,12 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """State, final value and intermediate values of one trial in a view."""
+    """State, final value and intermediate values of one trial in a view; `violated` is None where nothing is said about the point."""
 
     state: TrialState
     value: float | None = None
     by_rung: Mapping[int, float] | None = None
+    violated: bool | None = None
 
 
 class View(Protocol):
@@ -58,7 +59,7 @@ class View(Protocol):
     def name(self) -> str:
         """The word that users write."""
 
-    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+    def show(self, observations: Sequence[Observation], direction: Direction) -> list[Shown | None]:
         """What is shown of each observation, None to leave it out."""
 
 
@@ -68,8 +69,9 @@ class BlindView:
 
     name: str = "blind"
 
-    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+    def show(self, observations: Sequence[Observation], direction: Direction) -> list[Shown | None]:
         """See the class."""
+        del direction
         return [None] * len(observations)
 
 
@@ -83,8 +85,9 @@ class PrunedView:
 
     name: str = "pruned"
 
-    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+    def show(self, observations: Sequence[Observation], direction: Direction) -> list[Shown | None]:
         """See the class."""
+        del direction
         return [_unstarted(observation) or _ended(observation) for observation in observations]
 
 
@@ -97,8 +100,9 @@ class RunningView:
 
     name: str = "running"
 
-    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+    def show(self, observations: Sequence[Observation], direction: Direction) -> list[Shown | None]:
         """See the class."""
+        del direction
         return [Shown(state=TrialState.RUNNING) if observation.running else _ended(observation) for observation in observations]
 
 
@@ -107,20 +111,25 @@ class SameRungView:
     """Values of one rung only: the highest that at least `enough` trials reached (the lowest rung until then).
 
     Trials that reached it are COMPLETE with their value there, so samplers without a notion of budgets (GP, CMA-ES)
-    compare like with like.  Those that ended below it are PRUNED.
+    compare like with like.  Those that ended below it are PRUNED.  A point that cannot work is COMPLETE too, with a violated constraint
+    and the worst value of all: these samplers look at no other state, and take the value for a rank or for a part of a smooth surface.
     """
 
     enough: int
     name: str = "same-rung"
 
-    def show(self, observations: Sequence[Observation]) -> list[Shown | None]:
+    def show(self, observations: Sequence[Observation], direction: Direction) -> list[Shown | None]:
         """See the class."""
         rung = common_rung(observations, self.enough)
+        reached = [None if rung is None else observation.best_by_rung.get(rung) for observation in observations]
+        values = [value for value in reached if value is not None]
+        constrained = any(observation.infeasible for observation in observations)
         found = []
-        for observation in observations:
-            value = None if rung is None else observation.best_by_rung.get(rung)
-            here = None if value is None else Shown(state=TrialState.COMPLETE, value=value)
-            found.append(here or _unstarted(observation) or _ended(observation, complete=False))
+        for observation, value in zip(observations, reached, strict=True):
+            if observation.infeasible and values:
+                value = max(values) if direction == "minimize" else min(values)
+            here = Shown(state=TrialState.COMPLETE, value=value, violated=observation.infeasible if constrained else None)
+            found.append(here if value is not None else _unstarted(observation) or _ended(observation, complete=False))
         return found
 
 
@@ -145,7 +154,9 @@ def _unstarted(observation: Observation) -> Shown | None:
 
 
 def _ended(observation: Observation, *, complete: bool = True) -> Shown | None:
-    """A trial with the value of the highest rung it reached, or None when it reached none."""
+    """A trial with the value of the highest rung it reached, or None when it reached none; a point that cannot work has none."""
+    if observation.infeasible:
+        return Shown(state=TrialState.PRUNED, violated=True)
     if not observation.best_by_rung:
         return None
     top = max(observation.best_by_rung)
@@ -163,23 +174,20 @@ def study_in_view(
 ) -> optuna.Study:
     """A study in memory that holds what `view` shows of `observations`, in their order, ready for `ask`."""
     study = optuna.create_study(storage=InMemoryStorage(), sampler=sampler, direction=direction)
-    shown = view.show(observations)
+    shown = view.show(observations, direction)
     trials = [_frozen(observation, one, distributions) for observation, one in zip(observations, shown, strict=True)]
     study.add_trials([trial for trial in trials if trial is not None])
     return study
 
 
 def _frozen(observation: Observation, shown: Shown | None, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial | None:
-    params = dict(observation.params)
-    used = {key: distributions[key] for key in params}
-    if observation.infeasible:
-        return optuna.trial.create_trial(state=TrialState.PRUNED, params=params, distributions=used, constraints={INFEASIBLE: 1.0})
     if shown is None:
         return None
     return optuna.trial.create_trial(
         state=shown.state,
         value=shown.value,
-        params=params,
-        distributions=used,
+        params=dict(observation.params),
+        distributions={key: distributions[key] for key in observation.params},
         intermediate_values=dict(shown.by_rung or {}),
+        constraints=None if shown.violated is None else {INFEASIBLE: 1.0 if shown.violated else -1.0},
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from automl.algorithms import complete_settings
 from automl.distributions import distribution_of, from_unit, to_unit
 from automl.proposals import Need, derive_seed
 from automl.searchers import find_searcher, startup_trials
@@ -73,7 +76,7 @@ def test_an_unknown_searcher_suggests_the_nearest() -> None:
 
 
 def states(view: View, *trials: Observation) -> list[tuple[str, float | None] | None]:
-    return [None if one is None else (one.state.name, one.value) for one in view.show(trials)]
+    return [None if one is None else (one.state.name, one.value) for one in view.show(trials, "minimize")]
 
 
 def test_a_paused_trial_is_shown_as_pruned_at_its_highest_rung() -> None:
@@ -95,6 +98,18 @@ def test_same_rung_values_come_from_the_highest_rung_with_enough() -> None:
     assert states(SameRungView(enough=2), *trials) == [("COMPLETE", 0.6), ("COMPLETE", 0.5), ("PRUNED", 0.7)]
 
 
+def test_a_point_that_cannot_work_is_the_worst_of_its_rung() -> None:
+    trials = [seen(0, (1, 0.9)), seen(1, (1, 0.8)), replace(seen(2), infeasible=True)]
+    shown = SameRungView(enough=2).show(trials, "minimize")
+    assert [(one.value, one.violated) for one in shown if one] == [(0.9, False), (0.8, False), (0.9, True)]
+    highest = SameRungView(enough=2).show(trials, "maximize")[2]
+    assert highest is not None
+    assert highest.value == 0.8
+    pruned = PrunedView().show(trials, "minimize")[2]
+    assert pruned is not None
+    assert (pruned.state.name, pruned.violated) == ("PRUNED", True)
+
+
 def test_a_blind_view_shows_nothing() -> None:
     assert states(BlindView(), seen(1, (1, 0.9))) == [None]
 
@@ -106,13 +121,14 @@ def test_sobol_points_fill_the_space_evenly() -> None:
     assert all((MOMENTUM in values) == (values[OPTIMIZER] == "SGD") for values in drawn)
 
 
-@pytest.mark.parametrize(("name", "trials"), [("cmaes", 60), ("tpe", 40)])
+@pytest.mark.parametrize(("name", "trials"), [("cmaes", 60), ("tpe", 40), ("bohb", 60), ("bfbo", 25), ("dehb", 120)])
 def test_a_model_finds_the_middle_of_a_bowl(name: str, trials: int) -> None:
     space = SearchSpace(skill="toy", parameters=tuple(Parameter(key=key, kind="float", low=0.0, high=1.0) for key in ("x", "y")))
     known: list[Observation] = []
     for number in range(trials):
-        need = Need(seed=1, number=number, space=space, startup=6)
-        values = find_searcher(name).propose(need, known, "minimize").values
-        cost = (float(values["x"]) - 0.8) ** 2 + (float(values["y"]) - 0.2) ** 2
-        known.append(Observation(number=number, params=values, best_by_rung={1: cost}, complete=True))
+        settings = complete_settings({}, searcher=name, fidelity="full")
+        need = Need(seed=1, number=number, space=space, startup=6, settings=settings, origins=[trial.origin for trial in known])
+        proposal = find_searcher(name).propose(need, known, "minimize")
+        cost = (float(proposal.values["x"]) - 0.8) ** 2 + (float(proposal.values["y"]) - 0.2) ** 2
+        known.append(Observation(number=number, params=proposal.values, best_by_rung={1: cost}, complete=True, origin=proposal.origin))
     assert min(trial.best_by_rung[1] for trial in known[6:]) < 0.01  # of blind draws one in 32 is that good

@@ -1,0 +1,92 @@
+"""A small Gaussian process: what a function is like between the points where it was seen.
+
+Rasmussen & Williams 2006, chapters 2 and 5 (http://gaussianprocess.org/gpml): Matérn 5/2 kernel with a length per axis on the unit cube,
+noise, all fitted to the evidence under weak priors.  For a few hundred points.  Our own `bfbo` and `pb2` use it; Optuna's sampler, which
+stands behind `gp`, does not lend its model to others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from automl.cube import Array
+
+_ROOT5 = np.sqrt(5.0)
+_LENGTHS, _NOISES = (0.05, 10.0), (1e-4, 1.0)
+_PRIOR = (np.log(0.6), 0.8)  # of the logarithm of a length: mean, deviation; a length of 0.6 bends once over an axis
+_PRIOR_NOISE = (np.log(0.02), 1.5)  # of the logarithm of the noise variance
+
+
+@dataclass(frozen=True)
+class GaussianProcess:
+    """A model of standardised values: `points` (n, axes), `lengths` (axes,), noise variance; the signal has variance 1."""
+
+    points: Array
+    lengths: Array
+    noise: float
+    mean: float
+    scale: float
+    _half: Array  # inverse of the kernel's Cholesky factor
+    _weights: Array
+
+    @classmethod
+    def fit(cls, points: Array, values: Array) -> GaussianProcess:
+        """The model of `values` (n,) at `points` (n, axes); the same for the same arguments."""
+        from scipy.optimize import minimize  # type: ignore[import-untyped]  # loaded where it is needed: it takes long
+
+        mean, scale = float(values.mean()), float(values.std()) or 1.0
+        targets = (values - mean) / scale
+        axes = points.shape[1]
+        begin = np.array([_PRIOR[0] + 0.5 * np.log(max(axes, 1) / 4.0 + 0.75)] * axes + [_PRIOR_NOISE[0]])
+        bounds = [tuple(np.log(_LENGTHS))] * axes + [tuple(np.log(_NOISES))]
+        squares = (points[:, None, :] - points[None, :, :]) ** 2
+        found = minimize(
+            _misfit, np.clip(begin, *np.array(bounds).T), args=(squares, targets), jac=True, bounds=bounds, method="L-BFGS-B",
+            options={"maxiter": 60},
+        )  # fmt: skip
+        lengths, noise = np.exp(found.x[:-1]), float(np.exp(found.x[-1]))
+        kernel = _matern(squares, lengths)[0] + noise * np.eye(len(points))
+        half = np.linalg.inv(np.linalg.cholesky(kernel))
+        return cls(points, lengths, noise, mean, scale, half, half.T @ (half @ targets))
+
+    def expecting(self, points: Array) -> GaussianProcess:
+        """The model as if its own means had been seen at `points` (m, axes): it is surer there and believes the same."""
+        everywhere = np.vstack([self.points, points])
+        seen = (self.predict(everywhere)[0] - self.mean) / self.scale
+        squares = (everywhere[:, None, :] - everywhere[None, :, :]) ** 2
+        kernel = _matern(squares, self.lengths)[0] + self.noise * np.eye(len(everywhere))
+        half = np.linalg.inv(np.linalg.cholesky(kernel))
+        return replace(self, points=everywhere, _half=half, _weights=half.T @ (half @ seen))
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the function at `points` (m, axes), each (m,), without noise, in the unit of the values."""
+        across = _matern((points[:, None, :] - self.points[None, :, :]) ** 2, self.lengths)[0]
+        known = np.sum((self._half @ across.T) ** 2, axis=0)
+        deviation = np.sqrt(np.maximum(1.0 - known, 1e-12))
+        return np.asarray(self.mean + self.scale * (across @ self._weights)), np.asarray(self.scale * deviation)
+
+
+def _matern(squares: Array, lengths: Array) -> tuple[Array, Array]:
+    """Kernel values from squared differences (..., axes), and what its derivative by each log length has in common."""
+    distance = np.sqrt(np.maximum(np.sum(squares / lengths**2, axis=-1), 1e-16))
+    fall = np.exp(-_ROOT5 * distance)
+    value, slope = 1.0 + _ROOT5 * distance + 5.0 / 3.0 * distance**2, 5.0 / 3.0 * (1.0 + _ROOT5 * distance)
+    return np.asarray(value * fall), np.asarray(slope * fall)
+
+
+def _misfit(logs: Array, squares: Array, targets: Array) -> tuple[float, Array]:
+    """Negative log posterior of log lengths and log noise, and its gradient."""
+    lengths, noise, count = np.exp(logs[:-1]), np.exp(logs[-1]), len(targets)
+    kernel, slope = _matern(squares, lengths)
+    factor = np.linalg.cholesky(kernel + noise * np.eye(count))
+    half = np.linalg.inv(factor)
+    inverse = half.T @ half
+    weights = inverse @ targets
+    inner = np.outer(weights, weights) - inverse
+    by_length = -0.5 * np.einsum("ij,ij,ijk->k", inner, slope, squares) / lengths**2
+    by_noise = -0.5 * noise * np.trace(inner)
+    off_length, off_noise = (logs[:-1] - _PRIOR[0]) / _PRIOR[1], (logs[-1] - _PRIOR_NOISE[0]) / _PRIOR_NOISE[1]
+    value = 0.5 * targets @ weights + np.sum(np.log(np.diag(factor))) + 0.5 * (off_length @ off_length + off_noise**2)
+    return float(value), np.append(by_length + off_length / _PRIOR[1], by_noise + off_noise / _PRIOR_NOISE[1])
