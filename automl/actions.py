@@ -32,6 +32,7 @@ from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_fol
 from trials.status import StatusWriter
 
 if TYPE_CHECKING:
+    from deploy.sidecar import ModelFacts
     from trials.data.preflight import SourceReport
     from trials.evaluate import Predictor
 
@@ -170,16 +171,25 @@ def model_file(spec: Spec, action: str, console: Console) -> Path:
 
 def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceReport], console: Console) -> Predictor:
     """What runs `model` on the images of a split; notes say what nobody could check and which images it stretches."""
-    from deploy.runtime import load_predictor
+    from deploy.runtime import OnnxPredictor, load_predictor
 
     sizes = {size for report in reports for size in report.sizes}
     if model.suffix.lower() != ".onnx":
         _check_memory(spec, split, sizes)
-    predictor = load_predictor(model, spec)
-    if getattr(predictor, "facts", True) is None:
-        tell(console, "note  the ONNX file carries no description: encoder, image normalisation and depth range are taken from the spec")
+    predictor = load_predictor(model, spec, split=split)
+    if isinstance(predictor, OnnxPredictor):
+        _say_facts(predictor.facts, spec, console)
     _say_stretch(predictor, spec, split, sizes, console)
     return predictor
+
+
+def _say_facts(facts: ModelFacts | None, spec: Spec, console: Console) -> None:
+    """A note on what nobody could check in an ONNX file, or on what it decides whatever the spec says."""
+    if facts is None:
+        tell(console, "note  the ONNX file carries no description: encoder, image normalisation and depth range are taken from the spec")
+    elif facts.max_disparity not in (None, spec.model.max_disparity):
+        asked = f"model.max_disparity={spec.model.max_disparity} of the spec changes nothing"
+        tell(console, f"note  the ONNX file covers disparities up to {facts.max_disparity}: {asked}")
 
 
 def _check_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:

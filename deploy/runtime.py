@@ -49,6 +49,8 @@ _FIXED_KEYS = {
         "dataset.normalize_depth",
     ),
 }
+# how images are prepared: another mean or std gives a map that looks right and drifts
+_IMAGE_KEYS = ("augmentation.input_mean", "augmentation.input_std")
 
 
 class TorchPredictor:
@@ -126,11 +128,18 @@ class OnnxPredictor:
 
 
 def load_predictor(
-    path: Path, spec: Spec, *, iterations: int | None = None, device: str | None = None, threads: int | None = None
+    path: Path,
+    spec: Spec,
+    *,
+    split: str | None = None,
+    iterations: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Predictor:
     """What runs `path`: a checkpoint in torch, an `.onnx` file in ONNX Runtime.
 
-    CheckpointError where the file and the spec speak of different networks, naming both values;
+    CheckpointError where the file and the spec speak of different networks, or prepare the images of `split` differently, naming both
+    values (without `split` an ONNX file is held against the val split);
     UnsupportedError for kinds of file that nothing here runs.
     """
     if not path.is_file():
@@ -140,7 +149,7 @@ def load_predictor(
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         predictor = OnnxPredictor(path, threads=threads)
-        _check_facts(predictor, spec)
+        _check_facts(predictor, spec, split or "val")
         return predictor
     if suffix == ".engine":
         raise UnsupportedError(
@@ -149,7 +158,7 @@ def load_predictor(
     if suffix not in _TORCH_SUFFIXES:
         known = ", ".join((*_TORCH_SUFFIXES, ".onnx"))
         raise UnsupportedError(f"{path}: nothing here runs a file ending in {path.suffix or 'nothing'}", hint=f"known endings: {known}")
-    return TorchPredictor(load_network(path, spec), spec.family, iterations=iterations, device=device)
+    return TorchPredictor(load_network(path, spec, split=split), spec.family, iterations=iterations, device=device)
 
 
 def onnx_facts(path: Path) -> ModelFacts | None:
@@ -157,14 +166,15 @@ def onnx_facts(path: Path) -> ModelFacts | None:
     return _read_facts(_open_session(path, 1), path)
 
 
-def load_network(checkpoint: Path, spec: Spec) -> nn.Module:
+def load_network(checkpoint: Path, spec: Spec, *, split: str | None = None) -> nn.Module:
     """The spec's network with the checkpoint's weights, in evaluation mode on the CPU.
 
-    A checkpoint of ours carries the spec it was trained with; CheckpointError tells each key on which the two differ.
+    A checkpoint of ours carries the spec it was trained with; CheckpointError tells each key on which the two differ, those of the
+    images of `split` included, if it is to see any.
     """
     content = read_checkpoint(checkpoint)
     if content.spec is not None:
-        _check_same_network(spec_from_dict(content.spec), spec, checkpoint)
+        _check_same_network(spec_from_dict(content.spec), spec, checkpoint, split)
     else:
         _check_metres(content_of(content), spec)
     network = build_network(spec)
@@ -172,11 +182,12 @@ def load_network(checkpoint: Path, spec: Spec) -> nn.Module:
     return network.eval()
 
 
-def _check_same_network(own: Spec, spec: Spec, checkpoint: Path) -> None:
+def _check_same_network(own: Spec, spec: Spec, checkpoint: Path, split: str | None) -> None:
+    pairs = [(key, key) for key in _FIXED_KEYS[network_info(own.model.model_type).family]]
+    if split is not None:
+        pairs += [(f"dataset.train_dataset.{key}", f"dataset.{split}_dataset.{key}") for key in _IMAGE_KEYS]
     differing = [
-        (key, get_value(own, key), get_value(spec, key))
-        for key in _FIXED_KEYS[network_info(own.model.model_type).family]
-        if get_value(own, key) != get_value(spec, key)
+        (key, get_value(own, theirs), get_value(spec, key)) for theirs, key in pairs if get_value(own, theirs) != get_value(spec, key)
     ]
     if differing:
         told = "; ".join(f"{key} is {_plain(trained)} in the checkpoint, {_plain(asked)} in the spec" for key, trained, asked in differing)
@@ -194,16 +205,16 @@ def _check_metres(content: Content, spec: Spec) -> None:
         )
 
 
-def _check_facts(predictor: OnnxPredictor, spec: Spec) -> None:
+def _check_facts(predictor: OnnxPredictor, spec: Spec, split: str) -> None:
     facts = predictor.facts
     asked: list[tuple[str, object, object]] = [("the kind of network", predictor.family, spec.family)]
     if facts is not None and predictor.family == spec.family:
-        images = spec.dataset.val_dataset.augmentation
+        mean, std = (f"dataset.{split}_dataset.{key}" for key in _IMAGE_KEYS)
         asked += [
             ("model.model_type", facts.model_type, spec.model.model_type),
             ("model.encoder", facts.encoder, spec.model.encoder),
-            ("augmentation.input_mean", facts.mean, tuple(images.input_mean)),
-            ("augmentation.input_std", facts.std, tuple(images.input_std)),
+            (mean, facts.mean, get_value(spec, mean)),
+            (std, facts.std, get_value(spec, std)),
         ]
         if facts.max_depth is not None:
             asked += [

@@ -33,7 +33,7 @@ def complete(tree: Tree, given: Collection[str]) -> list[str]:
     dataset = tree["dataset"]
     if "dataset.dataset_name" not in given or dataset["dataset_name"] is None:
         dataset["dataset_name"] = "StereoDataset" if stereo else "MonoDataset"
-    lines = [*pair_gpus(tree["train"], given), *_flips(dataset, "stereo" if stereo else "mono")]
+    lines = [*pair_gpus(tree["train"], given), *_flips(dataset, "stereo" if stereo else "mono"), *_normalisation(dataset, given)]
     if stereo:
         return [*lines, *_stereo_crops(dataset, given), *_disparities(tree, given)]
     return [*lines, *_metric_range(dataset, given)] if model_type == "MetricDepthAnything" else lines
@@ -62,6 +62,21 @@ def _flips(dataset: Tree, family: str) -> list[str]:
         meaning = f"true: {probability} decides how often" if able == family else f"false: {why}"
         if split == "train_dataset":
             lines.append(f"dataset.{split}.augmentation.do_flip {word} is read as {meaning}")
+    return lines
+
+
+def _normalisation(dataset: Tree, given: Collection[str]) -> list[str]:
+    """The other splits prepare images as training does: a network that sees other ones gives maps that look right and drift."""
+    lines = []
+    for name in ("input_mean", "input_std"):
+        value = dataset["train_dataset"]["augmentation"][name]
+        absent = [split for split in SPLITS[1:] if f"dataset.{split}.augmentation.{name}" not in given]
+        if f"dataset.train_dataset.augmentation.{name}" not in given or not absent:
+            continue
+        if dataset[absent[0]]["augmentation"][name] != value:
+            lines.append(f"{name} of {', '.join(absent)} follows train_dataset: {value}")
+        for split in absent:
+            dataset[split]["augmentation"][name] = value
     return lines
 
 

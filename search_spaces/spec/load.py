@@ -23,6 +23,7 @@ from search_spaces.spec.tree import Spec, all_fields, all_sections, unknown_key
 from search_spaces.spec.values import Places, build, place_of, plain
 from search_spaces.spec.yaml_file import read_mapping
 
+SETTINGS = "automl"  # the group in which `automl run` finds the settings of a search; no part of a run
 MANDATORY = "???"  # OmegaConf's mark of a value that somebody has yet to give
 
 
@@ -50,6 +51,7 @@ def read_spec(
     `action` leaves out lines on the blocks of other actions.  `environ` holds a scheduler's variables, see `devices`.
     """
     user, places = read_mapping(path) if path is not None else ({}, {})
+    user.pop(SETTINGS, None)
     given, typed = {dotted for dotted, _ in leaves(user)}, set[str]()
     tree = defaults()
     merge(tree, template or {})
@@ -72,7 +74,12 @@ def read_spec(
 
 
 def _leave_depths_to(tree: dict[str, Any], template: Mapping[str, Any]) -> None:
-    """A depth that is null says nothing in the spec of an action that does not train: what `template` (the weights) says counts."""
+    """A depth that is null says nothing in the spec of an action that does not train: what `template` (the weights) says counts.
+
+    Not for a spec of another network than the weights': loading them tells that.
+    """
+    if template.get("model", {}).get("model_type") not in (None, tree["model"]["model_type"]):
+        return
     for name in METRIC_KEYS.values():
         if tree["dataset"][name] is None:
             tree["dataset"][name] = template.get("dataset", {}).get(name)
@@ -137,6 +144,22 @@ def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def is_known(dotted: str) -> bool:
     """Whether a dotted name is a key of the spec."""
     return dotted in all_fields()
+
+
+def known_part(data: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
+    """`data` without the keys that no spec has, and the dotted names of those."""
+    kept: dict[str, Any] = {}
+    unknown: list[str] = []
+    for name, value in data.items():
+        dotted = f"{prefix}{name}"
+        if dotted in all_sections() and isinstance(value, Mapping):
+            kept[name], below = known_part(value, f"{dotted}.")
+            unknown += below
+        elif dotted in all_sections() or is_known(dotted):
+            kept[name] = value
+        else:
+            unknown.append(dotted)
+    return kept, tuple(unknown)
 
 
 def merge(tree: dict[str, Any], data: Mapping[str, Any], prefix: str = "", *, places: Places | None = None) -> None:

@@ -164,3 +164,16 @@ def test_what_is_typed_is_answered_even_where_it_repeats_the_default(tmp_path: P
     file.write_text("model: {cv_group: 8, volume_dim: 32}\n", encoding="utf-8")
     assert read_spec(file).warnings == ()
     assert read_spec(file, ["model.cv_group=8"]).warnings == ("model.cv_group has no effect: FoundationStereo always has 8 groups",)
+
+
+def test_all_splits_prepare_images_as_training_does() -> None:
+    key = "augmentation.input_mean"
+    loaded = read_spec(None, [f"dataset.train_dataset.{key}=[0,0,0]", f"dataset.infer_dataset.{key}=[1,1,1]"])
+    means = [getattr(loaded.spec.dataset, f"{split}_dataset").augmentation.input_mean for split in ("train", "val", "test", "infer")]
+    assert means == [(0, 0, 0), (0, 0, 0), (0, 0, 0), (1, 1, 1)]
+    assert "input_mean of val_dataset, test_dataset follows train_dataset: [0, 0, 0]" in loaded.assumed
+
+
+def test_a_workspace_of_1024_is_answered_with_what_was_meant() -> None:
+    (line,) = read_spec(None, ["gen_trt_engine.tensorrt.workspace_size=1024"], action="gen_trt_engine").warnings
+    assert line == "gen_trt_engine.tensorrt.workspace_size is in GiB, so that 1024 asks for 1024 GiB; for as many MiB write 1"
