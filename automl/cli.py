@@ -73,10 +73,34 @@ def run(
     skill: Skill = None,
     spec: SpecFile = None,
     results: Results = None,
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Configurations to try; trial 0 is the spec's own values.")] = 10,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Configurations to try; trial 0 is the spec's own values.", show_default="10")
+    ] = None,
     epochs: Epochs = None,
-    searcher: Annotated[str, typer.Option("--searcher", help="Who proposes configurations.", metavar="NAME")] = "tpe",
-    fidelity: Annotated[str, typer.Option("--fidelity", help="Who stops poor trials early.", metavar="NAME")] = "asha",
+    algorithm: Annotated[
+        str | None, typer.Option("--algorithm", help="A searcher and a fidelity by one name: asha, bohb, pbt ...", metavar="NAME")
+    ] = None,
+    searcher: Annotated[
+        str | None, typer.Option("--searcher", help="Who proposes configurations.", metavar="NAME", show_default="tpe")
+    ] = None,
+    fidelity: Annotated[
+        str | None, typer.Option("--fidelity", help="Who stops poor trials early.", metavar="NAME", show_default="asha")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option("--settings", help="Settings of the search by TAO's names, as in the spec's automl block.", metavar="FILE"),
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option("--params", help="Search these parameters instead of the skill's choice.", metavar="A,B,C")
+    ] = None,
+    ranges: Annotated[
+        list[str] | None, typer.Option("--range", help="Other bounds of a parameter; repeat it.", metavar="KEY=LOW:HIGH[:log]")
+    ] = None,
+    choices: Annotated[list[str] | None, typer.Option("--choices", help="What a parameter may be; repeat it.", metavar="KEY=A,B")] = None,
+    priors: Annotated[
+        list[str] | None,
+        typer.Option("--prior", help="A value you think good: tried first, and less and less followed.", metavar="KEY=VALUE"),
+    ] = None,
     parallel: Annotated[
         int | None, typer.Option("--parallel", min=1, help="Trials at once.", show_default="what the machine holds")
     ] = None,
@@ -85,8 +109,16 @@ def run(
     metric: Metric = None,
     engine: Annotated[EngineName, typer.Option("--engine", help="Ray Tune, or this process alone.")] = EngineName.RAY,
     policy: Annotated[
-        PolicyName, typer.Option("--policy", help="auto: search if the skill enables it; off: plain training.")
-    ] = PolicyName.AUTO,
+        PolicyName | None,
+        typer.Option("--policy", help="auto: search if the skill enables it; on: or fail; off: plain training.", show_default="auto"),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--request", help='What you want in words; "no HPO" or "plain training" turn the search off.', metavar="TEXT"),
+    ] = None,
+    direct_fallback: Annotated[
+        bool, typer.Option("--allow-direct-fallback", help="Plain training where the skill's schema or template is missing.")
+    ] = False,
     val_fraction: ValFraction = None,
     max_hours: MaxHours = None,
     gpu_hours: GpuHours = None,
@@ -115,14 +147,22 @@ def run(
         results=results,
         trials=trials,
         epochs=epochs,
+        algorithm=algorithm,
         searcher=searcher,
         fidelity=fidelity,
+        settings_file=settings,
+        params=params,
+        ranges=tuple(ranges or ()),
+        choices=tuple(choices or ()),
+        priors=tuple(priors or ()),
         parallel=parallel,
         gpus_per_trial=gpus_per_trial,
         seed=seed,
         metric=metric,
         engine=engine.value,
-        policy=policy.value,
+        policy=None if policy is None else policy.value,
+        text=text,
+        direct_fallback=direct_fallback,
         val_fraction=val_fraction,
         limits=limits_of(
             max_hours=max_hours, gpu_hours=gpu_hours, deadline=deadline, disk_budget_gib=disk_budget, trial_timeout_min=trial_timeout

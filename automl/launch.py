@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from automl.algorithms import ALGORITHMS, complete_settings
 from automl.carry import carry_out
 from automl.config import StudyConfig
 from automl.console import screen, tell
@@ -42,6 +43,7 @@ from search_spaces.spec.weights import first_weights
 if TYPE_CHECKING:
     from trials.data.preflight import SourceReport
 
+DEFAULT_TRIALS = 10
 FIRST_SHOWN = 4
 FEWEST_FOR_FINALISTS = 4
 FINALISTS = 2
@@ -102,6 +104,7 @@ def make_review(resolved: Resolved) -> Review:
             times=measure(spec),
             tracking=tracking_for(resolved.folder, config.name, "").shown,
             notes=(*resolved.notes, *told, *gathered.notes),
+            faults=space.faults,
         )
 
 
@@ -224,9 +227,12 @@ def _config(resolved: Resolved) -> StudyConfig:
     """The study's settings but for the space, which depends on the data."""
     from search_spaces.space import SearchSpace
 
-    request, spec, objective = resolved.request, resolved.spec, resolved.objective
-    gpus = _gpus(request, spec)
-    trials = request.trials
+    request, spec, objective, settings = resolved.request, resolved.spec, resolved.objective, resolved.settings
+    gpus, fields = _gpus(request, spec), settings.fields
+    trials = fields.get("trials", DEFAULT_TRIALS)
+    repeatable = all(
+        item.repeatable for item in ALGORITHMS.values() if (item.searcher, item.fidelity) == (settings.searcher, settings.fidelity)
+    )
     seed = spec.train.seed if spec.train.seed >= 0 else secrets.randbelow(2**31)
     return StudyConfig(
         name=resolved.folder.resolve().name,
@@ -238,12 +244,16 @@ def _config(resolved: Resolved) -> StudyConfig:
         trials=trials,
         epochs=spec.train.num_epochs,
         seed=seed,
-        searcher=request.searcher,
-        fidelity=request.fidelity,
-        parallel=min(trials, request.parallel or _slots(gpus)),
+        algorithm=settings.algorithm,
+        searcher=settings.searcher,
+        fidelity=settings.fidelity,
+        settings=complete_settings(settings.own, searcher=settings.searcher, fidelity=settings.fidelity),
+        reduction_factor=fields.get("reduction_factor", 3),
+        min_epochs=fields.get("min_epochs", 1),
+        parallel=min(trials, _parallel(fields.get("parallel"), gpus)),
         gpus_per_trial=gpus,
         engine=request.engine,
-        finalists=FINALISTS if trials >= FEWEST_FOR_FINALISTS else 0,
+        finalists=FINALISTS if trials >= FEWEST_FOR_FINALISTS and repeatable else 0,
         limits=_limits(request, gpus),
         notes={"route": resolved.route.why},
     )
@@ -270,6 +280,17 @@ def _gpus(request: RunRequest, spec: Spec) -> int:
     if request.gpus_per_trial > there:
         raise StudyError(f"--gpus-per-trial {request.gpus_per_trial}, but this machine has {there}", hint="lower it; 0 trains on the CPU")
     return request.gpus_per_trial
+
+
+def _parallel(asked: int | None, gpus_per_trial: int) -> int:
+    """Trials at once: what was asked for, as far as there are GPUs for it."""
+    slots = _slots(gpus_per_trial)
+    if asked is not None and gpus_per_trial and asked > slots:
+        raise StudyError(
+            f"{asked} trials at once need {asked * gpus_per_trial} GPUs, but this machine has room for {slots}",
+            hint=f"lower --parallel (automl_max_concurrent) to {slots}",
+        )
+    return asked or slots
 
 
 def _slots(gpus_per_trial: int) -> int:

@@ -1,23 +1,28 @@
 """From what was typed to what is meant: skill, route, checked spec, objective, study folder.
 
-Precedence of the spec: defaults < the skill's template < the file < key=value overrides and the options that stand for
+Precedence of the spec: defaults < the skill's template < the file < settings < key=value overrides and the options that stand for
 one key (--epochs, --seed, --gpus-per-trial).  Nothing is written, and torch is imported only to look into a weight file.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from automl.folders import check_folder
 from automl.from_weights import fitted
-from automl.policy import Policy, Route, decide
+from automl.limits import Limits
+from automl.policy import Route, asked_policy, decide
+from automl.settings import SearchSettings, checked_budget, read_settings, understood
 from search_spaces.errors import DataError, SkillError, SpecError, UnsupportedError
-from search_spaces.objective import Objective, objective_for
+from search_spaces.objective import LEADING, Objective, objective_for
 from search_spaces.skill import Skill, find_skill, list_skills
+from search_spaces.space_request import request_of
 from search_spaces.spec import LoadedSpec, Spec, read_spec, with_values
+from search_spaces.spec.load import known_part
 from search_spaces.spec.values import at_place
 
 RESULTS = Path("results")
@@ -31,24 +36,36 @@ class RunRequest:
     spec_file: Path | None = None
     overrides: tuple[str, ...] = ()
     results: Path | None = None
-    trials: int = 10
+    trials: int | None = None
     epochs: int | None = None
-    searcher: str = "tpe"
-    fidelity: str = "asha"
+    algorithm: str | None = None
+    searcher: str | None = None
+    fidelity: str | None = None
+    settings_file: Path | None = None
+    params: str | None = None
+    ranges: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    priors: tuple[str, ...] = ()
     parallel: int | None = None
     gpus_per_trial: int | None = None
     seed: int | None = None
     metric: str | None = None
     engine: str = "ray"
-    policy: str = "auto"
+    policy: str | None = None
+    text: str | None = None
+    direct_fallback: bool = False
     val_fraction: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    warm_start: tuple[Path, ...] = ()
+    enqueue: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
     """A request that makes sense: `notes` are lines that the user should see before anything starts.
 
-    `split_fraction` is set when a validation list has to be cut out of the training list first.
+    `settings` are those of files and options together.  `split_fraction` is set when a validation list has to be cut out of the
+    training list first.
     """
 
     request: RunRequest
@@ -56,6 +73,7 @@ class Resolved:
     route: Route
     spec: Spec
     objective: Objective
+    settings: SearchSettings
     folder: Path
     notes: tuple[str, ...]
     split_fraction: float | None
@@ -64,14 +82,23 @@ class Resolved:
 def resolve(request: RunRequest) -> Resolved:
     """What `request` means; UserError for everything that cannot be meant."""
     skill = _skill(request)
-    route = decide(Policy(request.policy), skill)
-    loaded = fitted(_load(request, skill, route))
+    given, overrides = read_settings(request.spec_file, request.settings_file, request.overrides)
+    request = replace(request, overrides=overrides)
+    settings = with_options(understood(given, algorithm=request.algorithm, searcher=request.searcher, fidelity=request.fidelity), request)
+    asked = asked_policy(request.policy, settings.policy, request.text)
+    route = decide(asked.policy, skill, source=asked.source, fallback=request.direct_fallback)
+    template, told = _template(skill, route)
+    loaded = fitted(_load(request, settings, template, route))
     spec = loaded.spec
     _check_family(skill, spec)
     check_devices(loaded)
-    objective = _objective(spec, request.metric)
+    objective = _objective(spec, request.metric, settings)
     fraction = _split_fraction(spec, request, objective)
-    notes = [*loaded.assumed, *loaded.warnings]
+    notes = [*told, *loaded.assumed, *loaded.warnings]
+    if route.search:
+        notes += [*settings.notes, *checked_budget(settings, epochs=spec.train.num_epochs)]
+    elif given.values:
+        notes.append("the settings of a search have no effect: this is plain training")
     if spec.train.results_dir:
         notes.append("train.results_dir has no effect: a study's folder has its own layout; --results names it")
     if objective.metric.startswith("train/"):
@@ -86,6 +113,7 @@ def resolve(request: RunRequest) -> Resolved:
         route=route,
         spec=spec,
         objective=objective,
+        settings=settings,
         folder=folder,
         notes=tuple(notes),
         split_fraction=fraction,
@@ -99,7 +127,35 @@ def _skill(request: RunRequest) -> Skill:
     return find_skill(request.skill)
 
 
-def _load(request: RunRequest, skill: Skill, route: Route) -> LoadedSpec:
+def with_options(settings: SearchSettings, request: RunRequest) -> SearchSettings:
+    """The settings with what the options of the command line say on top."""
+    options = {"trials": request.trials, "epochs": request.epochs, "parallel": request.parallel}
+    asked = request_of(request.params, request.ranges, request.choices, request.priors)
+    space = replace(
+        settings.space,
+        names=asked.names or settings.space.names,
+        changes={**settings.space.changes, **asked.changes},
+        priors={**settings.space.priors, **asked.priors},
+    )
+    fields = {**settings.fields, **{name: value for name, value in options.items() if value is not None}}
+    return replace(settings, fields=fields, space=space)
+
+
+def _template(skill: Skill, route: Route) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The skill's template without the keys that this trainer does not have, and lines on what was amiss.
+
+    Plain training goes without a template that is missing or broken; a search never comes here with one.
+    """
+    try:
+        template, unknown = known_part(skill.template())
+    except SkillError as error:
+        if route.search:
+            raise
+        return {}, (f"{error.message}: the defaults of this project stand in for it",)
+    return template, tuple(f"{key} of the skill's template is left out: this trainer has no such key" for key in unknown)
+
+
+def _load(request: RunRequest, settings: SearchSettings, template: Mapping[str, Any], route: Route) -> LoadedSpec:
     if request.spec_file is not None and not request.spec_file.is_file():
         raise SpecError(
             f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used"
@@ -117,10 +173,13 @@ def _load(request: RunRequest, skill: Skill, route: Route) -> LoadedSpec:
         if clash:
             raise SpecError(f"{option} {value} and {clash[0]} say different things about {key}", hint="give one of the two")
         extra.append(f"{key}={value}")
+    by_setting = settings.fields.get("epochs") if route.search and request.epochs is None else None
+    if by_setting is not None and not any(text.lstrip("+").startswith("train.num_epochs=") for text in request.overrides):
+        extra.append(f"train.num_epochs={by_setting}")
     # how many devices a search gives each trial is the driver's matter, not that of a scheduler's variables
     environ = None if route.search else os.environ
     overrides = [*request.overrides, *extra]
-    loaded = read_spec(request.spec_file, overrides, template=skill.template(), action="train", environ=environ)
+    loaded = read_spec(request.spec_file, overrides, template=template, action="train", environ=environ)
     by_option = request.gpus_per_trial and not loaded.places["train.num_gpus"].startswith("environment")
     if by_option and len(loaded.spec.train.gpu_ids) != request.gpus_per_trial:
         ids = list(range(request.gpus_per_trial or 0))
@@ -148,16 +207,28 @@ def check_devices(loaded: LoadedSpec) -> None:
 
 
 def _check_family(skill: Skill, spec: Spec) -> None:
-    family = "stereo" if "stereo" in skill.network_arch else "mono"
-    if spec.family != family:
+    if skill.unknown_network is not None:
+        raise SkillError(f"skill {skill.name} cannot run here: {skill.unknown_network}", hint="`automl skills` lists those that can")
+    if spec.family != skill.task:
         raise SpecError(
-            f"skill {skill.name} is for {family} networks, but model.model_type is {spec.model.model_type}",
+            f"skill {skill.name} is for {skill.task} networks, but model.model_type is {spec.model.model_type}",
             hint=f"use the skill for {spec.family} networks, or set model.model_type in the spec",
         )
 
 
-def _objective(spec: Spec, metric: str | None) -> Objective:
-    objective = objective_for(spec.family, metric or "val/loss", relative=spec.is_relative)
+def _objective(spec: Spec, option: str | None, settings: SearchSettings) -> Objective:
+    if option is None and len(settings.metrics) > 1:
+        raise UnsupportedError(
+            f"several objectives ({', '.join(settings.metrics)}) are not in this release", hint="name one: metric, or --metric"
+        )
+    metric = option or next(iter(settings.metrics), "val/loss")
+    if metric == "kpi":
+        metric = f"val/{LEADING[spec.family]}"
+    objective = objective_for(spec.family, metric, relative=spec.is_relative)
+    for named, direction in settings.directions.items():
+        if (not named or named in (metric, objective.metric)) and direction != objective.direction:
+            better = "lower" if objective.direction == "minimize" else "higher"
+            raise SpecError(f"direction {direction} is wrong for {objective.metric}: {better} is better", hint="leave direction out")
     if objective.metric.startswith("test/"):
         raise SpecError(
             f"{objective.metric} cannot be the objective: a test list that chooses the winner is no test list any more",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trials.data.preflight import SourceReport
 
 EXAMPLES = 3
+FAULTS_SHOWN = 5
 LIMITS_TOLD = "; time for the finalists and 5 % for evaluation and promotion are kept back from them"
 
 
@@ -39,7 +40,7 @@ class Review:
 
     `first` are the first configurations by number, None for a trial that will only be proposed from results; `rungs`
     are epochs at which trials are compared, `search_epochs` what the rule expects of the search without its finalists.  `times` is
-    None when nothing could be measured.
+    None when nothing could be measured.  `faults` are what the skill's schema gets wrong.
     """
 
     config: StudyConfig
@@ -55,6 +56,7 @@ class Review:
     times: StepTimes | None
     tracking: str
     notes: tuple[str, ...]
+    faults: tuple[str, ...] = ()
 
     @property
     def most_epochs(self) -> int:
@@ -85,8 +87,12 @@ def review_data(review: Review) -> dict[str, Any]:
         "route": {"search": review.route.search, "why": review.route.why},
         "metric": config.objective,
         "direction": config.direction,
+        "algorithm": config.algorithm,
         "searcher": config.searcher,
         "fidelity": config.fidelity,
+        "settings": dict(config.settings),
+        "reduction_factor": config.reduction_factor,
+        "min_epochs": config.min_epochs,
         "engine": config.engine,
         "seed": config.seed,
         "parallel": config.parallel,
@@ -105,6 +111,8 @@ def review_data(review: Review) -> dict[str, Any]:
             "most_s": review.seconds(review.most_epochs),
         },
         "space": [_parameter_data(parameter) for parameter in config.space.parameters],
+        "relations": [constraint.describe() for constraint in config.space.constraints],
+        "schema_faults": list(review.faults),
         "dropped": [{"key": dropped.key, "reason": dropped.reason} for dropped in review.dropped],
         "first_configurations": [dict(values) for values in review.first],
         "data": [_source_data(source) for source in review.sources],
@@ -116,10 +124,24 @@ def review_data(review: Review) -> dict[str, Any]:
 def review_view(review: Review) -> RenderableType:
     """The review as a picture: panels from what is decided to what it costs."""
     parts: list[RenderableType] = [Panel(_head(review), title=f"[bold]automl run[/]  {escape(review.config.skill)}", title_align="left")]
-    parts += [_space_table(review), _dropped_table(review.dropped), _first_table(review), _data_view(review.sources), _budget(review)]
-    if review.notes:
-        parts.append(Group(*(_note_view(note) for note in review.notes)))
+    parts += [
+        _space_table(review),
+        *([_dropped_table(review.dropped)] if review.dropped else []),
+        _first_table(review),
+        _data_view(review.sources),
+        _budget(review),
+    ]
+    notes = [*review.notes, *_fault_lines(review.faults)]
+    if notes:
+        parts.append(Group(*(_note_view(note) for note in notes)))
     return Group(*(part for pair in ((part, "") for part in parts) for part in pair))
+
+
+def _fault_lines(faults: Sequence[str]) -> list[str]:
+    """The first of what the schema gets wrong, and how many more there are."""
+    lines = [f"not obeyed in the skill's schema: {fault}" for fault in faults[:FAULTS_SHOWN]]
+    more = len(faults) - FAULTS_SHOWN
+    return [*lines, f"{more} more faults of the skill's schema: --dry-run --json lists them"] if more > 0 else lines
 
 
 def _note_view(note: str) -> str:
@@ -142,7 +164,7 @@ def _head(review: Review) -> Table:
         "network": f"{spec.model.model_type}, encoder {spec.model.encoder}",
         "objective": f"{config.objective} ({better}{unit}): {info.definition}",
         "route": review.route.why,
-        "search": f"{config.searcher} proposes, {config.fidelity} stops early, seed {config.seed}",
+        "search": _search_text(config),
         "engine": f"{config.engine}, {config.parallel} at once, on {review.device}",
         "study": review.folder,
         "tracking": review.tracking,
@@ -150,6 +172,14 @@ def _head(review: Review) -> Table:
     for name, text in rows.items():
         table.add_row(name, escape(text))
     return table
+
+
+def _search_text(config: StudyConfig) -> str:
+    """`bohb: bohb proposes, hyperband stops early, seed 1 (kde_samples 64, top_n_percent 15)`."""
+    named = f"{config.algorithm}: " if config.algorithm else ""
+    settings = ", ".join(f"{name} {number_text(value)}" for name, value in config.settings.items())
+    stops = "every trial to the end" if config.fidelity == "full" else f"{config.fidelity} stops early"
+    return f"{named}{config.searcher} proposes, {stops}, seed {config.seed}" + (f" ({settings})" if settings else "")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -160,14 +190,18 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _space_table(review: Review) -> RenderableType:
-    parameters = review.config.space.parameters
-    table = _table(f"Search space: {len(parameters)} parameters", "parameter", "range", "spec's value", "only if", "why")
-    for parameter in parameters:
+    space = review.config.space
+    guessed = any(parameter.prior is not None for parameter in space.parameters)
+    columns = ("parameter", "range", "spec's value", *(("your guess",) if guessed else ()), "only if", "why")
+    table = _table(f"Search space: {len(space.parameters)} parameters", *columns)
+    for parameter in space.parameters:
         condition = parameter.condition
         only = "" if condition is None else f"{condition.key.rsplit('.', 1)[-1]} = {' or '.join(map(str, condition.values))}"
-        cells = (parameter.key, parameter.describe(), number_text(parameter.default), only, parameter.why)
+        guess = (number_text(parameter.prior) if parameter.prior is not None else "",) if guessed else ()
+        cells = (parameter.key, parameter.describe(), number_text(parameter.default), *guess, only, parameter.why)
         table.add_row(*(escape(cell) for cell in cells))
-    return table
+    relations = [Text(f"always: {constraint.describe()}") for constraint in space.constraints]
+    return Group(table, *relations)
 
 
 def _dropped_table(dropped: Sequence[Dropped]) -> RenderableType:
@@ -231,6 +265,8 @@ def _parameter_data(parameter: Parameter) -> dict[str, Any]:
         "step": parameter.step,
         "choices": list(parameter.choices),
         "default": parameter.default,
+        "prior": parameter.prior,
+        "weights": list(parameter.weights),
         "condition": None if condition is None else {"key": condition.key, "values": list(condition.values)},
         "why": parameter.why,
     }

@@ -58,7 +58,7 @@ def test_on_refuses_a_skill_that_does_not_enable_it(package: Path):
 @pytest.mark.parametrize("missing", [SCHEMA, TEMPLATE])
 def test_an_enabled_skill_without_its_files_stops_and_names_the_way_out(package: Path, missing: Path):
     (package / missing).unlink()
-    with pytest.raises(SkillError, match="^AutoML is enabled but not runnable for this model until schemas are generated: ") as caught:
+    with pytest.raises(SkillError, match=r"^AutoML is enabled but not runnable for this model until schemas are generated: ") as caught:
         decide(Policy.AUTO, find_skill(package))
     assert caught.value.hint is not None
     assert "--policy off" in caught.value.hint
@@ -67,7 +67,7 @@ def test_an_enabled_skill_without_its_files_stops_and_names_the_way_out(package:
 @pytest.mark.parametrize("broken", [SCHEMA, TEMPLATE])
 def test_a_file_that_cannot_be_parsed_stops(package: Path, broken: Path):
     (package / broken).write_text("{ [")
-    with pytest.raises(SkillError, match="^AutoML is enabled but not runnable for this model until schemas are generated: "):
+    with pytest.raises(SkillError, match=r"^AutoML is enabled but not runnable for this model until schemas are generated: "):
         decide(Policy.AUTO, find_skill(package))
 
 

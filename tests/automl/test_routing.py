@@ -1,0 +1,80 @@
+"""What the caller set survives the route that is taken, and a foreign skill is resolved like our own."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from automl.resolve import Resolved, RunRequest, resolve
+from search_spaces.errors import SkillError
+from search_spaces.skill import find_skill
+from tests.automl.samples import small_stereo_spec
+from tests.search_spaces.foreign import write_foreign_skill
+
+
+@pytest.fixture
+def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRequest:
+    monkeypatch.chdir(tmp_path)
+    spec = small_stereo_spec(tmp_path)
+    weights = tmp_path / "parent.pth"
+    return RunRequest(
+        skill="depth_net_stereo",
+        spec_file=spec,
+        overrides=("train.optim.lr=0.002", "dataset.train_dataset.batch_size=2", f"train.pretrained_model_path={weights}"),
+        results=Path("out"),
+        epochs=4,
+        seed=7,
+        metric="val/epe",
+    )
+
+
+def kept(resolved: Resolved) -> tuple[object, ...]:
+    spec = resolved.spec
+    train = spec.dataset.train_dataset
+    return (
+        train.data_sources,
+        spec.dataset.val_dataset.data_sources,
+        train.batch_size,
+        spec.train.optim.lr,
+        spec.train.num_epochs,
+        spec.train.seed,
+        Path(spec.train.pretrained_model_path or "").name,
+        resolved.folder,
+        resolved.objective.metric,
+    )
+
+
+@pytest.mark.parametrize("route", [{"policy": "off"}, {"text": "plain training, please"}, {"policy": "on"}, {}])
+def test_everything_the_caller_set_survives(request_of: RunRequest, route: dict[str, str]) -> None:
+    found = kept(resolve(replace(request_of, **route)))
+    assert found[2:] == (2, 0.002, 4, 7, "parent.pth", Path("out"), "val/epe")
+    assert found == kept(resolve(replace(request_of, policy="auto")))
+
+
+def test_a_fallback_trains_what_was_asked_for_and_says_why(request_of: RunRequest, tmp_path: Path) -> None:
+    shutil.copytree(find_skill("depth_net_stereo").root, tmp_path / "bare")
+    (tmp_path / "bare" / "schemas" / "train.schema.json").unlink()
+    bare = replace(request_of, skill=str(tmp_path / "bare"))
+    with pytest.raises(SkillError, match="not runnable for this model until schemas are generated"):
+        resolve(bare)
+    resolved = resolve(replace(bare, direct_fallback=True))
+    assert not resolved.route.search
+    assert "not runnable for this model until schemas are generated" in resolved.route.why
+    assert kept(resolved) == kept(resolve(request_of))
+
+
+def test_plain_training_does_without_a_template(request_of: RunRequest, tmp_path: Path) -> None:
+    shutil.copytree(find_skill("depth_net_stereo").root, tmp_path / "bare")
+    (tmp_path / "bare" / "references" / "spec_template_train.yaml").unlink()
+    resolved = resolve(replace(request_of, skill=str(tmp_path / "bare"), policy="off"))
+    assert any("the defaults of this project stand in for it" in note for note in resolved.notes)
+
+
+def test_a_foreign_skill_outside_the_project_is_searched(request_of: RunRequest, tmp_path: Path) -> None:
+    resolved = resolve(replace(request_of, skill=str(write_foreign_skill(tmp_path / "theirs"))))
+    assert resolved.route.search
+    assert kept(resolved) == kept(resolve(request_of))
+    assert "train.optim.foreach of the skill's template is left out: this trainer has no such key" in resolved.notes
