@@ -124,10 +124,10 @@ class SameRungView:
         reached = [None if rung is None else observation.best_by_rung.get(rung) for observation in observations]
         values = [value for value in reached if value is not None]
         constrained = any(observation.infeasible for observation in observations)
+        worst = None if not values else max(values) if direction == "minimize" else min(values)
         found = []
-        for observation, value in zip(observations, reached, strict=True):
-            if observation.infeasible and values:
-                value = max(values) if direction == "minimize" else min(values)
+        for observation, own in zip(observations, reached, strict=True):
+            value = worst if observation.infeasible else own
             here = Shown(state=TrialState.COMPLETE, value=value, violated=observation.infeasible if constrained else None)
             found.append(here if value is not None else _unstarted(observation) or _ended(observation, complete=False))
         return found

@@ -121,14 +121,32 @@ def test_sobol_points_fill_the_space_evenly() -> None:
     assert all((MOMENTUM in values) == (values[OPTIMIZER] == "SGD") for values in drawn)
 
 
-@pytest.mark.parametrize(("name", "trials"), [("cmaes", 60), ("tpe", 40), ("bohb", 60), ("bfbo", 25), ("dehb", 120)])
-def test_a_model_finds_the_middle_of_a_bowl(name: str, trials: int) -> None:
-    space = SearchSpace(skill="toy", parameters=tuple(Parameter(key=key, kind="float", low=0.0, high=1.0) for key in ("x", "y")))
+BOWL = SearchSpace(skill="toy", parameters=tuple(Parameter(key=key, kind="float", low=0.0, high=1.0) for key in ("x", "y")))
+
+
+def searched(name: str, trials: int, *, highest: float = 1.0) -> list[Observation]:
+    """Trials in a bowl with its middle at (0.8, 0.2); what lies above x = `highest` cannot work."""
     known: list[Observation] = []
     for number in range(trials):
         settings = complete_settings({}, searcher=name, fidelity="full")
-        need = Need(seed=1, number=number, space=space, startup=6, settings=settings, origins=[trial.origin for trial in known])
+        need = Need(seed=1, number=number, space=BOWL, startup=6, settings=settings, origins=[trial.origin for trial in known])
         proposal = find_searcher(name).propose(need, known, "minimize")
-        cost = (float(proposal.values["x"]) - 0.8) ** 2 + (float(proposal.values["y"]) - 0.2) ** 2
-        known.append(Observation(number=number, params=proposal.values, best_by_rung={1: cost}, complete=True, origin=proposal.origin))
+        x, y = (float(proposal.values[key]) for key in ("x", "y"))
+        seen = {} if x > highest else {1: (x - 0.8) ** 2 + (y - 0.2) ** 2}
+        known.append(
+            Observation(
+                number=number, params=proposal.values, best_by_rung=seen, complete=True, infeasible=not seen, origin=proposal.origin
+            )
+        )
+    return known
+
+
+@pytest.mark.parametrize(("name", "trials"), [("cmaes", 60), ("tpe", 40), ("bohb", 60), ("bfbo", 25), ("dehb", 120)])
+def test_a_model_finds_the_middle_of_a_bowl(name: str, trials: int) -> None:
+    known = searched(name, trials)
     assert min(trial.best_by_rung[1] for trial in known[6:]) < 0.01  # of blind draws one in 32 is that good
+
+
+def test_cmaes_moves_away_from_what_cannot_work() -> None:
+    known = searched("cmaes", 80, highest=0.5)
+    assert sum(trial.infeasible for trial in known[40:]) <= 15  # the bowl would draw nearly all of them there
