@@ -28,7 +28,7 @@ from automl.resolve import check_devices
 from automl.summary import shown_path
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import objective_for
-from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec
+from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict
 from trials.status import StatusWriter
 
 if TYPE_CHECKING:
@@ -131,18 +131,19 @@ def model_template(model: Path) -> Mapping[str, Any]:
         return onnx_template(model)
     if model.suffix.lower() not in {".pth", ".pt", ".ckpt", ".tlt", ".safetensors"}:
         return {}
-    from models.checkpoints import read_checkpoint
+    from models.checkpoints import read_checkpoint, spec_of
 
-    own = read_checkpoint(model).spec
-    if own is None:
+    spec = spec_of(read_checkpoint(model))
+    if spec is None:
         return template_of(model)
+    own = spec_to_dict(spec)
     network = {name: value for name, value in own["model"].items() if not isinstance(value, Mapping)}
     # weights of parts were loaded into the checkpoint long ago
     for part in ("mono_backbone", "stereo_backbone"):
-        network[part] = {name: value for name, value in own["model"].get(part, {}).items() if not name.endswith("pretrained_path")}
-    images = own["dataset"].get("train_dataset", {}).get("augmentation", {})
-    prepared = {"augmentation": {name: images[name] for name in ("input_mean", "input_std") if name in images}}
-    outputs = {name: own["dataset"].get(name) for name in OUTPUT_KEYS}
+        network[part] = {name: value for name, value in own["model"][part].items() if not name.endswith("pretrained_path")}
+    images = own["dataset"]["train_dataset"]["augmentation"]
+    prepared = {"augmentation": {name: images[name] for name in ("input_mean", "input_std")}}
+    outputs = {name: own["dataset"][name] for name in OUTPUT_KEYS}
     return {"model": network, "dataset": {**outputs, **{f"{split}_dataset": prepared for split in ("val", "test", "infer")}}}
 
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deploy.sidecar import METADATA_KEY, ModelFacts, sidecar_path
+from models.checkpoints import spec_of
 from models.inspection import Content, content_of
 from models.registry import build_network, network_info
 from models.weights import load_checkpoint, read_checkpoint
 from search_spaces.errors import CheckpointError, DataError, UnsupportedError
-from search_spaces.spec import Spec, get_value, spec_from_dict
+from search_spaces.spec import Spec, get_value
 from trials.evaluate import Predictor
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".tlt", ".safetensors")
@@ -173,8 +174,9 @@ def load_network(checkpoint: Path, spec: Spec, *, split: str | None = None) -> n
     images of `split` included, if it is to see any.
     """
     content = read_checkpoint(checkpoint)
-    if content.spec is not None:
-        _check_same_network(spec_from_dict(content.spec), spec, checkpoint, split)
+    own = spec_of(content)
+    if own is not None:
+        _check_same_network(own, spec, checkpoint, split)
     else:
         _check_metres(content_of(content), spec)
     network = build_network(spec)

@@ -18,7 +18,8 @@ import numpy as np
 from torch import Tensor
 
 from models.pickled import AGAIN, read_pickled
-from search_spaces.errors import CheckpointError, nearest
+from search_spaces.errors import CheckpointError, SpecError, nearest
+from search_spaces.spec import Spec, spec_from_dict
 
 LIGHTNING_KEY = "pytorch-lightning_version"
 _FOREIGN = {
@@ -73,18 +74,33 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors (its keys: {', '.join(map(str, list(content)[:8])) or 'none'})", hint=AGAIN)
     spec, metrics = content.get("spec"), content.get("metrics")
-    if container is Container.LIGHTNING and isinstance(spec, Mapping):
+    # other programs may keep something of that name too
+    spec = dict(spec) if isinstance(spec, Mapping) and "model" in spec else None
+    if container is Container.LIGHTNING and spec is not None:
         container = Container.OURS
     return Checkpoint(
         path=path,
         container=container,
         state_dict=tensors,
-        spec=dict(spec) if isinstance(spec, Mapping) else None,
+        spec=spec,
         epoch=_number(content.get("epoch")),
         step=_number(content.get("global_step")),
         metrics=dict(metrics) if isinstance(metrics, Mapping) else {},
         left_out=left_out,
     )
+
+
+def spec_of(checkpoint: Checkpoint) -> Spec | None:
+    """The checked spec that a file of ours carries, None for a file of others; CheckpointError for one that cannot be read here."""
+    if checkpoint.spec is None:
+        return None
+    try:
+        return spec_from_dict(checkpoint.spec)
+    except SpecError as error:
+        raise CheckpointError(
+            f"{checkpoint.path} carries a spec that this release cannot read: {error.message}",
+            hint=f"take its weights alone: depth_net inspect {checkpoint.path} --write weights.pth",
+        ) from error
 
 
 def _number(value: object) -> int | None:
