@@ -97,6 +97,8 @@ def resolve(request: RunRequest) -> Resolved:
     notes = [*told, *loaded.assumed, *loaded.warnings]
     if route.search:
         notes += [*settings.notes, *checked_budget(settings, epochs=spec.train.num_epochs)]
+        if settings.space.priors and settings.searcher == "grid":
+            notes.append("priors have no effect: a grid takes every combination")
     elif given.values:
         notes.append("the settings of a search have no effect: this is plain training")
     if spec.train.results_dir:

@@ -15,6 +15,7 @@ from automl.algorithms import complete_settings
 from automl.config import StudyConfig
 from automl.course import Birth, FidelityRule
 from automl.exploring import Heritage
+from automl.guesses import propose_guess
 from automl.ledger import NewTrial, TrialRecord
 from automl.population import PopulationRule
 from automl.proposals import Need, Proposal, derive_seed
@@ -110,7 +111,12 @@ class SearchSource:
     def _propose(self, number: int, records: Sequence[TrialRecord]) -> Proposal:
         """A proposal of the searcher; a model may insist on its favourite, so at last the draws are random."""
 
+        turn = number - len(self._config.head_start.points)
+
         def draw(need: Need, seen: Sequence[Observation]) -> Proposal:
+            guess = propose_guess(need, turn=turn, own=self._config.space.values_of(self._spec)) if self._searcher.left is None else None
+            if guess is not None:
+                return guess
             searcher = self._searcher if need.attempt < MAX_DRAWS // 2 else find_searcher("random")
             return searcher.propose(need, seen, self._config.direction)
 

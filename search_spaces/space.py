@@ -103,15 +103,17 @@ class Parameter:
         condition = self.condition
         return condition is None or (condition.key in values and values[condition.key] in condition.values)
 
+    def allows(self, value: object) -> bool:
+        """Whether `value` may be chosen."""
+        if self.kind == "bool":
+            return isinstance(value, bool)
+        if self.kind == "categorical":
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        return self._in_range(value)
+
     def check(self, value: object) -> None:
         """Raise SpecError unless `value` may be chosen."""
-        if self.kind == "bool":
-            legal = isinstance(value, bool)
-        elif self.kind == "categorical":
-            legal = any(value == choice and type(value) is type(choice) for choice in self.choices)
-        else:
-            legal = self._in_range(value)
-        if not legal:
+        if not self.allows(value):
             raise SpecError(f"{self.key} must be {self.describe()}, but is {value!r}", hint="choose a value of the search space")
 
     def _in_range(self, value: object) -> bool:
