@@ -112,6 +112,7 @@ def complete_point(given: Mapping[str, Any], space: SearchSpace, spec: Spec) -> 
                 f"{parameter.key} counts only where {parameter.condition.key} is {' or '.join(map(str, parameter.condition.values))}",
                 hint="leave it out of this configuration",
             )
+    space.check_relations(values)
     with_values(spec, values)
     return values
 

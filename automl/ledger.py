@@ -210,9 +210,8 @@ class Ledger:
         self._set(record, "effort", effort)
 
     def forget_checkpoint(self, record: TrialRecord) -> None:
-        """The best weights of a trial are about to be removed."""
+        """The best weights of an ended trial are no longer there.  The files say it: Optuna lets nobody write to a finished trial."""
         record.checkpoint = None
-        self.note_effort(record, elapsed_s=0.0, peak_memory_mib=None, checkpoint=None)
 
     def pause(self, record: TrialRecord) -> None:
         """The trial waits at its rung."""

@@ -34,6 +34,7 @@ class Mailbox:
     def __init__(self, order: WorkOrder) -> None:
         self._order = order
         self._specs: dict[int, Mapping[str, Any]] = {}
+        self._workers: dict[int, int] = {}
         self._waiting: dict[int, asyncio.Future[str]] = {}
         self._inbox: list[tuple[int | None, Any]] = []
         self._arrived = asyncio.Event()
@@ -47,9 +48,14 @@ class Mailbox:
         """Lay a segment's spec ready; `ticket` is its number among all segments of this driver."""
         self._specs[ticket] = spec
 
-    async def take_spec(self, ticket: int) -> Mapping[str, Any]:
-        """The spec of a segment."""
+    async def take_spec(self, ticket: int, process: int) -> Mapping[str, Any]:
+        """The spec of a segment, for the worker of that `process` id."""
+        self._workers[ticket] = process
         return self._specs.pop(ticket)
+
+    async def worker_of(self, ticket: int) -> int | None:
+        """The process id of the worker that took a segment, None before one did."""
+        return self._workers.get(ticket)
 
     async def report(self, data: Mapping[str, Any]) -> str:
         """Hand in a report and wait for the driver's answer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import threading
 import uuid
@@ -26,6 +27,7 @@ from automl.events import OnEvent, ignore
 from automl.mailbox import Mailbox, WorkOrder
 from automl.ray_session import RaySession
 from automl.ray_worker import FATAL, RESULT, SegmentTrainable, installed
+from automl.silence import SilenceWatch
 from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
 from search_spaces.errors import StudyError
@@ -67,7 +69,8 @@ def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, o
 
 def _search(study: Study, proceedings: Proceedings, address: Address, session: RaySession) -> None:
     """Let Ray Tune ask until nothing is left; raise what went wrong on our own side."""
-    courier = Courier(proceedings, address.mailbox)
+    watch = SilenceWatch(study.config.limits.trial_timeout_s)
+    courier = Courier(proceedings, address.mailbox, watch)
     searcher = StudySearcher(study, proceedings, address, slots=min(session.slots, study.config.parallel), courier=courier)
     tuner = tune.Tuner(
         tune.with_resources(SegmentTrainable, tune.PlacementGroupFactory([dict(session.resources)])),
@@ -122,6 +125,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
             return str(Searcher.FINISHED) if self._study.finished() else None
         ticket, self._tickets = self._tickets, self._tickets + 1
         ray.get(self._address.mailbox.put_spec.remote(ticket, trial_spec_to_json(trial)))
+        self._courier.tickets[trial.number] = ticket
+        self._courier.watch.heard(trial.number)
         self._running[trial_id] = trial.number
         return {"ticket": ticket, "mailbox": self._address.name}
 
@@ -131,6 +136,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         number = self._running.pop(trial_id, None)
         if number is None:
             return
+        timeout = self._courier.watch.ended(number)
         fatal = None if result is None else result.get(FATAL)
         text = None if result is None else result.get(RESULT)
         if fatal is not None:
@@ -138,7 +144,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
             self._study.interrupt(self.fatal)
             self._proceedings.end_trial(_result(number, State.INTERRUPTED))
         elif text is None:
-            failure = Failure(cause=Cause.INFRASTRUCTURE, message="the worker process died")
+            failure = timeout or Failure(cause=Cause.INFRASTRUCTURE, message="the worker process died")
             self._proceedings.end_trial(_result(number, State.FAILED, error=failure))
         else:
             self._proceedings.end_trial(result_from_json(json.loads(text)))
@@ -158,8 +164,10 @@ class Courier:
     that workers save themselves and return.
     """
 
-    def __init__(self, proceedings: Proceedings, mailbox: Any) -> None:
+    def __init__(self, proceedings: Proceedings, mailbox: Any, watch: SilenceWatch) -> None:
         self.error: Exception | None = None
+        self.watch = watch
+        self.tickets: dict[int, int] = {}  # of the running segment of each trial
         self.interrupted = threading.Event()
         self._proceedings = proceedings
         self._mailbox = mailbox
@@ -188,6 +196,17 @@ class Courier:
                 return
             for letter, content in letters:
                 self._handle(letter, content)
+            for number in self.watch.silent():
+                self._end_worker(number)
+
+    def _end_worker(self, number: int) -> None:
+        """Kill the worker of a trial that says nothing; Tune then sees a dead process."""
+        process = ray.get(self._mailbox.worker_of.remote(self.tickets[number]))
+        if process is None:
+            return  # it has not begun
+        self.watch.give_up(number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
     def _handle(self, letter: int | None, content: Any) -> None:
         decision = Decision.PAUSE
@@ -196,7 +215,9 @@ class Courier:
                 self._proceedings.progress(content)
                 return
             if self.error is None:
-                decision = self._proceedings.report(report_from_json(content))
+                report = report_from_json(content)
+                self.watch.heard(report.number)
+                decision = self._proceedings.report(report)
         except Exception as error:  # noqa: BLE001 - the border of this thread: kept, and raised by the engine
             self.error = self.error or error
         if letter is not None:

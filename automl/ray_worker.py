@@ -53,7 +53,7 @@ class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no 
     def step(self) -> dict[str, Any]:
         """Run the segment; the result is JSON-able data."""
         order: WorkOrder = ray.get(self._mailbox.order.remote())
-        trial = trial_spec_from_json(ray.get(self._mailbox.take_spec.remote(self._ticket)))
+        trial = trial_spec_from_json(ray.get(self._mailbox.take_spec.remote(self._ticket, os.getpid())))
         found = installed()
         if found != order.install:
             message = f"the worker would run {found} instead of {order.install}: another folder on its path holds a package named models"

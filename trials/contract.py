@@ -40,6 +40,7 @@ class Cause(Enum):
     DATA = "data"
     SPEC = "spec"
     CRASH = "crash"
+    TIMEOUT = "timeout"  # nothing was reported for too long
     INFRASTRUCTURE = "infrastructure"
 
 

@@ -26,6 +26,7 @@ PREFIXES: Mapping[Cause, str] = {
     Cause.DATA: "Data error",
     Cause.SPEC: "Parameter validation error",
     Cause.CRASH: "Unexpected error",
+    Cause.TIMEOUT: "Time limit",
     Cause.INFRASTRUCTURE: "File system error",
 }
 

@@ -11,13 +11,14 @@ import pytest
 
 from automl.engine import run_inline
 from automl.events import StudyEvent, StudyStopping, TrialEnded, TrialReported
+from automl.limits import Limits
 from automl.ray_engine import run_ray
 from automl.ray_session import RaySession, ray_session
 from automl.ray_worker import LOG_FILE
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
 from tests.automl.toy import ToyRun, toy_config
-from trials.contract import Decision, ProgressEvent, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
+from trials.contract import Cause, Decision, ProgressEvent, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
 pytestmark = pytest.mark.ray
 
@@ -127,3 +128,25 @@ class Slow(ToyRun):
             return report(sent)
 
         return super().__call__(trial, slow, progress=progress)
+
+
+class Hanging(ToyRun):
+    """Trial 1 never comes to its third epoch."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        import time
+
+        def stuck(sent: Report) -> Decision:
+            time.sleep(600.0 if (sent.number, sent.epoch) == (1, 3) else 0.0)
+            return report(sent)
+
+        return super().__call__(trial, stuck, progress=progress)
+
+
+def test_a_trial_that_says_nothing_is_given_up(tmp_path: Path, session: RaySession) -> None:
+    study = Study.create(tmp_path / "s", toy_config(trials=3, fidelity="full", limits=Limits(trial_timeout_s=6.0)))
+    snapshot = run_ray(study, session, run=Hanging())
+    assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE, TrialStatus.FAILED, TrialStatus.COMPLETE]
+    error = snapshot.trial(1).error
+    assert error is not None
+    assert (error.cause, error.message) == (Cause.TIMEOUT, "nothing was reported for 0.1 min, so the worker was ended")

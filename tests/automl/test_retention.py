@@ -1,0 +1,119 @@
+"""Checkpoints are kept by need: the disk budget holds, and nothing is promoted without the state it goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from automl.engine import run_inline
+from automl.limits import Limits
+from automl.retention import DROPPED
+from automl.segments import LATEST
+from automl.snapshot import EndReason, StudySnapshot, TrialStatus
+from automl.study import Study
+from tests.automl.toy import ToyRun, result_of, toy_config
+from trials.contract import Decision, ProgressTo, Report, ReportTo, State, TrialResult, TrialSpec
+from trials.states import BEST
+
+STATE, WEIGHTS = 3000, 1000  # bytes
+GIB = 1 << 30
+
+
+def used(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.pth") if not path.is_symlink())
+
+
+class HeavyRun(ToyRun):
+    """Leaves files as a real segment does, the new state before the old one goes; keeps the most that ever lay on disk."""
+
+    def __init__(self, study: Path) -> None:
+        super().__init__()
+        self.study, self.most, self.without_parent = study, 0, list[int]()
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        train, first = trial.folder / "train", 1
+        train.mkdir(parents=True, exist_ok=True)
+        if trial.resume_from is not None:
+            first = int(trial.resume_from.resolve().name.split("_")[2]) + 1
+        if first == 1 and (train / BEST).exists():
+            self.without_parent.append(trial.number)
+        for epoch in range(first, trial.max_epochs + 1):
+            value = self.loss(trial.values, epoch)
+            answer = report(Report(number=trial.number, epoch=epoch, step=epoch, metrics={"val/loss": value}, elapsed_s=1.0))
+            link = train / LATEST.name
+            old = link.resolve() if link.exists() else None
+            new = train / f"model_epoch_{epoch:03d}_step_00001.pth"
+            new.write_bytes(bytes(STATE))
+            (train / BEST).write_bytes(bytes(WEIGHTS))
+            self.most = max(self.most, used(self.study))
+            link.unlink(missing_ok=True)
+            link.symlink_to(new.name)
+            if old is not None:
+                old.unlink()
+            if answer is not Decision.CONTINUE:
+                state = State.PAUSED if answer is Decision.PAUSE else State.STOPPED
+                return result_of(trial.number, state, checkpoint=train / BEST)
+        metrics = {"val/loss": self.loss(trial.values, trial.max_epochs)}
+        return result_of(trial.number, State.COMPLETE, metrics=metrics, best_epoch=trial.max_epochs, checkpoint=train / BEST)
+
+
+def search(folder: Path, budget: int | None, **changes: object) -> tuple[StudySnapshot, HeavyRun]:
+    limits = Limits(disk_budget_gib=None if budget is None else budget / GIB)
+    study, run = Study.create(folder, toy_config(limits=limits, **changes)), HeavyRun(folder)
+    snapshot = run_inline(study, run=run)
+    study.close()
+    return snapshot, run
+
+
+def test_states_of_ended_trials_go_at_once_but_that_of_the_best(tmp_path: Path) -> None:
+    snapshot, run = search(tmp_path / "s", None, fidelity="full", trials=6)
+    assert run.most == 2 * STATE + 6 * WEIGHTS + STATE  # the best, one that runs, and its new state
+    assert snapshot.best is not None
+    assert (snapshot.best.folder / LATEST).exists()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_budget_holds_and_no_promotion_lacks_its_parent(tmp_path: Path, seed: int) -> None:
+    free, wide = search(tmp_path / "free", None, trials=60, seed=seed)
+    budget = 30_000
+    assert wide.most > 2 * budget
+    snapshot, run = search(tmp_path / "tight", budget, trials=60, seed=seed)
+    assert run.most <= budget
+    assert run.without_parent == []
+    assert snapshot.end is not None
+    assert snapshot.end.reason is EndReason.EXHAUSTED
+    dropped = [trial for trial in snapshot.trials if trial.stopped_by == DROPPED]
+    assert {trial.status for trial in dropped} == {TrialStatus.STOPPED}
+    assert 0 < len(dropped) < 50
+    assert sum(trial.epoch == 9 for trial in snapshot.trials) >= sum(trial.epoch == 9 for trial in free.trials) - 2
+
+
+def test_what_could_still_win_has_its_weights(tmp_path: Path) -> None:
+    snapshot, _ = search(tmp_path / "s", 30_000, trials=40)
+    ranked = sorted((trial.value, trial.number) for trial in snapshot.trials if trial.status is TrialStatus.COMPLETE and trial.value)
+    for _, number in ranked[:2]:
+        assert (snapshot.trial(number).folder / "train" / BEST).is_file()
+    assert all(trial.checkpoint is None or trial.checkpoint.is_file() for trial in snapshot.trials)
+
+
+def test_a_budget_that_holds_not_even_one_trial_ends_the_search(tmp_path: Path) -> None:
+    snapshot, _ = search(tmp_path / "s", 5_000)
+    assert snapshot.end is not None
+    assert snapshot.end.reason is EndReason.FAILED
+    assert "more than the disk budget" in snapshot.end.message
+
+
+def test_a_driver_that_died_while_dropping_drops_again(tmp_path: Path) -> None:
+    study = Study.create(tmp_path / "s", toy_config(limits=Limits(disk_budget_gib=30_000 / GIB)))
+    run = HeavyRun(tmp_path / "s")
+    for _ in range(3):
+        trial = study.ask()
+        assert trial is not None
+        study.tell(run(trial, study.report))
+    paused = next(trial for trial in study.snapshot().trials if trial.status is TrialStatus.PAUSED)
+    study._ledger.stop(study._ledger.records[paused.number], DROPPED)  # and dies before the files go
+    study.close()
+    assert (paused.folder / LATEST).exists()
+    Study.open(tmp_path / "s").close()
+    assert not (paused.folder / LATEST).exists()
