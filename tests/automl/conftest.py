@@ -1,8 +1,10 @@
-"""What the tests of the command lines share: a run that must be refused, and leave everything as it was."""
+"""What the tests of the command lines share: a run that must be refused and leave everything as it was; a closed folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,15 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return err
 
     return run
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that everybody may read and nobody write."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "closed").mkdir()
+    for path in (folder / "closed", folder):
+        path.chmod(0o555)
+    yield folder / "closed"
+    folder.chmod(0o755)
+    shutil.rmtree(folder)

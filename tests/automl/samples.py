@@ -1,12 +1,18 @@
-"""Sample scenes and specs that the tests of the command lines share: the smallest that run."""
+"""What the tests of the command lines share: the smallest scenes, specs and weights that run, and a user without rights."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 import yaml
 
 from automl.sample_specs import mono_spec, stereo_spec
+from models.registry import build_network
+from search_spaces.spec import load_spec, spec_to_dict
 from trials.data.sample import write_samples
 
 
@@ -32,6 +38,29 @@ def small_mono_spec(folder: Path) -> Path:
         spec["dataset"][f"{split}_dataset"]["augmentation"]["crop_size"] = [42, 56]
     spec["export"] = {"input_height": 42, "input_width": 56}
     return _write(folder / "mono.yaml", spec)
+
+
+def untrained(folder: Path) -> Path:
+    """`folder` with four scenes, stereo.yaml and mono.yaml, and beside each a checkpoint of ours that was never trained."""
+    for path in (small_stereo_spec(folder), small_mono_spec(folder)):
+        spec = load_spec(path)
+        torch.manual_seed(0)
+        state = {f"model.{key}": value for key, value in build_network(spec).state_dict().items()}
+        torch.save({"pytorch-lightning_version": "2.6", "state_dict": state, "spec": spec_to_dict(spec)}, folder / f"{path.stem}.pth")
+    return folder
+
+
+@contextlib.contextmanager
+def not_root() -> Iterator[None]:
+    """This process with the rights of `nobody`, if it is root's."""
+    nobody, root = 65534, os.geteuid() == 0
+    if root:
+        os.setresuid(nobody, nobody, 0)
+    try:
+        yield
+    finally:
+        if root:
+            os.setresuid(0, 0, 0)
 
 
 def _write(path: Path, spec: dict[str, object]) -> Path:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from automl import cli, launch
 from automl.entry import MISUSED, run_app
 from automl.folders import check_writable
-from models.registry import build_network
 from search_spaces.errors import StudyError
-from search_spaces.spec import load_spec, spec_to_dict
-from tests.automl.samples import small_mono_spec, small_stereo_spec
+from tests.automl.samples import not_root, untrained
 from trials.data.decoders import write_png
 
 Refused = Callable[..., str]
-NOBODY = 65534
 ACTIONS = ("evaluate", "inference", "export")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sample scenes with a stereo and a mono spec, and a checkpoint of each that was never trained."""
-    folder = tmp_path_factory.mktemp("made")
-    for name, path in (("stereo", small_stereo_spec(folder)), ("mono", small_mono_spec(folder))):
-        spec = load_spec(path)
-        state = {f"model.{key}": value for key, value in build_network(spec).state_dict().items()}
-        torch.save({"pytorch-lightning_version": "2.6", "state_dict": state, "spec": spec_to_dict(spec)}, folder / f"{name}.pth")
-    return folder
+    return untrained(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
@@ -243,31 +231,6 @@ def test_lists_are_divided_only_for_a_run_that_starts(refused: Refused, place: P
     options = ("--skill", "depth_net_stereo", "-e", "stereo.yaml", "--results", "new", "--val-fraction", "0.5", "--yes")
     for command in ("run", "off"):
         assert f"  list.txt:2: {scenes[1]}/gone.pfm" in refused("automl", command, *options, *sources)
-
-
-@contextlib.contextmanager
-def not_root() -> Iterator[None]:
-    """This process with the rights of `nobody`, if it is root's."""
-    root = os.geteuid() == 0
-    if root:
-        os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        if root:
-            os.setresuid(0, 0, 0)
-
-
-@pytest.fixture
-def closed() -> Iterator[Path]:
-    """A folder that everybody may read and nobody write."""
-    folder = Path(tempfile.mkdtemp())
-    (folder / "closed").mkdir()
-    for path in (folder / "closed", folder):
-        path.chmod(0o555)
-    yield folder / "closed"
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
 
 
 def test_no_permission_is_an_error_that_names_the_folder(closed: Path):
