@@ -304,11 +304,16 @@ def dashboard(
 
 
 @app.command()
-def skills(as_json: Json = False) -> int:
-    """List the skills and whether each can be searched."""
+def skills(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Skill folders from elsewhere, or folders of them.", metavar="[DIR]...")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """List the skills: network, AutoML, and whether each can run here."""
     from automl.look import show_skills
 
-    return show_skills(as_json=as_json)
+    return show_skills(folders or (), as_json=as_json)
 
 
 def main() -> None:

@@ -31,12 +31,13 @@ from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, resolve
 from automl.review import Review, review_data, review_view
 from automl.searchers import startup_trials
-from automl.sources import SearchSource
+from automl.sources import SearchSource, usual_trials
 from automl.study import Study
 from automl.timing import measure
 from automl.tracking import tracking_for
 from automl.unchanged import check_surroundings, data_facts, skill_facts
 from search_spaces.errors import StudyError, UserError
+from search_spaces.space import SearchSpace
 from search_spaces.spec import Spec, save_spec, spec_to_dict, with_values
 from search_spaces.spec.weights import first_weights
 
@@ -55,10 +56,13 @@ def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool)
         raise UserError("--json shows the review and goes with --dry-run", hint="for the state of a study use `automl status DIR --json`")
     quiet_libraries()
     resolved = resolve(request)
-    if not resolved.route.search and not dry_run:
+    if not resolved.route.search:
         from automl.plain import train_resolved
 
-        return train_resolved(resolved, yes=yes)
+        if as_json:
+            tell(screen(), json.dumps(plain_data(resolved), indent=2, allow_nan=False))
+            return DONE
+        return train_resolved(resolved, yes=yes, dry_run=dry_run)
     review = make_review(resolved)
     if as_json:
         tell(screen(), json.dumps(review_data(review), indent=2, allow_nan=False))
@@ -68,6 +72,19 @@ def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool)
         return DONE
     confirm(yes)
     return start(resolved, review)
+
+
+def plain_data(resolved: Resolved) -> dict[str, object]:
+    """What plain training instead of a search would be, ready for JSON."""
+    return {
+        "folder": str(resolved.folder),
+        "skill": resolved.skill.name,
+        "route": {"search": False, "why": resolved.route.why},
+        "metric": resolved.objective.metric,
+        "direction": resolved.objective.direction,
+        "notes": list(resolved.notes),
+        "spec": spec_to_dict(resolved.spec),
+    }
 
 
 def make_review(resolved: Resolved) -> Review:
@@ -82,7 +99,7 @@ def make_review(resolved: Resolved) -> Review:
         rows = sum(source.rows for source in sources if source.split == "train")
         steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
         space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs, request=resolved.settings.space)
-        config = replace(_config(resolved), space=space.space)
+        config = _config(resolved, space.space)
         rule = rule_of(config)
         gathered = gather(config, rule, studies=resolved.request.warm_start, points=resolved.request.enqueue)
         config = replace(config, head_start=gathered.start)
@@ -223,25 +240,22 @@ def device_text(gpus_per_trial: int) -> str:
     return f"{gpus_per_trial} of {torch.cuda.device_count()} GPUs ({name}) a trial"
 
 
-def _config(resolved: Resolved) -> StudyConfig:
-    """The study's settings but for the space, which depends on the data."""
-    from search_spaces.space import SearchSpace
-
+def _config(resolved: Resolved, space: SearchSpace) -> StudyConfig:
+    """The study's settings, but for its head start."""
     request, spec, objective, settings = resolved.request, resolved.spec, resolved.objective, resolved.settings
     gpus, fields = _gpus(request, spec), settings.fields
-    trials = fields.get("trials", DEFAULT_TRIALS)
     repeatable = all(
         item.repeatable for item in ALGORITHMS.values() if (item.searcher, item.fidelity) == (settings.searcher, settings.fidelity)
     )
     seed = spec.train.seed if spec.train.seed >= 0 else secrets.randbelow(2**31)
-    return StudyConfig(
+    config = StudyConfig(
         name=resolved.folder.resolve().name,
         skill=resolved.skill.name,
         spec=spec_to_dict(spec),
-        space=SearchSpace(skill=resolved.skill.name, parameters=()),
+        space=space,
         objective=objective.metric,
         direction=objective.direction,
-        trials=trials,
+        trials=DEFAULT_TRIALS,
         epochs=spec.train.num_epochs,
         seed=seed,
         algorithm=settings.algorithm,
@@ -250,13 +264,15 @@ def _config(resolved: Resolved) -> StudyConfig:
         settings=complete_settings(settings.own, searcher=settings.searcher, fidelity=settings.fidelity),
         reduction_factor=fields.get("reduction_factor", 3),
         min_epochs=fields.get("min_epochs", 1),
-        parallel=min(trials, _parallel(fields.get("parallel"), gpus)),
+        parallel=_parallel(fields.get("parallel"), gpus),
         gpus_per_trial=gpus,
         engine=request.engine,
-        finalists=FINALISTS if trials >= FEWEST_FOR_FINALISTS and repeatable else 0,
         limits=_limits(request, gpus),
         notes={"route": resolved.route.why},
     )
+    trials = fields.get("trials") or usual_trials(config) or DEFAULT_TRIALS
+    finalists = FINALISTS if trials >= FEWEST_FOR_FINALISTS and repeatable else 0
+    return replace(config, trials=trials, parallel=min(trials, config.parallel), finalists=finalists)
 
 
 def _limits(request: RunRequest, gpus: int) -> Limits:

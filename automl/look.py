@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from automl.requests import request_stop
 from automl.status import status_data, status_view
 from automl.tracking import read_history
 from search_spaces.errors import SkillError, StudyError
-from search_spaces.skill import Skill, list_skills
+from search_spaces.skill import INFO_FILE, Skill, list_skills, read_skill
 
 POLL_S = 1.0
 
@@ -77,47 +78,62 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
     return DONE
 
 
-def show_skills(*, as_json: bool) -> int:
-    """Prints every skill with its actions and whether `automl run` can search it, and if not, why."""
-    rows = [_skill_facts(skill) for skill in list_skills()]
+def show_skills(folders: Sequence[Path], *, as_json: bool) -> int:
+    """Prints the skills of this project and those in `folders`: network, AutoML, and whether each can run here, and if not, why."""
+    found = [skill for folder in folders for skill in _skills_in(folder)]
+    rows = [_skill_facts(skill) for skill in (*list_skills(), *found)]
     if as_json:
         tell(screen(), json.dumps([asdict(row) for row in rows], indent=2))
         return DONE
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("skill", "search", "actions", "what it is"):
+    for name in ("skill", "network", "AutoML", "runnable", "actions", "what it is"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        searched = "yes" if row.searchable else f"no: {row.why}"
-        table.add_row(*(escape(cell) for cell in (row.name, searched, ", ".join(row.actions), row.description)))
+        enabled, runnable = "yes" if row.automl_enabled else "no", "yes" if row.runnable else f"no: {row.why}"
+        cells = (row.name, row.network_arch, enabled, runnable, ", ".join(row.actions), row.description)
+        table.add_row(*(escape(cell) for cell in cells))
     screen().print(table)
     return DONE
 
 
+def _skills_in(folder: Path) -> list[Skill]:
+    """The skill in a folder, or those in the folders below it; SkillError when there is none."""
+    if (folder / INFO_FILE).is_file():
+        return [read_skill(folder)]
+    roots = sorted(path.parents[1] for path in folder.glob(f"*/{INFO_FILE}"))
+    if not roots:
+        raise SkillError(f"there is no skill in {folder}", hint=f"a skill is a folder with {INFO_FILE}")
+    return [read_skill(root) for root in roots]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SkillFacts:
-    """One line of `automl skills`."""
+    """One line of `automl skills`; `why` is the route of a train request, or what keeps the skill from running."""
 
     name: str
-    task: str
-    actions: tuple[str, ...]
-    searchable: bool
+    network_arch: str
+    automl_enabled: bool
+    runnable: bool
     why: str
+    actions: tuple[str, ...]
     description: str
     folder: str
 
 
 def _skill_facts(skill: Skill) -> SkillFacts:
     try:
-        route = decide(Policy.AUTO, skill)
-        searchable, why = route.search, route.why
+        runnable, why = True, decide(Policy.AUTO, skill).why
     except SkillError as error:
-        searchable, why = False, error.message
+        runnable, why = False, error.message
+    if not skill.automl_enabled and skill.why_not_runnable() is not None:
+        runnable, why = False, str(skill.why_not_runnable())
     return SkillFacts(
         name=skill.name,
-        task=skill.task,
-        actions=tuple(skill.actions),
-        searchable=searchable,
+        network_arch=skill.network_arch,
+        automl_enabled=skill.automl_enabled,
+        runnable=runnable,
         why=why,
+        actions=tuple(skill.actions),
         description=skill.description,
         folder=str(skill.root),
     )

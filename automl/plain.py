@@ -74,8 +74,8 @@ def run_plain(request: RunRequest, *, from_study: Path | None, yes: bool) -> int
     return train_resolved(resolved, yes=yes)
 
 
-def train_resolved(resolved: Resolved, *, yes: bool) -> int:
-    """Plain training of a request that was understood; asks before it starts."""
+def train_resolved(resolved: Resolved, *, yes: bool, dry_run: bool = False) -> int:
+    """Plain training of a request that was understood; asks before it starts, or only shows what would be trained (`dry_run`)."""
     console = screen()
     for note in (resolved.route.why, *resolved.notes):
         tell(console, f"note  {note}")
@@ -83,6 +83,8 @@ def train_resolved(resolved: Resolved, *, yes: bool) -> int:
     run = PlainRun(spec=resolved.spec, folder=resolved.folder, objective=resolved.objective, skill=resolved.skill.name)
     with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
         review(replace(run, spec=divide_for_review(resolved, Path(scratch))), console)
+    if dry_run:
+        return DONE
     confirm(yes)
     return train_tracked(replace(run, spec=divide_lists(resolved, resolved.folder / "data")), console)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from automl import cli
+from automl.entry import DONE, run_app
 from automl.resolve import Resolved, RunRequest, resolve
 from search_spaces.errors import SkillError
 from search_spaces.skill import find_skill
@@ -78,3 +81,30 @@ def test_a_foreign_skill_outside_the_project_is_searched(request_of: RunRequest,
     assert resolved.route.search
     assert kept(resolved) == kept(resolve(request_of))
     assert "train.optim.foreach of the skill's template is left out: this trainer has no such key" in resolved.notes
+
+
+def test_a_dry_run_of_plain_training_needs_no_schema(request_of: RunRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(find_skill("depth_net_stereo").root, tmp_path / "bare")
+    (tmp_path / "bare" / "schemas" / "train.schema.json").unlink()
+    arguments = ["run", "--skill", "bare", "-e", str(request_of.spec_file), "--allow-direct-fallback", "--dry-run", "--json"]
+    assert run_app(cli.app, "automl", arguments) == DONE
+    data = json.loads(capsys.readouterr().out)
+    assert data["route"]["search"] is False
+    assert not (tmp_path / "results").exists()
+
+
+def test_skills_are_listed_with_network_automl_and_what_keeps_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_foreign_skill(tmp_path / "theirs" / "good")
+    bad = write_foreign_skill(tmp_path / "theirs" / "bad")
+    info = bad / "references" / "skill_info.yaml"
+    info.write_text(info.read_text().replace("depth_net_stereo", "segformer"))
+    assert run_app(cli.app, "automl", ["skills", str(tmp_path / "theirs"), "--json"]) == DONE
+    rows = [(row["network_arch"], row["automl_enabled"], row["runnable"]) for row in json.loads(capsys.readouterr().out)]
+    assert rows == [
+        ("depth_net_mono", True, True),
+        ("depth_net_stereo", True, True),
+        ("segformer", True, False),
+        ("depth_net_stereo", True, True),
+    ]
+    assert run_app(cli.app, "automl", ["skills", str(tmp_path / "theirs")]) == DONE
+    assert "no: skill" in capsys.readouterr().out
