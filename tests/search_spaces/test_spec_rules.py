@@ -172,8 +172,3 @@ def test_all_splits_prepare_images_as_training_does() -> None:
     means = [getattr(loaded.spec.dataset, f"{split}_dataset").augmentation.input_mean for split in ("train", "val", "test", "infer")]
     assert means == [(0, 0, 0), (0, 0, 0), (0, 0, 0), (1, 1, 1)]
     assert "input_mean of val_dataset, test_dataset follows train_dataset: [0, 0, 0]" in loaded.assumed
-
-
-def test_a_workspace_of_1024_is_answered_with_what_was_meant() -> None:
-    (line,) = read_spec(None, ["gen_trt_engine.tensorrt.workspace_size=1024"], action="gen_trt_engine").warnings
-    assert line == "gen_trt_engine.tensorrt.workspace_size is in GiB, so that 1024 asks for 1024 GiB; for as many MiB write 1"
