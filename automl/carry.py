@@ -162,8 +162,8 @@ class StudyKeeper:
             name=f"study {config.name}",
             status=status,
             tags=tags,
-            params={"trials": str(config.trials), "epochs": str(config.epochs), "seed": str(config.seed)},
-            metrics=best,
+            params={"epochs": str(config.epochs), "seed": str(config.seed)},  # MLflow never changes one; trials can become more
+            metrics={**best, "trials": float(len(snapshot.trials))},
             started_s=min((trial.started_at for trial in snapshot.trials if trial.started_at is not None), default=self._started),
             ended_s=time.time(),
             artifacts=files,

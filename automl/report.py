@@ -13,6 +13,7 @@ from typing import Any
 
 from automl.charts import Axis, Point, Series, chart
 from automl.console import number_text, percent_text, seconds_text
+from automl.insight import convergence, importance
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from automl.status import status_data
 from search_spaces.objective import metric_info
@@ -59,6 +60,8 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
         "network": f"{spec.model.model_type}, encoder {spec.model.encoder}",
         "first_weights": str(first_weights(spec)),
         "gain": gain_text(snapshot),
+        "importance": importance(snapshot),
+        "convergence": convergence(snapshot),
         "keys": keys,
         "names": [key.rsplit(".", 1)[-1] for key in keys],
         "trials": snapshot.trials,

@@ -13,10 +13,13 @@ from rich.panel import Panel
 from rich.table import Table
 
 from automl.console import count_text, metrics_table, number_text, seconds_text, tell
+from automl.insight import convergence, importance
 from automl.report import REPORT, gain_text
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from search_spaces.spec import spec_from_dict
+
+IMPORTANT = 3  # parameters that are named on the screen; the report has all
 
 
 def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, complete: bool) -> None:
@@ -61,6 +64,11 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     gain = gain_text(snapshot)
     if gain is not None:
         table.add_row("gain", gain)
+    table.add_row("search", escape(convergence(snapshot)))
+    mattered = importance(snapshot)
+    if mattered.shares:
+        shares = ", ".join(f"{key} {share:.0%}" for key, share in mattered.shares[:IMPORTANT])
+        table.add_row("mattered", escape(f"{shares} ({mattered.told})"))
     choice = read_json(snapshot.folder / CHOICE_FILE)
     if choice is not None:
         table.add_row("winner", escape(choice["reason"]))

@@ -47,12 +47,28 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """The runs of one configuration: how many, their mean, best and worst value in the fixed evaluation.
+
+    `gap` is by how much the repetitions were worse on average than the search's own run (positive = worse), None without any.
+    """
+
+    trial: int
+    runs: int
+    mean: float
+    best: float
+    worst: float
+    gap: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """The winner and why.  `gap` is by how much its configuration was worse with other seeds than the search had said (positive =
     worse, in the unit of the objective); None when it was not repeated."""
 
     winner: Judged
     judged: tuple[Judged, ...]
+    configurations: tuple[Configuration, ...]
     reason: str
     gap: float | None
 
@@ -66,7 +82,8 @@ def pick(trial: TrialSummary, judge: Judge) -> Choice:
         why = "its weights were removed for the disk budget" if trial.stopped_by == "disk budget" else f"it is {trial.status.value}"
         raise StudyError(f"trial {trial.number} has no checkpoint to ship: {why}", hint="`automl status` shows the trials that have one")
     judged = judge(_candidate(trial, f"trial {trial.number}", trial.number))
-    return Choice(winner=judged, judged=(judged,), reason=f"trial {trial.number} was chosen by hand", gap=None)
+    alone = (_configuration(trial.number, (judged,), 1.0),)
+    return Choice(winner=judged, judged=(judged,), configurations=alone, reason=f"trial {trial.number} was chosen by hand", gap=None)
 
 
 def candidates_of(ranked: Sequence[TrialSummary], finalists: Sequence[TrialSummary], config: StudyConfig) -> list[Candidate]:
@@ -99,13 +116,12 @@ def choose(candidates: Sequence[Candidate], judge: Judge, *, minimise: bool) -> 
     for one in judged:
         groups.setdefault(one.candidate.configuration, []).append(one)
     means = {number: fmean(sign * one.value for one in runs) for number, runs in groups.items()}
-    number = min(means, key=lambda key: (means[key], key))
-    runs = groups[number]
-    winner = min(runs, key=lambda one: (sign * one.value, one.candidate.repeated, one.candidate.seed))
-    fresh = [sign * one.value for one in runs if one.candidate.repeated]
-    original = next((sign * one.value for one in runs if not one.candidate.repeated), None)
-    gap = fmean(fresh) - original if fresh and original is not None else None
-    return Choice(winner=winner, judged=judged, reason=_reason(number, groups, means, sign=sign, gap=gap), gap=gap)
+    order = sorted(means, key=lambda key: (means[key], key))
+    winner = min(groups[order[0]], key=lambda one: (sign * one.value, one.candidate.repeated, one.candidate.seed))
+    configurations = tuple(_configuration(number, groups[number], sign) for number in order)
+    gap = configurations[0].gap
+    reason = _reason(order[0], groups, means, sign=sign, gap=gap)
+    return Choice(winner=winner, judged=judged, configurations=configurations, reason=reason, gap=gap)
 
 
 def evaluation_judge(config: StudyConfig) -> Judge:
@@ -169,6 +185,7 @@ def choice_data(choice: Choice, config: StudyConfig, *, test: Mapping[str, Any] 
         "reason": choice.reason,
         "winners_curse": choice.gap,
         "evaluation_hash": choice.winner.evaluation_hash,
+        "configurations": [asdict(one) for one in choice.configurations],
         "candidates": [_judged_data(one) for one in choice.judged],
         "test": None if test is None else dict(test),
         "among": list(among),
@@ -187,6 +204,15 @@ def save_choice(folder: Path, data: Mapping[str, Any]) -> Path:
 def chosen_values(folder: Path) -> Mapping[str, Any] | None:
     """`values`, `trial` and `seed` of the winner of a finished study, or None before there is one."""
     return read_json(folder / CHOICE_FILE)
+
+
+def _configuration(number: int, runs: Sequence[Judged], sign: float) -> Configuration:
+    costs = [sign * one.value for one in runs]
+    fresh = [sign * one.value for one in runs if one.candidate.repeated]
+    original = next((sign * one.value for one in runs if not one.candidate.repeated), None)
+    gap = fmean(fresh) - original if fresh and original is not None else None
+    worst, best, mean = sign * max(costs), sign * min(costs), sign * fmean(costs)
+    return Configuration(trial=number, runs=len(runs), mean=mean, best=best, worst=worst, gap=gap)
 
 
 def _candidate(trial: TrialSummary, name: str, configuration: int) -> Candidate:

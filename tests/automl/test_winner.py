@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from automl.snapshot import TrialStatus, TrialSummary
-from automl.winner import Candidate, Judged, candidates_of, choice_data, choose, save_choice
+from automl.winner import Candidate, Judged, candidates_of, choice_data, choose, pick, save_choice
 from search_spaces.errors import StudyError
 from tests.automl.toy import toy_config
 
@@ -33,6 +33,25 @@ def test_the_better_mean_beats_the_luckier_run():
     assert choice.winner.candidate.name == "trial 7"  # means: trial 4 1.5, trial 7 1.225
     assert choice.gap == pytest.approx(0.05)
     assert "trial 7 has the best mean over 2 runs: 1.225 (against trial 4 1.5)" in choice.reason
+
+
+def test_every_configuration_is_told_with_its_spread_and_gap():
+    first, second = choose(candidates_of(SEARCH, FINALISTS, toy_config()), judge, minimise=True).configurations
+    assert (first.trial, first.runs, first.mean, first.best, first.worst) == (7, 2, pytest.approx(1.225), 1.2, 1.25)
+    assert (second.trial, second.mean, second.gap) == (4, 1.5, 1.0)
+
+
+def test_a_repetition_that_was_cut_short_does_not_count():
+    waiting = replace(trial(0, 0.1, parent=4), status=TrialStatus.WAITING)
+    assert [one.name for one in candidates_of(SEARCH, [waiting], toy_config())] == ["trial 4"]
+
+
+def test_a_trial_picked_by_hand_needs_its_checkpoint(tmp_path: Path):
+    (tmp_path / "best.pth").touch()
+    chosen = pick(replace(SEARCH[2], checkpoint=tmp_path / "best.pth"), judge)
+    assert (chosen.winner.candidate.configuration, chosen.gap, chosen.reason) == (2, None, "trial 2 was chosen by hand")
+    with pytest.raises(StudyError, match="removed for the disk budget"):
+        pick(replace(SEARCH[2], checkpoint=None, stopped_by="disk budget"), judge)
 
 
 def test_the_better_checkpoint_of_the_winner_is_taken():
