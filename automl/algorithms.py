@@ -135,7 +135,10 @@ _HALVING = (_EPOCHS, _UNIT, _ETA)
 FIDELITY_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "full": (_EPOCHS,),
     "median": (_EPOCHS, _UNIT),
-    "asha": _HALVING,
+    "asha": (
+        *_HALVING,
+        _whole("min_top_configs", 1, 1, "trials at the full budget before the search ends, the baseline counts; TAO says 5"),
+    ),
     "hyperband": _HALVING,
     "population": (
         _EPOCHS,
@@ -259,7 +262,25 @@ def study_fields(given: Mapping[str, Any], *, searcher: str, fidelity: str) -> d
     fields = {field: int(value) for name, value in checked.items() if (field := known[name]) is not None}
     if "epochs" in fields:
         fields["epochs"] *= fields.get("min_epochs", 1)
+    if "automl_max_generations" in checked:
+        fields["epochs"] = _epochs_of_generations(checked, fields.get("epochs"))
     return fields
+
+
+def _epochs_of_generations(checked: Mapping[str, SettingValue], epochs: int | None) -> int:
+    generations, interval = int(checked["automl_max_generations"]), checked.get("automl_eval_interval")
+    if interval is None:
+        raise StudyError(
+            f"automl_max_generations={generations} says nothing without the epochs of a generation",
+            hint="give automl_eval_interval too, or automl_max_epochs instead",
+        )
+    found = generations * int(interval)
+    if epochs is not None and epochs != found:
+        raise StudyError(
+            f"{generations} generations of {interval} epochs are {found} epochs, but automl_max_epochs is {epochs}",
+            hint="leave one of the three out",
+        )
+    return found
 
 
 def _unread(name: str, known: Mapping[str, Setting], pair: str) -> StudyError:

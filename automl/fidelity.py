@@ -137,6 +137,11 @@ def make_rule(
             return CurveStopping(full=epochs, eta=reduction_factor, lowest=min_epochs, first_look=first_look, threshold=threshold)
         case "population":
             interval = own.get("automl_eval_interval", -(-epochs // GENERATIONS))
+            if "automl_eval_interval" in own and interval >= epochs:
+                raise StudyError(
+                    f"automl_eval_interval must be below the full budget of {epochs} epochs, but is {interval}",
+                    hint="nobody would ever be replaced: make generations shorter, or train longer",
+                )
             return PopulationRule(full=epochs, size=trials, interval=interval, share=own.get("exploit_share", 0.2))
         case "median":
             return MedianRule(full=epochs, lowest=min_epochs)

@@ -86,9 +86,14 @@ def _plain(value: int | float) -> int | float:
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
+def grid_size(space: SearchSpace, settings: Mapping[str, Any]) -> int:
+    """How many points there are."""
+    return Grid(space, settings["grid_levels"]).size
+
+
 def check_grid(space: SearchSpace, settings: Mapping[str, Any]) -> None:
     """StudyError with the count for a grid that nobody could search."""
-    size = Grid(space, settings["grid_levels"]).size
+    size = grid_size(space, settings)
     if size > MOST_POINTS:
         count = f"{size:,}" if size < 10**15 else f"{size:.3g}"
         raise StudyError(
@@ -115,7 +120,8 @@ def _next(need: Need) -> Proposal | None:
     grid = Grid(need.space, need.settings["grid_levels"])
     order = _order(need.seed, grid.size)
     done = max((origin["point"] for origin in need.origins if "point" in origin), default=-1)
-    for position in range(done + 1, grid.size):
+    unknown = max(0, need.number - len(need.origins) - 1)  # a review shows the first points before there are any trials
+    for position in range(done + 1 + unknown, grid.size):
         values = grid.point(order[position])
         if values not in need.tried and need.allowed(values):
             return Proposal(values=values, origin={"point": position})

@@ -19,7 +19,7 @@ from automl.bandit import explore_by_bound, propose_by_bound
 from automl.distributions import distribution_of, suggest
 from automl.evolution import breed
 from automl.exploring import Heritage, check_population, perturb, propose_founder
-from automl.grid import any_point_left, check_grid, propose_point
+from automl.grid import any_point_left, check_grid, grid_size, propose_point
 from automl.kde import propose_by_density
 from automl.proposals import Need, Proposal
 from automl.samplers import CmaEsReplay, SobolPoints
@@ -33,6 +33,7 @@ _SOBOL_STRIDE = 1 << 14  # second draws come from a part of the sequence that no
 Propose = Callable[[Need, Sequence[Observation], Direction], Proposal]
 Left = Callable[[Need], bool]
 Explore = Callable[[Need, Heritage, Sequence[Observation], Direction], Proposal]
+Size = Callable[[SearchSpace, Mapping[str, Any]], int]
 Check = Callable[[SearchSpace, Mapping[str, Any]], None]
 
 
@@ -40,14 +41,16 @@ Check = Callable[[SearchSpace, Mapping[str, Any]], None]
 class Searcher:
     """One way to search: what it is called, what it is and how it proposes.
 
-    `left` says whether there is anything left to propose, for a searcher that comes to an end by itself; `check` raises StudyError
-    for a space or settings that it cannot search.  `explore` gives the values of a child that goes on from the state of another trial.
+    `left` says whether there is anything left to propose, and `size` how much there is, for a searcher that comes to an end by itself;
+    `check` raises StudyError for a space or settings that it cannot search.  `explore` gives the values of a child that goes on from
+    the state of another trial.
     """
 
     name: str
     summary: str
     propose: Propose
     left: Left | None = None
+    size: Size | None = None
     check: Check | None = None
     explore: Explore | None = None
 
@@ -92,6 +95,7 @@ SEARCHERS: Mapping[str, Searcher] = {
             summary="every combination of a few values of each parameter",
             propose=propose_point,
             left=any_point_left,
+            size=grid_size,
             check=check_grid,
         ),
         Searcher(

@@ -53,7 +53,7 @@ _OF_LLM = (
     *("automl_max_experiments", "research_program", "evolvable_text_parameters", "hybrid_enable_llm_range_narrowing"),
 )
 NO_EFFECT: Mapping[str, str] = {
-    "min_top_configs": "the search ends by the number of its trials",
+    "min_top_configs": "only asha is asked for so many trials at the full budget",
     "automl_delete_intermediate_ckpt": _STATES,
     "automl_checkpoint_retention_strategy": _STATES,
     "automl_retain_failed_artifacts": "the files of a failed trial always stay",

@@ -15,7 +15,9 @@ from automl.algorithms import complete_settings
 from automl.config import StudyConfig
 from automl.course import Birth, FidelityRule
 from automl.exploring import Heritage
+from automl.fidelity import rule_of
 from automl.guesses import propose_guess
+from automl.halving import Hyperband
 from automl.ledger import NewTrial, TrialRecord
 from automl.population import PopulationRule
 from automl.proposals import Need, Proposal, derive_seed
@@ -173,6 +175,20 @@ class SearchSource:
         )
         self._seen[record.number] = (state, made)
         return made
+
+
+def usual_trials(config: StudyConfig) -> int | None:
+    """How many trials a search has when nobody says it: a whole grid and the baseline, a round of all brackets; None for any other.
+
+    StudyError as SearchSource.
+    """
+    rule, searcher = rule_of(config), find_searcher(config.searcher)
+    settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
+    if searcher.check is not None:
+        searcher.check(config.space, settings)
+    if searcher.size is not None:
+        return 1 + searcher.size(config.space, settings)
+    return rule.round_of_trials if isinstance(rule, Hyperband) else None
 
 
 @dataclass(frozen=True, kw_only=True)

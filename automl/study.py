@@ -271,8 +271,8 @@ class Study:
             self._ledger.stop(replaced, f"replaced by trial {record.number}")
 
     def _last_chance(self) -> Promotion | None:
-        statuses = {record.status for record in self._ledger.records}
-        if TrialStatus.RUNNING in statuses or TrialStatus.COMPLETE in statuses:
+        enough = int(self.config.settings.get("min_top_configs", 1))
+        if sum(record.status in {TrialStatus.RUNNING, TrialStatus.COMPLETE} for record in self._ledger.records) >= enough:
             return None
         return last_chance(self._standings.now(), self.config.epochs)
 

@@ -19,9 +19,12 @@ from automl.algorithms import (
 from automl.config import load_config
 from automl.fidelity import RULES, make_rule
 from automl.searchers import SEARCHERS
+from automl.snapshot import TrialStatus
+from automl.sources import usual_trials
 from automl.study import Study
 from search_spaces.errors import UserError
 from tests.automl.toy import toy_config
+from tests.automl.virtual import Workers, algorithm_config, study_in_memory
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -80,7 +83,31 @@ def test_settings_of_tao_become_fields_of_the_study() -> None:
     assert complete_settings(given, searcher="random", fidelity="hyperband") == {}
 
 
+def test_generations_are_another_way_to_say_the_epochs() -> None:
+    pbt = {"searcher": "pbt", "fidelity": "population"}
+    given = {"automl_max_generations": 6, "automl_eval_interval": 4, "automl_population_size": 8}
+    assert study_fields(given, **pbt) == {"epochs": 24, "trials": 8}
+    with pytest.raises(UserError, match="says nothing without"):
+        study_fields({"automl_max_generations": 6}, **pbt)
+    with pytest.raises(UserError, match="6 generations of 4 epochs are 24 epochs, but automl_max_epochs is 27"):
+        study_fields({**given, "automl_max_epochs": 27}, **pbt)
+
+
 def test_a_study_keeps_its_settings_complete(tmp_path: Path) -> None:
     study = Study.create(tmp_path / "s", toy_config(searcher="bohb", fidelity="hyperband", settings={"kde_samples": 5}))
     kept = load_config(study.folder).settings
     assert kept == {"kde_samples": 5, "top_n_percent": 15.0, "min_points_in_model": 10, "random_share": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("searcher", "fidelity", "trials"), [("tpe", "asha", None), ("random", "hyperband", 9 + 5 + 3), ("grid", "full", 1 + 3 * (1 + 3))]
+)
+def test_some_searches_have_a_usual_number_of_trials(searcher: str, fidelity: str, trials: int | None) -> None:
+    assert usual_trials(toy_config(searcher=searcher, fidelity=fidelity)) == trials
+
+
+def test_as_many_trials_as_are_asked_for_reach_the_full_budget() -> None:
+    for wanted in (1, 4):
+        snapshot = Workers(count=3).run(study_in_memory(algorithm_config("asha", settings={"min_top_configs": wanted})))
+        assert sum(trial.status is TrialStatus.COMPLETE for trial in snapshot.trials) >= wanted
+    assert sum(trial.status is TrialStatus.COMPLETE for trial in snapshot.trials) == 4
