@@ -115,14 +115,15 @@ def evaluate(
 
 
 def fitted_spec(spec: Spec, split: str, fixed_size: tuple[int, int] | None) -> Spec:
-    """`spec` as a predictor of `fixed_size` can be fed: `resize` to that size, unless `center_crop` already gives it."""
+    """`spec` as a predictor of `fixed_size` can be fed: `resize` or `pad` to that size, unless `center_crop` already gives it."""
     if fixed_size is None:
         return spec
     augmentation = split_of(spec, split).augmentation
     if augmentation.evaluation == "center_crop" and tuple(augmentation.crop_size) == fixed_size:
         return spec
     prefix = f"dataset.{split}_dataset.augmentation"
-    return with_values(spec, {f"{prefix}.evaluation": "resize", f"{prefix}.crop_size": list(fixed_size)})
+    mode = "pad" if augmentation.evaluation == "pad" else "resize"
+    return with_values(spec, {f"{prefix}.evaluation": mode, f"{prefix}.crop_size": list(fixed_size)})
 
 
 def stretch(size: tuple[int, int], to: tuple[int, int]) -> float:

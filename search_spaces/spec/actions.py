@@ -11,18 +11,21 @@ RUNNING, INERT = Acts.RUNNING, Acts.INERT
 FROM_SPLIT = "the batch size of the split's section is taken"
 FROM_FILE = "the shape is read from the model file"
 ON_CPU = "the graph is always traced on the CPU"
+RUNTIMES = ("auto", "compiled", "bf16", "cpu", "cuda", "tensorrt")
+RUNTIME = "how the model file runs; docs/deploy.md says which of them suits which kind of file"
 ONE_GPU = "one device measures, so that no sample counts twice"
 NO_WANDB = "runs are tracked in MLflow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Metrics of a checkpoint, an ONNX file or an engine on the test lists."""
+    """Metrics of a checkpoint, an exported file or an engine on the test lists."""
 
     num_gpus: int = key(1, "GPUs", low=1, acts=INERT, why=ONE_GPU)
     gpu_ids: tuple[int, ...] = key((0,), "numbers of the GPUs", low=0, acts=INERT, why=ONE_GPU)
     num_nodes: int = key(1, "machines", low=1, acts=INERT, why=ONE_GPU)
-    checkpoint: str | None = key(None, "weights or ONNX file to measure", acts=RUNNING)
+    checkpoint: str | None = key(None, "weights, ONNX file or OpenVINO .xml to measure", acts=RUNNING)
+    runtime: str = key("auto", RUNTIME, options=RUNTIMES, acts=RUNNING)
     trt_engine: str | None = key(None, "TensorRT engine to measure", acts=RUNNING)
     results_dir: str | None = key(None, "output folder; default is results_dir/evaluate", acts=RUNNING)
     batch_size: int = key(-1, "batch size", low=-1, acts=INERT, why=FROM_SPLIT)
@@ -32,12 +35,13 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Inference:
-    """Pictures (and PFM files) of a checkpoint, an ONNX file or an engine on the infer lists."""
+    """Pictures (and PFM files) of a checkpoint, an exported file or an engine on the infer lists."""
 
     num_gpus: int = key(1, "GPUs", low=1, acts=INERT, why=ONE_GPU)
     gpu_ids: tuple[int, ...] = key((0,), "numbers of the GPUs", low=0, acts=INERT, why=ONE_GPU)
     num_nodes: int = key(1, "machines", low=1, acts=INERT, why=ONE_GPU)
-    checkpoint: str | None = key(None, "weights or ONNX file to run", acts=RUNNING)
+    checkpoint: str | None = key(None, "weights, ONNX file or OpenVINO .xml to run", acts=RUNNING)
+    runtime: str = key("auto", RUNTIME, options=RUNTIMES, acts=RUNNING)
     trt_engine: str | None = key(None, "TensorRT engine to run", acts=RUNNING)
     results_dir: str | None = key(None, "output folder; default is results_dir/inference", acts=RUNNING)
     input_dir: str | None = key(None, "folder of images (stereo: of left and right views) to run instead of infer lists", acts=RUNNING)
@@ -72,7 +76,12 @@ class Export:
         False, "leave height and width free", acts=INERT, why="the graph has one height and width: input_height, input_width"
     )
     verbose: bool = key(False, "talk while tracing", acts=INERT, why="the export says what it did in its report")
-    format: str = key("onnx", "file format", options=("onnx", "xdl"), acts=INERT, why="ONNX is the one format")
+    format: str = key(
+        "onnx", "onnx; openvino: also an .xml for CPUs beside it; TAO's xdl is refused", options=("onnx", "openvino", "xdl"), acts=RUNNING
+    )
+    parity_samples: int = key(
+        4, "images on which the file is held against the checkpoint, as many as a minute allows; 0: no check", low=0, acts=RUNNING
+    )
     valid_iters: int | None = key(22, "refinement steps unrolled into a stereo graph; null: model.valid_iters", low=1, acts=RUNNING)
 
 

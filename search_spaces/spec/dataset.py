@@ -42,8 +42,8 @@ class Augmentation:
     )
     evaluation: str = key(
         "native",
-        "how val and test images meet the network: native size padded, the middle crop_size, or resized to crop_size",
-        options=("native", "center_crop", "resize"),
+        "how val and test images meet the network: native size padded, the middle crop_size, resized or padded to crop_size",
+        options=("native", "center_crop", "resize", "pad"),
         acts=INERT,
         outside=EVALUATION,
         why="training draws crops of crop_size",

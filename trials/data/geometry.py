@@ -7,6 +7,7 @@ Evaluation modes (`dataset.<split>.augmentation.evaluation`):
                  so that it covers crop_size, sides multiples of 14, prediction resized to the ground truth
     center_crop  the crop_size window in the middle of image and ground truth
     resize       the image squeezed to exactly crop_size; ground truth stays as it is, disparity is rescaled on the way back
+    pad          the whole image, edge-padded to crop_size, cut back; resized where it is larger or its ground truth has another size
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def plan_evaluation(mode: str, family: str, *, image_size: Size, target_size: Si
     """The plan for one image; `target_size` is None without ground truth, then the prediction goes to the image's own grid."""
     goal = target_size or image_size
     whole = (0, 0, *image_size)
-    if mode == "resize":
+    fits = goal == image_size and image_size[0] <= crop_size[0] and image_size[1] <= crop_size[1]
+    if mode == "pad" and fits:
+        return Plan(whole, _padded(image_size, crop_size))
+    if mode in {"resize", "pad"}:
         return Plan(whole, Geometry("none" if crop_size == goal == image_size else "resize", crop_size, goal))
     if mode == "center_crop":
         height, width = min(image_size[0], crop_size[0]), min(image_size[1], crop_size[1])

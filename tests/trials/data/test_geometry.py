@@ -86,3 +86,15 @@ def test_the_same_grid_comes_back_untouched() -> None:
 def test_a_prediction_of_another_size_is_our_mistake() -> None:
     with pytest.raises(AssertionError):
         to_target_grid(torch.zeros(1, 1, 4, 6), Geometry("none", (4, 8), (4, 8)), "stereo")
+
+
+def test_pad_keeps_a_smaller_image_whole():
+    plan = plan_evaluation("pad", "stereo", image_size=(50, 90), target_size=(50, 90), crop_size=(64, 96))
+    assert plan.window == (0, 0, 50, 90)
+    assert plan.geometry == Geometry("pad", (64, 96), (50, 90), (3, 3, 7, 7))
+
+
+@pytest.mark.parametrize(("image", "truth"), [((65, 90), (65, 90)), ((50, 90), (25, 45))])
+def test_pad_resizes_what_it_cannot_hold(image: tuple[int, int], truth: tuple[int, int]):
+    plan = plan_evaluation("pad", "mono", image_size=image, target_size=truth, crop_size=(64, 96))
+    assert plan.geometry == Geometry("resize", (64, 96), truth)
