@@ -129,7 +129,8 @@ class Parameter:
         if self.kind == "bool":
             return "true or false"
         if self.kind == "categorical":
-            return f"one of {', '.join(map(str, self.choices))}"
+            weighted = f", weighted {' : '.join(f'{weight:g}' for weight in self.weights)}" if self.weights else ""
+            return f"one of {', '.join(map(str, self.choices))}{weighted}"
         notes = ["log"] if self.log else []
         notes += [f"steps of {self.step:g}"] if self.step is not None else []
         kind = "a whole number in " if self.kind == "int" else "in "
