@@ -116,17 +116,40 @@ class GenTrtEngine:
 class Quantize:
     """Post-training quantisation."""
 
-    backend: str = key("torchao", "library", options=("torchao", "modelopt.pytorch", "modelopt.onnx"), acts=RUNNING)
+    backend: str = key(
+        "torchao",
+        "library: torchao packs the weights of a checkpoint, onnxruntime quantises an ONNX file; modelopt is refused",
+        options=("torchao", "onnxruntime", "modelopt.pytorch", "modelopt.onnx"),
+        acts=RUNNING,
+    )
     mode: str = key("weight_only_ptq", "weights alone, or activations as well", options=("weight_only_ptq", "static_ptq"), acts=RUNNING)
     algorithm: str = key(
-        "minmax", "how ranges are found", options=("minmax", "max", "entropy", "awq_clip", "awq_lite", "awq_full", "rtn_dq"), acts=RUNNING
+        "minmax",
+        "how ranges are found: minmax, max (symmetric), entropy, percentile; the others are refused",
+        options=("minmax", "max", "entropy", "percentile", "awq_clip", "awq_lite", "awq_full", "rtn_dq"),
+        acts=RUNNING,
     )
-    layers: tuple[Mapping[str, object], ...] = key((), "rules by module name, later ones win", acts=RUNNING)
-    skip_names: tuple[str, ...] = key((), "module name patterns to leave alone", acts=RUNNING)
-    model_path: str | None = key(None, "weights to quantise", acts=RUNNING)
+    layers: tuple[Mapping[str, object], ...] = key(
+        (), "rules by name or kind, later ones win; []: int8 for every Linear (torchao), Conv, Gemm and MatMul (onnxruntime)", acts=RUNNING
+    )
+    skip_names: tuple[str, ...] = key((), "patterns of names to leave alone", acts=RUNNING)
+    model_path: str | None = key(None, "checkpoint (torchao) or ONNX file (onnxruntime) to quantise", acts=RUNNING)
     results_dir: str | None = key(None, "output folder; default is results_dir/quantize", acts=RUNNING)
-    backend_kwargs: Mapping[str, object] = key({}, "further arguments of the library", acts=RUNNING)
-    device: str = key("cuda", "where to calibrate: cuda, cuda:N, cpu or trt", acts=RUNNING)
+    overwrite: bool = key(False, "replace an existing quantised model", acts=RUNNING)
+    # 0.05: an epe of 1.00 px may become 1.05 px
+    max_metric_drop: float = key(
+        0.05,
+        "how much worse the model may get: after <= before x (1 + this), in epe (stereo) or abs_rel (mono) on the validation list",
+        low=0.0,
+        acts=RUNNING,
+    )
+    calibration_images: int = key(
+        32, "images (pairs) to calibrate on, evenly spread over those of dataset.quant_calibration_dataset", low=1, acts=RUNNING
+    )
+    backend_kwargs: Mapping[str, object] = key(
+        {}, "further arguments: onnxruntime takes per_channel, symmetric, reduce_range, percentile", acts=RUNNING
+    )
+    device: str = key("cuda", "where to measure: cuda (the CPU where there is no GPU), cuda:N or cpu; trt is refused", acts=RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True)

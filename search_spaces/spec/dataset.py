@@ -162,7 +162,7 @@ class Split:
 class Calibration:
     """Images for post-training quantisation."""
 
-    images_dir: str | None = key(None, "folder of calibration images", acts=RUNNING)
+    images_dir: str | None = key(None, "folder or .tar.gz of calibration images; empty: the train lists", acts=RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True)
