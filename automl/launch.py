@@ -268,7 +268,7 @@ def _config(resolved: Resolved, space: SearchSpace) -> StudyConfig:
         gpus_per_trial=gpus,
         engine=request.engine,
         limits=_limits(request, gpus),
-        notes={"route": resolved.route.why},
+        notes={"route": resolved.route.why, "asked_skill": request.skill},
     )
     trials = fields.get("trials") or usual_trials(config) or DEFAULT_TRIALS
     finalists = FINALISTS if trials >= FEWEST_FOR_FINALISTS and repeatable else 0
