@@ -21,7 +21,7 @@ _OFF = (
 )
 _PHRASE = re.compile("|".join(f"(?:{pattern})" for pattern in _OFF))
 _NEGATED = re.compile(
-    r"(?:\b(?:do not|does not|did not|must not|should not|never|not|no|instead of|rather than|without)(?: \w+){0,2} |\bnot )$"
+    r"(?:\b(?:do not|does not|did not|must not|should not|never|not|no|instead of|rather than|without)(?: \w+){0,4} |\bnot )$"
 )
 _QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`|“[^”]*”|(?<![\w])'[^']*'(?![\w])")
 _NAME = re.compile(r"\S*[/\\_=]\S*|\S*\w\.\w\S*|\S*\w-\w\S*")
@@ -42,7 +42,7 @@ def asks_for_plain_training(text: str) -> str | None:
     for spelling, word in _SPELLINGS.items():
         plain = re.sub(spelling, word, plain)
     plain = re.sub(r"\s+", " ", _NAME.sub("_", plain))
-    for clause in re.split(r"[.;!?,]\s|[.;!?,]$|\bbut\b", plain):
+    for clause in re.split(r"[.;!?,]\s|[.;!?,]$|\b(?:but|and|then)\b", plain):
         for match in _PHRASE.finditer(clause):
             if not _NEGATED.search(clause[: match.start()]) and _whole(clause, match):
                 return match[0].strip()

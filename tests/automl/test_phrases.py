@@ -24,6 +24,9 @@ from automl.phrases import asks_for_plain_training
         "Use 'my_list.txt'. Disable HPO!",
         "switch off the automl",
         "automl_policy: off",
+        "do not touch the data and disable AutoML",
+        "No, turn off AutoML",
+        "Could you turn off the hyperparameter search?",
     ],
 )
 def test_texts_that_ask_for_it(text: str) -> None:
@@ -51,6 +54,8 @@ def test_texts_that_ask_for_it(text: str) -> None:
         "the no-hpo-dataset folder",
         "turn on AutoML",
         "explainable training",
+        "I don't think we should disable AutoML",
+        "there is no need to turn off AutoML",
     ],
 )
 def test_texts_that_do_not(text: str) -> None:
