@@ -243,6 +243,12 @@ DIFFERENT: dict[str, tuple[str, Any, str]] = {
     "inference.conf_threshold": ("low", 0.0, "a probability"),
     "train.num_gpus": ("high", 64, "no machine has more"),
     "gen_trt_engine.tensorrt.workspace_size": ("default", 4, "TAO's builder reads 1024 as GiB"),
+    "quantize.backend": ("options", ("torchao", "onnxruntime", "modelopt.pytorch", "modelopt.onnx"), "static int8 runs in ONNX Runtime"),
+    "quantize.algorithm": (
+        "options",
+        ("minmax", "max", "entropy", "percentile", "awq_clip", "awq_lite", "awq_full", "rtn_dq"),
+        "a calibrator of ONNX Runtime's",
+    ),
     "gen_trt_engine.tensorrt.data_type": ("options", ("FP32", "FP16", "BF16"), "mono engines run in BF16"),
 }
 # bounds of ours where TAO has none
