@@ -2,7 +2,7 @@
 
 Files come from strangers, so nothing but tensors and plain data is ever rebuilt from them (`models.pickled`); `.safetensors` holds no
 objects at all.  Containers: a flat dict of tensors, `{"model": ...}` or `{"state_dict": ...}` around one, and Lightning files (TAO's
-and ours; ours also carry `spec` and `metrics`).
+and ours; ours also carry `spec` and `metrics`).  Weights that `depth_net quantize` packed into 8 bits come back as float32.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from models.packed_weights import PACKED_KEY, unpacked
 from models.pickled import AGAIN, read_pickled
 from search_spaces.errors import CheckpointError, SpecError, nearest
 from search_spaces.spec import Spec, spec_from_dict
@@ -73,6 +74,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     container, tensors = _tensors_of(content)
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors (its keys: {', '.join(map(str, list(content)[:8])) or 'none'})", hint=AGAIN)
+    if isinstance(content.get(PACKED_KEY), Mapping):
+        tensors = unpacked(tensors, content[PACKED_KEY], path)
     spec, metrics = content.get("spec"), content.get("metrics")
     # other programs may keep something of that name too
     spec = dict(spec) if isinstance(spec, Mapping) and "model" in spec else None
