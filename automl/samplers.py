@@ -1,5 +1,6 @@
-"""Two samplers without memory, for searches that can be killed and resumed at any point.
+"""Samplers without memory, for searches that can be killed and resumed at any point.
 
+JointTPE: Optuna's TPE, told which parameters are drawn together instead of finding out from all trials each time.
 SobolPoints: trial n gets the n-th point of one scrambled Sobol sequence (Owen 1998; scipy.stats.qmc) over all parameters,
 active or not.  CmaEsReplay: CMA-ES (Hansen 2016, https://arxiv.org/abs/1604.00772; package `cmaes`) whose state is
 computed again from the finished trials at each proposal, so no pickled optimiser is ever stored or loaded.
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from automl.distributions import distribution_of, from_unit, to_unit
@@ -24,6 +25,20 @@ if TYPE_CHECKING:
     import cmaes
 
 _FIRST_STEP = 0.2  # of the unit cube: wide enough to leave the best startup point, narrow enough to stay near it
+
+
+class JointTPE(TPESampler):
+    """TPE that draws the parameters without a condition together, the others one by one."""
+
+    def __init__(self, space: SearchSpace, *, startup: int, seed: int) -> None:
+        super().__init__(n_startup_trials=startup, seed=seed)
+        found = {parameter.key: distribution_of(parameter) for parameter in space.parameters if parameter.condition is None}
+        self._joint = {key: found[key] for key in sorted(found) if not found[key].single()}
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The parameters without a condition."""
+        del study, trial
+        return dict(self._joint)
 
 
 class SobolPoints(BaseSampler):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 
 from automl.bandit import explore_by_bound, propose_by_bound
 from automl.distributions import distribution_of, suggest
@@ -22,7 +22,7 @@ from automl.exploring import Heritage, check_population, perturb, propose_founde
 from automl.grid import any_point_left, check_grid, grid_size, propose_point
 from automl.kde import propose_by_density
 from automl.proposals import Need, Proposal
-from automl.samplers import CmaEsReplay, SobolPoints
+from automl.samplers import CmaEsReplay, JointTPE, SobolPoints
 from automl.view import Observation, find_view, study_in_view
 from search_spaces.errors import StudyError, nearest
 from search_spaces.objective import Direction
@@ -77,7 +77,7 @@ SEARCHERS: Mapping[str, Searcher] = {
         Searcher(
             name="tpe",
             summary="tree-structured Parzen estimator; learns from few trials, knows conditions and failures",
-            propose=_sampled(lambda need: TPESampler(n_startup_trials=need.startup, seed=need.own_seed), "pruned"),
+            propose=_sampled(lambda need: JointTPE(need.space, startup=need.startup, seed=need.own_seed), "pruned"),
         ),
         Searcher(
             name="random",

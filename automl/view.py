@@ -8,8 +8,9 @@ search space (the baseline can be) is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 import optuna
@@ -22,6 +23,7 @@ from search_spaces.objective import Direction
 from search_spaces.space import Value
 
 INFEASIBLE = "failure"
+_BEGUN = datetime(2000, 1, 1)  # Optuna asks for a time, and no sampler reads it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,22 +174,44 @@ def study_in_view(
     direction: Direction,
     sampler: BaseSampler,
 ) -> optuna.Study:
-    """A study in memory that holds what `view` shows of `observations`, in their order, ready for `ask`."""
-    study = optuna.create_study(storage=InMemoryStorage(), sampler=sampler, direction=direction)
-    shown = view.show(observations, direction)
-    trials = [_frozen(observation, one, distributions) for observation, one in zip(observations, shown, strict=True)]
-    study.add_trials([trial for trial in trials if trial is not None])
-    return study
+    """A study in memory that holds what `view` shows of `observations`, in their order, ready for one `ask`."""
+    shown = zip(observations, view.show(observations, direction), strict=True)
+    kept = [(observation, one) for observation, one in shown if one is not None]
+    trials = [_frozen(number, observation, one, distributions) for number, (observation, one) in enumerate(kept, start=1)]
+    return optuna.create_study(storage=_ShownTrials(trials), study_name="view", sampler=sampler, direction=direction)
 
 
-def _frozen(observation: Observation, shown: Shown | None, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial | None:
-    if shown is None:
-        return None
-    return optuna.trial.create_trial(
-        state=shown.state,
-        value=shown.value,
-        params=dict(observation.params),
-        distributions={key: distributions[key] for key in observation.params},
-        intermediate_values=dict(shown.by_rung or {}),
-        constraints=None if shown.violated is None else {INFEASIBLE: 1.0 if shown.violated else -1.0},
-    )
+class _ShownTrials(InMemoryStorage):
+    """A storage in memory with trials that nobody changes: they are handed out as they are, and a large search costs no copies.
+
+    They are numbered from 1 on; number 0 is the one trial that is asked for.
+    """
+
+    def __init__(self, shown: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._shown = shown
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """The asked trial, if there is one, and those shown."""
+        own = super().get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        return own + [trial for trial in self._shown if states is None or trial.state in states]
+
+
+def _frozen(number: int, observation: Observation, shown: Shown, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    params = dict(observation.params)
+    settings: dict[str, Any] = {
+        "state": shown.state,
+        "value": shown.value,
+        "params": params,
+        "distributions": {key: distributions[key] for key in params},
+        "user_attrs": {},
+        "system_attrs": {},
+        "intermediate_values": dict(shown.by_rung or {}),
+    }
+    if shown.violated is not None:
+        trial = optuna.trial.create_trial(**settings, constraints={INFEASIBLE: 1.0 if shown.violated else -1.0})
+        trial.number = number
+        return trial
+    # the same without its checks, which take most of the time in a large search
+    ended = None if shown.state is TrialState.RUNNING else _BEGUN
+    return FrozenTrial(number=number, trial_id=number, datetime_start=_BEGUN, datetime_complete=ended, **settings)
