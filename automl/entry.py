@@ -77,18 +77,26 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     set_environment()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it happens
+    command, given = typer.main.get_command(app), list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _sigterm_as_ctrl_c(), usable_caches():
-            code = app(args=None if arguments is None else list(arguments), prog_name=name, standalone_mode=False)
+        # not `app(...)`, which turns Ctrl-C into an exit code without a word
+        with _sigterm_as_ctrl_c(), usable_caches(), command.make_context(name, given) as context:
+            code = command.invoke(context)
     except (KeyboardInterrupt, typer.Abort):
         say_error("interrupted", None)
         return INTERRUPTED
+    except typer.Exit as end:  # --help
+        return end.exit_code
+    except BrokenPipeError:  # nobody reads any more, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as error:
         told = _told(error, name)
         if told is None:
             raise
         message, hint, code = told
-        say_error(message, hint)
+        if message:  # a command without arguments has shown its help already
+            say_error(message, hint)
         return code
     return code if isinstance(code, int) else DONE
 

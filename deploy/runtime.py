@@ -1,32 +1,39 @@
-"""One `predict` over torch and ONNX Runtime: images in, a B x 1 x H x W map out, whatever runs it.
+"""One `predict` over torch, ONNX Runtime and OpenVINO: images in, a B x 1 x H x W map out, whatever runs it.
 
-Both classes satisfy `trials.evaluate.Predictor`.  Images are ImageNet-normalised float32, B x 3 x H x W, on any
+Every class satisfies `trials.evaluate.Predictor`.  Images are ImageNet-normalised float32, B x 3 x H x W, on any
 device: (left, right) for stereo, (image,) for mono.  The answer is on the CPU: disparity in pixels, depth in
-metres, or inverse depth without a unit.
-ONNX Runtime's Python interface: https://onnxruntime.ai/docs/api/python/api_summary.html (MIT).
+metres, or inverse depth without a unit.  `load_predictor` picks the class by the file's ending.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from deploy.sidecar import METADATA_KEY, ModelFacts, sidecar_path
+from deploy.graph_file import FilePredictor
+from deploy.onnx_runtime import OnnxPredictor
+from deploy.openvino_runtime import OpenVinoPredictor
+from deploy.torch_runtime import TorchPredictor
 from models.checkpoints import spec_of
 from models.inspection import Content, content_of
 from models.registry import build_network, network_info
 from models.weights import load_checkpoint, read_checkpoint
-from search_spaces.errors import CheckpointError, DataError, UnsupportedError
+from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.spec import Spec, get_value
 from trials.evaluate import Predictor
 
+__all__ = ["OnnxPredictor", "OpenVinoPredictor", "TorchPredictor", "check_runtime", "load_network", "load_predictor"]
+
 _TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".tlt", ".safetensors")
-_INPUTS = {"stereo": ("left_image", "right_image"), "mono": ("images",)}
+_OF_TORCH = ("auto", "compiled", "bf16", "cpu", "cuda")
+# what `evaluate.runtime` and `inference.runtime` may say of a file, by its ending: elsewhere the arithmetic lies in the file
+RUNTIMES = {
+    **dict.fromkeys(_TORCH_SUFFIXES, _OF_TORCH),
+    ".onnx": ("auto", "cpu", "cuda", "tensorrt"),
+    ".xml": ("auto", "cpu", "bf16"),
+    ".engine": ("auto", "cuda"),
+}
 # what a checkpoint's weights were shaped or scaled by; the rest of the spec may change after training
 _FIXED_KEYS = {
     "stereo": (
@@ -54,80 +61,6 @@ _FIXED_KEYS = {
 _IMAGE_KEYS = ("augmentation.input_mean", "augmentation.input_std")
 
 
-class TorchPredictor:
-    """A network in evaluation mode on one device, in float32 without TF32.
-
-    Takes any legal image size.  The network is moved to `device` (default: a CUDA device if there is one) and
-    stays there; `iterations` are a stereo network's refinements (default: its own).
-    """
-
-    name = "torch"
-    fixed_size: tuple[int, int] | None = None
-
-    def __init__(self, network: nn.Module, family: str, *, iterations: int | None = None, device: str | torch.device | None = None) -> None:
-        self.device = torch.device(device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.family = family
-        self.iterations = iterations
-        self.network = network.to(self.device).eval()
-
-    def predict(self, images: tuple[Tensor, ...]) -> Tensor:
-        """The map of each image (set), B x 1 x H x W float32 on the CPU; DataError for a wrong number of images."""
-        _check_count(images, self.family, place=self.name)
-        placed = [image.to(self.device) for image in images]
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            output: Tensor = self.network(*placed, iterations=self.iterations) if self.family == "stereo" else self.network(*placed)
-        return _as_map(output.float().cpu())
-
-
-class OnnxPredictor:
-    """One ONNX file in ONNX Runtime, on CUDA where its provider is installed, else on the CPU.
-
-    Takes images of `fixed_size` only.  A file with a fixed batch is fed in batches of that size; the last one is
-    filled up with its own last image and the surplus answers are dropped.  `facts` are the file's own description,
-    None for a file that another program exported.  `threads` default to torch's.
-    """
-
-    name = "onnxruntime"
-
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        self.path = path
-        self.threads = threads if threads is not None else torch.get_num_threads()
-        self._session = _open_session(path, self.threads)
-        self.provider: str = self._session.get_providers()[0]
-        inputs = {value.name: value.shape for value in self._session.get_inputs()}
-        self.family = _family_of(inputs, path)
-        self.facts = _read_facts(self._session, path)
-        batch, _, height, width = inputs[_INPUTS[self.family][0]]
-        if not isinstance(height, int) or not isinstance(width, int):
-            message = f"{path}: the model's height and width must be fixed, but got {height} x {width}"
-            raise UnsupportedError(
-                message, hint="export it with one height and width: depth_net export export.input_height=... export.input_width=..."
-            )
-        self._size = (height, width)
-        self.fixed_size: tuple[int, int] | None = self._size
-        self.batch: int | None = batch if isinstance(batch, int) and batch > 0 else None
-
-    def predict(self, images: tuple[Tensor, ...]) -> Tensor:
-        """The map of each image (set), B x 1 x H x W float32; DataError for another size or number of images."""
-        _check_count(images, self.family, place=str(self.path))
-        given, own = tuple(images[0].shape[-2:]), self._size
-        if given != own:
-            message = f"{self.path.name} takes images of {own[0]}x{own[1]} only, but got {given[0]}x{given[1]}"
-            raise DataError(message, hint=f"evaluate with augmentation.evaluation=resize augmentation.crop_size=[{own[0]},{own[1]}]")
-        arrays = [image.detach().cpu().contiguous().numpy().astype(np.float32, copy=False) for image in images]
-        count = arrays[0].shape[0]
-        step = self.batch or count
-        pieces = [self._run([array[start : start + step] for array in arrays], step) for start in range(0, count, step)]
-        return _as_map(torch.from_numpy(np.concatenate(pieces)[:count]))
-
-    def _run(self, arrays: list[NDArray[np.float32]], step: int) -> NDArray[np.float32]:
-        missing = step - arrays[0].shape[0]
-        if missing:
-            arrays = [np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for array in arrays]
-        answer: NDArray[np.float32] = self._session.run(None, dict(zip(_INPUTS[self.family], arrays, strict=True)))[0]
-        return answer
-
-
 def load_predictor(
     path: Path,
     spec: Spec,
@@ -136,35 +69,45 @@ def load_predictor(
     iterations: int | None = None,
     device: str | None = None,
     threads: int | None = None,
+    runtime: str = "auto",
 ) -> Predictor:
-    """What runs `path`: a checkpoint in torch, an `.onnx` file in ONNX Runtime.
+    """What runs `path`: a checkpoint in torch, an `.onnx` file in ONNX Runtime, an `.xml` file in OpenVINO; `runtime` says how.
 
     CheckpointError where the file and the spec speak of different networks, or prepare the images of `split` differently, naming both
-    values (without `split` an ONNX file is held against the val split);
-    UnsupportedError for kinds of file that nothing here runs.
+    values (without `split` an exported file is held against the val split);
+    UnsupportedError for kinds of file that nothing here runs; SpecError for a runtime that the kind of file does not have.
     """
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: there is no such file", hint="give the path of a checkpoint (.pth, .ckpt, .safetensors) or of an .onnx file"
+            f"{path}: there is no such file", hint="give the path of a checkpoint (.pth, .ckpt, .safetensors), of an .onnx or an .xml file"
         )
     suffix = path.suffix.lower()
-    if suffix == ".onnx":
-        predictor = OnnxPredictor(path, threads=threads)
-        _check_facts(predictor, spec, split or "val")
-        return predictor
     if suffix == ".engine":
         raise UnsupportedError(
             f"{path}: TensorRT engines cannot be run in this release", hint="give the .onnx file that the engine was built from"
         )
-    if suffix not in _TORCH_SUFFIXES:
-        known = ", ".join((*_TORCH_SUFFIXES, ".onnx"))
-        raise UnsupportedError(f"{path}: nothing here runs a file ending in {path.suffix or 'nothing'}", hint=f"known endings: {known}")
-    return TorchPredictor(load_network(path, spec, split=split), spec.family, iterations=iterations, device=device)
+    check_runtime(path, runtime)
+    if suffix in _TORCH_SUFFIXES:
+        network = load_network(path, spec, split=split)
+        return TorchPredictor(network, spec.family, iterations=iterations, device=device, runtime=runtime)
+    predictor: FilePredictor
+    if suffix == ".onnx":
+        predictor = OnnxPredictor(path, threads=threads, runtime=runtime)
+    else:
+        predictor = OpenVinoPredictor(path, threads=threads, bf16=runtime == "bf16")
+    check_facts(predictor, spec, split or "val")
+    return predictor
 
 
-def onnx_facts(path: Path) -> ModelFacts | None:
-    """The description of an ONNX file, from its metadata or the file beside it; None without either.  CheckpointError for a broken file."""
-    return _read_facts(_open_session(path, 1), path)
+def check_runtime(path: Path, runtime: str) -> None:
+    """UnsupportedError for a kind of file that nothing here runs, SpecError for a `runtime` that its kind does not have."""
+    suffix = path.suffix.lower()
+    if suffix not in RUNTIMES:
+        raise UnsupportedError(
+            f"{path}: nothing here runs a file ending in {path.suffix or 'nothing'}", hint=f"known endings: {', '.join(RUNTIMES)}"
+        )
+    if runtime not in RUNTIMES[suffix]:
+        raise SpecError(f"runtime={runtime} is not for {suffix} files ({path})", hint=f"for them: {', '.join(RUNTIMES[suffix])}")
 
 
 def load_network(checkpoint: Path, spec: Spec, *, split: str | None = None) -> nn.Module:
@@ -207,7 +150,8 @@ def _check_metres(content: Content, spec: Spec) -> None:
         )
 
 
-def _check_facts(predictor: OnnxPredictor, spec: Spec, split: str) -> None:
+def check_facts(predictor: FilePredictor, spec: Spec, split: str) -> None:
+    """CheckpointError when the description of an exported file contradicts the spec, naming each key with both values."""
     facts = predictor.facts
     asked: list[tuple[str, object, object]] = [("the kind of network", predictor.family, spec.family)]
     if facts is not None and predictor.family == spec.family:
@@ -235,59 +179,3 @@ def _plain(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ",".join(_plain(item) for item in value) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _check_count(images: tuple[Tensor, ...], family: str, *, place: str) -> None:
-    wanted = len(_INPUTS[family])
-    if len(images) != wanted:
-        raise DataError(
-            f"{place}: a {family} network takes {wanted} image(s), but got {len(images)}", hint="left and right for stereo, one for mono"
-        )
-
-
-def _as_map(output: Tensor) -> Tensor:
-    return output.unsqueeze(1) if output.dim() == 3 else output
-
-
-def _open_session(path: Path, threads: int) -> Any:
-    """An onnxruntime.InferenceSession; the library has no types of its own to name here."""
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    refusals = (
-        errors.Fail,
-        errors.InvalidArgument,
-        errors.InvalidGraph,
-        errors.InvalidProtobuf,
-        errors.NotImplemented,
-        errors.RuntimeException,
-    )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
-    try:
-        return onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
-    except refusals as error:
-        reason = str(error).rpartition(" : ")[2]  # before it stand the library's own name and numbers
-        raise CheckpointError(f"{path}: ONNX Runtime cannot load the model: {reason}", hint="export it again") from error
-
-
-def _family_of(inputs: dict[str, Any], path: Path) -> str:
-    for family, names in _INPUTS.items():
-        if set(inputs) == set(names):
-            return family
-    found = ", ".join(sorted(inputs))
-    message = f"{path}: the model's inputs must be left_image and right_image, or images, but got {found}"
-    raise UnsupportedError(message, hint="export the network with depth_net export")
-
-
-def _read_facts(session: Any, path: Path) -> ModelFacts | None:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text:
-        return ModelFacts.from_text(text, place=str(path))
-    sidecar = sidecar_path(path)
-    return ModelFacts.from_text(sidecar.read_text(encoding="utf-8"), place=str(sidecar)) if sidecar.is_file() else None

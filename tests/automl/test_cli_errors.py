@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,8 +48,29 @@ def test_an_error_without_a_hint_is_one_line(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "error: no\n"
 
 
-def test_ctrl_c_ends_with_130():
+def test_ctrl_c_ends_with_130_and_says_so(capsys: pytest.CaptureFixture[str]):
     assert run_app(app_that_raises(KeyboardInterrupt()), "x", []) == INTERRUPTED
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_a_command_without_arguments_shows_its_help_alone(capsys: pytest.CaptureFixture[str]):
+    assert run_app(depth_net.app, "depth_net", []) == MISUSED
+    assert "error:" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device", "/data/x"), MemoryError()])
+def test_a_machine_that_refuses_is_told_in_one_line(capsys: pytest.CaptureFixture[str], error: Exception):
+    assert run_app(app_that_raises(error), "x", []) == FAILED
+    assert capsys.readouterr().err.startswith("error: the machine failed: ")
+
+
+def test_a_reader_that_went_away_ends_it_without_a_word():
+    script = Path(sys.executable).with_name("depth_net")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([script, "train", "--help"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (FAILED, "")
 
 
 def test_a_defect_of_ours_is_not_hidden():
