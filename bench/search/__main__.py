@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from bench.search.compare import Plan, compare
-from bench.search.method import MakeMethod
-from bench.search.methods import PEERS, NotInstalled, find_method
+from bench.search.method import MakeMethod, NotInstalled
+from bench.search.methods import PEERS, find_method
 from bench.search.report import write_report
 from bench.search.suites import find_tasks
 from search_spaces.errors import SpecError, StudyError

@@ -50,5 +50,9 @@ class Setting:
     eta: int = 3
 
 
+class NotInstalled(Exception):
+    """A peer's package is not there; the message names the extra that brings it."""
+
+
 Clock = Callable[[], float]
 MakeMethod = Callable[[Setting, Clock], Method]

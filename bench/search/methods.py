@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from automl.algorithms import check_settings, find_algorithm
 from automl.fidelity import make_rule
 from automl.searchers import find_searcher
 from bench.search.method import MakeMethod
+from bench.search.neps import neps_priorband
 from bench.search.ours import OurSearch, Variant
 from bench.search.peers import RandomSearch, RayAsha, tpe_hyperband, tpe_median
-
-
-class NotInstalled(Exception):
-    """A peer's package is not there; the message names the extra that brings it."""
+from bench.search.syne import CLASSES, syne_method
 
 
 def _ray_asha() -> MakeMethod:
@@ -30,6 +29,8 @@ PEERS: Mapping[str, Callable[[], MakeMethod]] = {
     "ray-asha-eta4": _ray_asha_4,
     "optuna-tpe-hyperband": lambda: tpe_hyperband,
     "optuna-tpe-median": lambda: tpe_median,
+    **{name: partial(syne_method, name) for name in CLASSES},
+    "neps-priorband": neps_priorband,
 }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
-from bench.search.method import MakeMethod, Setting
+from bench.search.method import MakeMethod, NotInstalled, Setting
 from bench.search.methods import PEERS, find_method, find_variant
 from bench.search.ours import Ours, config_of, study_in_memory
 from bench.search.simulator import Outcome, Simulation, check_times
 from bench.search.sleeping import SleepingExecutor
 from bench.search.synthetic import SyntheticTask
 
+INSTALLED = [name for name in PEERS if not name.startswith(("syne", "neps"))]  # the others bring packages of their own
 MONO = SyntheticTask(1, "dev", kind="mono")
 CURATED = SyntheticTask(0, "dev", kind="curated")
 
@@ -77,7 +79,9 @@ def test_the_end_of_the_budget_ends_the_search() -> None:
     assert outcome.utilisation == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", [*PEERS, "tpe+asha", "random+hyperband", "bohb", "dehb", "tpe+median", "tpe+asha@running", "qmc+full/3"])
+@pytest.mark.parametrize(
+    "name", [*INSTALLED, "tpe+asha", "random+hyperband", "bohb", "dehb", "tpe+median", "tpe+asha@running", "qmc+full/3"]
+)
 def test_every_method_tries_the_default_first_and_names_what_it_would_return(name: str) -> None:
     setting = Setting(task=CURATED, seed=1, workers=4)
     deadline_s = 2 * CURATED.typical_s
@@ -87,6 +91,13 @@ def test_every_method_tries_the_default_first_and_names_what_it_would_return(nam
     assert (first.what, first.number) == ("start", 0)
     assert outcome.trials >= setting.workers
     assert math.isfinite(outcome.regrets[-1])
+
+
+@pytest.mark.parametrize(("name", "package"), [("syne-asha", "syne_tune.optimizer"), ("neps-priorband", "neps")])
+def test_a_peer_that_is_not_installed_says_which_extra_brings_it(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(NotInstalled, match="bench-"):
+        find_method(name)
 
 
 def test_an_unknown_method_is_refused() -> None:
