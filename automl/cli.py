@@ -164,9 +164,7 @@ def run(
         text=text,
         direct_fallback=direct_fallback,
         val_fraction=val_fraction,
-        limits=limits_of(
-            max_hours=max_hours, gpu_hours=gpu_hours, deadline=deadline, disk_budget_gib=disk_budget, trial_timeout_min=trial_timeout
-        ),
+        limits=limits_of(max_hours=max_hours, gpu_hours=gpu_hours, deadline=deadline, disk_budget=disk_budget, trial_timeout=trial_timeout),
         warm_start=tuple(warm_start or ()),
         enqueue=enqueue,
     )
@@ -239,7 +237,7 @@ def extend(
     from automl.extend import Extension, extend_study
     from automl.limits import limits_of
 
-    limits = limits_of(deadline=deadline, disk_budget_gib=disk_budget)
+    limits = limits_of(deadline=deadline, disk_budget=disk_budget)
     extension = Extension(
         trials=trials,
         epochs=epochs,

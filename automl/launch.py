@@ -267,23 +267,24 @@ def _config(resolved: Resolved, space: SearchSpace) -> StudyConfig:
         parallel=_parallel(fields.get("parallel"), gpus),
         gpus_per_trial=gpus,
         engine=request.engine,
-        limits=_limits(request, gpus),
+        limits=_limits(request.limits.over(settings.limits), gpus, request.engine),
         notes={"route": resolved.route.why, "asked_skill": request.skill},
     )
     trials = fields.get("trials") or usual_trials(config) or DEFAULT_TRIALS
-    finalists = FINALISTS if trials >= FEWEST_FOR_FINALISTS and repeatable else 0
-    return replace(config, trials=trials, parallel=min(trials, config.parallel), finalists=finalists)
+    finalists = fields.get("finalists", FINALISTS if trials >= FEWEST_FOR_FINALISTS else 0) if repeatable else 0
+    seeds = fields.get("finalist_seeds", 1)
+    return replace(config, trials=trials, parallel=min(trials, config.parallel), finalists=finalists, finalist_seeds=seeds)
 
 
-def _limits(request: RunRequest, gpus: int) -> Limits:
+def _limits(limits: Limits, gpus: int, engine: str) -> Limits:
     """The limits that were asked for; StudyError for one that this search cannot keep."""
-    if request.limits.gpu_hours is not None and not gpus:
+    if limits.gpu_hours is not None and not gpus:
         raise StudyError("--gpu-hours is given, but the trials run on the CPU", hint="use --max-hours")
-    if request.limits.trial_timeout_s is not None and request.engine != "ray":
+    if limits.trial_timeout_s is not None and engine != "ray":
         raise StudyError(
             "--trial-timeout needs trials in processes of their own, but --engine inline runs them in this one", hint="use --engine ray"
         )
-    return request.limits
+    return limits
 
 
 def _gpus(request: RunRequest, spec: Spec) -> int:

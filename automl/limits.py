@@ -49,6 +49,10 @@ class Limits:
         """Plain data; only the limits that are set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    def over(self, other: Limits) -> Limits:
+        """These limits, and those of `other` that are not set here."""
+        return Limits(**{**other.to_data(), **self.to_data()})
+
     def describe(self) -> list[str]:
         """Each limit in words."""
         told = []
@@ -74,17 +78,18 @@ def limits_of(
     *,
     max_hours: float | None = None,
     gpu_hours: float | None = None,
-    deadline: str | None = None,
-    disk_budget_gib: float | None = None,
-    trial_timeout_min: float | None = None,
+    deadline: str | datetime.datetime | None = None,
+    disk_budget: float | None = None,
+    trial_timeout: float | None = None,
 ) -> Limits:
-    """Limits as they are typed."""
+    """Limits as they are typed, the disk budget in GiB and the timeout in minutes; StudyError for one that cannot be."""
+    minutes = Limits(trial_timeout_s=trial_timeout).trial_timeout_s
     return Limits(
         max_hours=max_hours,
         gpu_hours=gpu_hours,
-        deadline=None if deadline is None else parse_deadline(deadline, now=time.time()),
-        disk_budget_gib=disk_budget_gib,
-        trial_timeout_s=None if trial_timeout_min is None else 60.0 * trial_timeout_min,
+        deadline=None if deadline is None else parse_deadline(str(deadline), now=time.time()),
+        disk_budget_gib=disk_budget,
+        trial_timeout_s=None if minutes is None else 60.0 * minutes,
     )
 
 

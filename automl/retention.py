@@ -43,7 +43,8 @@ class CheckpointKeeper:
         self._largest = (0, 0)  # of one state, of one file of best weights
         self._elsewhere = 0
         for record in ledger.records:
-            if record.checkpoint is not None and record.status.ended and not (folder / record.checkpoint).is_file():
+            gone = record.checkpoint is not None and not (folder / record.checkpoint).is_file()
+            if self._budget is not None and record.status.ended and gone:
                 ledger.forget_checkpoint(record)
             self.tidy(record)
         if self._budget is not None:

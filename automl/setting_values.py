@@ -144,3 +144,10 @@ def _objectives(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
                     f"an objective has an unknown {name}", hint=f"did you mean {near}?" if near else "known are metric, direction"
                 )
     return listed
+
+
+def count_of(name: str, value: object) -> int:
+    """A whole number, 0 or more; StudyError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise StudyError(f"{name} must be a whole number >= 0, but got {value!r}", hint=f"for instance {name}: 2")
+    return value

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from automl.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm, check_settings, find_algorithm, settings_of, study_fields
-from automl.setting_values import direction_of, metrics_of, names_of, priors_of, ranges_of, word_of
+from automl.limits import Limits, limits_of
+from automl.setting_values import count_of, direction_of, metrics_of, names_of, priors_of, ranges_of, word_of
 from search_spaces.errors import StudyError, UserError, nearest
 from search_spaces.space_request import SpaceRequest
 from search_spaces.spec.overrides import parse_override
@@ -29,6 +30,8 @@ BLOCK = "automl"
 HALVING = ("asha", "hyperband", "hyperband_es")
 FEWEST_FOR_DEHB = 4
 SAME = {"automl_algorithm": "algorithm", "max_trials": "automl_max_recommendations", "automl_range_override": "custom_param_ranges"}
+LIMITS = ("max_hours", "gpu_hours", "deadline", "disk_budget", "trial_timeout")  # as the options of those names
+FINAL = ("finalists", "finalist_seeds")
 # what this file and `automl.policy` read; the rest belongs to an algorithm, or has no effect
 READ = (
     "algorithm",
@@ -42,6 +45,8 @@ READ = (
     "priors",
     "override_automl_disabled_params",
     "automl_policy",
+    *LIMITS,
+    *FINAL,
 )
 _STATES = "the states of trials are removed when nothing needs them any more; best.pth and the records of every trial stay"
 _STUDY = "a study is known by its folder"
@@ -90,8 +95,8 @@ class Given:
 class SearchSettings:
     """What the settings say; None and empty where they say nothing.
 
-    `fields` are fields of StudyConfig (trials, epochs, parallel, reduction_factor, min_epochs), `own` what the searcher and the rule read
-    besides, `policy` the raw `automl_policy`.
+    `fields` are fields of StudyConfig (trials, epochs, parallel, reduction_factor, min_epochs, finalists, finalist_seeds), `own` what the
+    searcher and the rule read besides, `policy` the raw `automl_policy`.
     """
 
     algorithm: str | None = None
@@ -103,6 +108,7 @@ class SearchSettings:
     directions: Mapping[str, str] = field(default_factory=dict)
     space: SpaceRequest = field(default_factory=SpaceRequest)
     policy: object = None
+    limits: Limits = field(default_factory=Limits)
     notes: tuple[str, ...] = ()
 
 
@@ -181,11 +187,13 @@ def understood(given: Given, *, algorithm: str | None = None, searcher: str | No
         disabled_too=_switch(given, "override_automl_disabled_params"),
     )
     notes = [f"{name} has no effect: {NO_EFFECT[name]} ({places[name]})" for name in idle]
+    final = {name: _at(places, name, lambda name=name: count_of(name, values[name])) for name in FINAL if name in values}
     return SearchSettings(
         algorithm=pair.name if named else None,
         searcher=searcher,
         fidelity=fidelity,
-        fields=study_fields(own, searcher=searcher, fidelity=fidelity),
+        fields={**study_fields(own, searcher=searcher, fidelity=fidelity), **final},
+        limits=limits_of_settings(given),
         own={name: value for name, value in own.items() if name not in _standing_for_fields(searcher, fidelity)},
         metrics=metrics,
         directions=_at(places, "direction", lambda: direction_of(values)),
@@ -193,6 +201,16 @@ def understood(given: Given, *, algorithm: str | None = None, searcher: str | No
         policy=values.get("automl_policy"),
         notes=(*notes, *ranges.notes, *_weights_line(values)),
     )
+
+
+def limits_of_settings(given: Given) -> Limits:
+    """The limits among the settings; StudyError with the place for one that cannot be."""
+    limits = Limits()
+    for name in LIMITS:
+        if name in given.values:
+            value = given.values[name]
+            limits = _at(given.places, name, lambda one={name: value}: limits_of(**one)).over(limits)
+    return limits
 
 
 def checked_budget(settings: SearchSettings, *, epochs: int) -> list[str]:

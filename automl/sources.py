@@ -230,9 +230,10 @@ class FinalistSource:
 
 
 def list_finalists(final: optuna.Study, trials: tuple[TrialSummary, ...], config: StudyConfig) -> list[Finalist]:
-    """The finalists of a search over `trials`, kept with its `final`; when the search was extended, the best of now are added."""
+    """The finalists of a search over `trials`, kept with its `final`; after an extension the best of now follow those begun."""
     listed = [Finalist(**data) for data in final.user_attrs.get("finalists", [])]
     if final.user_attrs.get("chosen_among") != len(trials):
+        listed = listed[: len(final.get_trials(deepcopy=False))]
         listed += [one for one in choose_finalists(ranking(trials, config.direction), config) if one not in listed]
         final.set_user_attr("finalists", [one.to_data() for one in listed])
         final.set_user_attr("chosen_among", len(trials))

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from automl.console import count_text, metrics_table, number_text, seconds_text, tell
 from automl.insight import convergence, importance
+from automl.limits import Limits
 from automl.report import REPORT, gain_text
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
@@ -84,6 +85,13 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     return table
 
 
+def more_time(limits: Limits) -> str:
+    """Options of `automl extend` that double the time limits."""
+    given = {"--max-hours": limits.max_hours, "--gpu-hours": limits.gpu_hours}
+    told = [f"{option} +{hours:g}" for option, hours in given.items() if hours is not None]
+    return " ".join([*told, "--deadline TIME"] if limits.deadline is not None else told)
+
+
 def promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> dict[str, str]:
     """The verdict with its figures; keys as in `promotion.json`."""
     check, metrics = promotion["check"], promotion["metrics"]
@@ -105,15 +113,17 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
-    if end.reason.is_success:
+    if end.reason is EndReason.EXHAUSTED:
         rows["more trials"] = f"automl extend {folder} --trials +{config.trials}"
+    if end.reason is EndReason.LIMIT:
+        rows["more time"] = f"automl extend {folder} {more_time(config.limits)}"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:
             rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml"
         if spec.dataset.infer_dataset.data_sources:
             rows["pictures"] = f"depth_net inference -e {folder}/promotion/spec.yaml"
         rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}"
-    rows["your own data"] = f"automl run --skill {config.skill} -e spec.yaml"
+    rows["your own data"] = f"automl run --skill {config.notes.get('asked_skill', config.skill)} -e spec.yaml"
     width = max(map(len, rows))
     tell(console, "")
     for name, command in rows.items():

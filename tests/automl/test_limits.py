@@ -12,6 +12,7 @@ from automl.engine import run_inline
 from automl.extend import Extension, extended
 from automl.limits import FinalNeed, Limits, Spent, finalists_fit, limit_reached, limits_of, parse_deadline
 from automl.reader import read_snapshot
+from automl.settings import read_settings, understood
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
 from search_spaces.errors import StudyError
@@ -174,6 +175,18 @@ def test_a_deadline_is_a_time_to_come() -> None:
         parse_deadline("tomorrow", now=0.0)
     with pytest.raises(StudyError, match="is over"):
         parse_deadline("2001-01-01", now=2e9)
+
+
+def test_limits_and_finalists_stand_in_the_settings_too(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("automl: {max_hours: 2, trial_timeout: 30, finalists: 3, deadline: 2999-05-04T08:00:00}\n")
+    given, _ = read_settings(None, tmp_path / "s.yaml", ("automl.max_hours=3",))
+    settings = understood(given)
+    assert (settings.limits.max_hours, settings.limits.trial_timeout_s, settings.fields["finalists"]) == (3, 1800.0, 3)
+    assert settings.limits.deadline is not None
+    assert Limits(max_hours=1.0).over(settings.limits).max_hours == 1.0
+    for text, message in (("automl.disk_budget=-1", "above 0.*command line"), ("automl.finalists=-1", "whole number >= 0.*command line")):
+        with pytest.raises(StudyError, match=message):
+            understood(read_settings(None, None, (text,))[0])
 
 
 def test_limits_come_back_from_the_folder(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from automl.engine import run_inline
 from automl.limits import Limits
 from automl.retention import DROPPED
@@ -73,24 +71,23 @@ def test_states_of_ended_trials_go_at_once_but_that_of_the_best(tmp_path: Path) 
     assert (snapshot.best.folder / LATEST).exists()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_the_budget_holds_and_no_promotion_lacks_its_parent(tmp_path: Path, seed: int) -> None:
-    free, wide = search(tmp_path / "free", None, trials=60, seed=seed)
+def test_the_budget_holds_and_no_promotion_lacks_its_parent(tmp_path: Path) -> None:
+    free, wide = search(tmp_path / "free", None, trials=40, searcher="random")
     budget = 30_000
     assert wide.most > 2 * budget
-    snapshot, run = search(tmp_path / "tight", budget, trials=60, seed=seed)
+    snapshot, run = search(tmp_path / "tight", budget, trials=40, searcher="random")
     assert run.most <= budget
     assert run.without_parent == []
     assert snapshot.end is not None
     assert snapshot.end.reason is EndReason.EXHAUSTED
     dropped = [trial for trial in snapshot.trials if trial.stopped_by == DROPPED]
     assert {trial.status for trial in dropped} == {TrialStatus.STOPPED}
-    assert 0 < len(dropped) < 50
+    assert 0 < len(dropped) < 30
     assert sum(trial.epoch == 9 for trial in snapshot.trials) >= sum(trial.epoch == 9 for trial in free.trials) - 2
 
 
 def test_what_could_still_win_has_its_weights(tmp_path: Path) -> None:
-    snapshot, _ = search(tmp_path / "s", 30_000, trials=40)
+    snapshot, _ = search(tmp_path / "s", 30_000, trials=30, searcher="random")
     ranked = sorted((trial.value, trial.number) for trial in snapshot.trials if trial.status is TrialStatus.COMPLETE and trial.value)
     for _, number in ranked[:2]:
         assert (snapshot.trial(number).folder / "train" / BEST).is_file()
