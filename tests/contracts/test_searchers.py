@@ -33,7 +33,7 @@ PAST = tuple(
 
 
 def need(number: int, *, seed: int = 1) -> Need:
-    return Need(seed=seed, number=number, space=SPACE, startup=4)
+    return Need(seed=seed, number=number, space=SPACE, startup=4, origins=[{}] * number)
 
 
 def settings_for(name: str) -> dict[str, SettingValue]:
