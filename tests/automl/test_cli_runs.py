@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,32 @@ def test_samples_come_with_specs_that_are_never_overwritten():
     assert action("sample", "--out", "fresh", "--scenes", "3") == DONE
     assert Path("fresh/stereo.yaml").read_text() == "# mine\n"
     assert action("sample", "--out", "fresh", "--scenes", "4") == MISUSED
+
+
+def test_a_study_is_extended_and_another_trial_promoted(capsys: pytest.CaptureFixture[str]):
+    shutil.copytree("results/mine", "results/more")
+    assert automl("extend", "results/more", "--trials", "+1", "--yes") == DONE
+    assert "extended: 3 trials instead of 2" in capsys.readouterr().out
+    chosen = json.loads(Path("results/more", CHOICE_FILE).read_text())
+    assert chosen["among"] == [3, 0]
+    other = next(number for number in (0, 1, 2) if number != chosen["trial"])
+    assert automl("promote", "results/more", "--trial", str(other)) == DONE
+    assert "alias champion" in capsys.readouterr().out
+    shipped = json.loads(Path("results/more", CHOICE_FILE).read_text())
+    assert (shipped["trial"], shipped["reason"], shipped["test"]) == (other, f"trial {other} was chosen by hand", None)
+    assert automl("promote", "results/more") == DONE
+    assert json.loads(Path("results/more", CHOICE_FILE).read_text())["trial"] == chosen["trial"]
+    Path("results/more/report.html").unlink()
+    assert automl("export-report", "results/more") == DONE
+    assert "Which parameters mattered" in Path("results/more/report.html").read_text()
+
+
+def test_an_earlier_study_warms_the_next_one_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("automl.launch.measure", lambda spec: None)
+    Path("points.yaml").write_text("- {train.optim.lr: 0.0005}\n")
+    arguments = ("--warm-start", "results/mine", "--enqueue", "points.yaml", "--max-hours", "2", "--results", "dry", "--dry-run", "--json")
+    assert automl("run", *MONO, "--trials", "4", *arguments) == DONE
+    data = json.loads(capsys.readouterr().out)
+    assert data["first_configurations"][1]["train.optim.lr"] == 5e-4
+    assert data["budget"]["limits"] == {"max_hours": 2.0}
+    assert any("results/mine is alike: tpe learns from 2 of its trials" in note for note in data["notes"])
