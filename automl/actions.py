@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from automl.console import screen, seconds_text, tell
 from automl.entry import DONE, quiet_libraries
 from automl.folders import BY_KEY, check_writable
-from automl.from_weights import fitted, onnx_template, template_of
+from automl.from_weights import exported_template, fitted, template_of
 from automl.launch import check_memory, check_weights
 from automl.plain import PlainRun, finish, tell_resume, train
 from automl.records import failures_recorded
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # what a checkpoint decides about the data beside mean and standard deviation of its images: the range of its output
 OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
 Count = Callable[[int, int], None]
+EXPORTED = (".onnx", ".xml")
 LARGEST_STRETCH = 0.05
 LINE_EVERY_S = 30.0
 LEAST_MEMORY = 2.0  # of a prediction, in cost volumes; measured peaks are 2.4 to 3.6
@@ -127,8 +128,8 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
 
 def model_template(model: Path) -> Mapping[str, Any]:
     """What a model says about its network, as a spec template: ours their spec, others their layers; {} where nothing is known."""
-    if model.suffix.lower() == ".onnx":
-        return onnx_template(model)
+    if model.suffix.lower() in EXPORTED:
+        return exported_template(model)
     if model.suffix.lower() not in {".pth", ".pt", ".ckpt", ".tlt", ".safetensors"}:
         return {}
     from models.checkpoints import read_checkpoint, spec_of
@@ -172,25 +173,26 @@ def model_file(spec: Spec, action: str, console: Console) -> Path:
 
 def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceReport], console: Console) -> Predictor:
     """What runs `model` on the images of a split; notes say what nobody could check and which images it stretches."""
-    from deploy.runtime import OnnxPredictor, load_predictor
+    from deploy.runtime import load_predictor
 
     sizes = {size for report in reports for size in report.sizes}
-    if model.suffix.lower() != ".onnx":
+    if model.suffix.lower() not in EXPORTED:
         _check_memory(spec, split, sizes)
-    predictor = load_predictor(model, spec, split=split)
-    if isinstance(predictor, OnnxPredictor):
-        _say_facts(predictor.facts, spec, console)
+    section = spec.inference if split == "infer" else spec.evaluate
+    predictor = load_predictor(model, spec, split=split, runtime=section.runtime)
+    if model.suffix.lower() in EXPORTED:
+        _say_facts(getattr(predictor, "facts", None), spec, console)
     _say_stretch(predictor, spec, split, sizes, console)
     return predictor
 
 
 def _say_facts(facts: ModelFacts | None, spec: Spec, console: Console) -> None:
-    """A note on what nobody could check in an ONNX file, or on what it decides whatever the spec says."""
+    """A note on what nobody could check in an exported file, or on what it decides whatever the spec says."""
     if facts is None:
-        tell(console, "note  the ONNX file carries no description: encoder, image normalisation and depth range are taken from the spec")
+        tell(console, "note  the file carries no description: encoder, image normalisation and depth range are taken from the spec")
     elif facts.max_disparity not in (None, spec.model.max_disparity):
         asked = f"model.max_disparity={spec.model.max_disparity} of the spec changes nothing"
-        tell(console, f"note  the ONNX file covers disparities up to {facts.max_disparity}: {asked}")
+        tell(console, f"note  the file covers disparities up to {facts.max_disparity}: {asked}")
 
 
 def _check_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:

@@ -49,11 +49,12 @@ def template_of(model: Path) -> dict[str, Any]:
     return tree
 
 
-def onnx_template(model: Path) -> dict[str, Any]:
-    """What an ONNX file says about its network, as a spec template; {} for a file without a description."""
-    from deploy.runtime import onnx_facts
+def exported_template(model: Path) -> dict[str, Any]:
+    """What an exported file says about its network, as a spec template; {} for a file without a description."""
+    from deploy.onnx_runtime import onnx_facts
+    from deploy.openvino_runtime import openvino_facts
 
-    facts = onnx_facts(model)
+    facts = onnx_facts(model) if model.suffix.lower() == ".onnx" else openvino_facts(model)
     if facts is None:
         return {}
     network: dict[str, Any] = {"model_type": facts.model_type, "encoder": facts.encoder}

@@ -138,7 +138,7 @@ def test_a_shape_that_differs_by_less_than_5_percent(done: Done, made: Path):
 def test_a_range_of_disparities_that_the_model_file_decides(done: Done, made: Path):
     done("export", "stereo", f"export.checkpoint={made}/stereo.pth", "export.onnx_file=model.onnx")
     out = done("evaluate", "stereo", "evaluate.checkpoint=model.onnx", "model.max_disparity=64")
-    assert "note  the ONNX file covers disparities up to 32: model.max_disparity=64 of the spec changes nothing" in out
+    assert "note  the file covers disparities up to 32: model.max_disparity=64 of the spec changes nothing" in out
 
 
 def test_any_name_of_a_spec(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ from torch import nn
 
 from deploy.onnx_export import export_onnx
 from deploy.runtime import OnnxPredictor, TorchPredictor, load_predictor
-from search_spaces.errors import CheckpointError, DataError, UnsupportedError
+from search_spaces.errors import CheckpointError, DataError, SpecError, UnsupportedError
 from search_spaces.spec import Spec
 from tests.deploy.networks import images_of, mono_spec, network_of, save_checkpoint, stereo_spec
 
@@ -118,3 +118,37 @@ def test_a_published_range_is_not_contradicted(spec: Spec, network: nn.Module, t
     with pytest.raises(CheckpointError, match=r"reaches to 80 m, but dataset\.max_depth is 20") as caught:
         load_predictor(path, spec)
     assert caught.value.hint == "add dataset.max_depth=80"
+
+
+def test_bf16_is_near_and_not_the_same(spec: Spec, network: nn.Module) -> None:
+    images = images_of(spec, 2)
+    exact = TorchPredictor(network, "mono", device="cpu").predict(images)
+    rounded = TorchPredictor(network, "mono", device="cpu", runtime="bf16").predict(images)
+    assert 0 < float((rounded - exact).abs().max()) < 0.005 * float(exact.max())
+
+
+def test_compiled_gives_the_same_answer() -> None:
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 1, 3, padding=1)
+    image = (torch.rand(1, 3, 6, 8),)
+    compiled = TorchPredictor(network, "mono", device="cpu", runtime="compiled")
+    torch.testing.assert_close(compiled.predict(image), TorchPredictor(network, "mono", device="cpu").predict(image))
+    assert compiled.name == "torch compiled"
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/no/compiler")
+    with pytest.raises(UnsupportedError, match=r"C\+\+ compiler"):
+        TorchPredictor(nn.Identity(), "mono", device="cpu", runtime="compiled")
+
+
+@pytest.mark.parametrize(("runtime", "told"), [("bf16", "not for .onnx files"), ("tensorrt", "TensorrtExecutionProvider, but it has")])
+def test_a_runtime_that_a_file_does_not_have_is_refused(spec: Spec, pairs_of_two: Path, runtime: str, told: str) -> None:
+    with pytest.raises((SpecError, UnsupportedError), match=told):
+        load_predictor(pairs_of_two, spec, runtime=runtime)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_without_a_gpu_is_refused(network: nn.Module) -> None:
+    with pytest.raises(UnsupportedError, match="torch sees none"):
+        TorchPredictor(network, "mono", runtime="cuda")

@@ -1,0 +1,87 @@
+"""A network in PyTorch: as it is, compiled, or with bfloat16 arithmetic.
+
+torch.compile: https://docs.pytorch.org/docs/stable/generated/torch.compile.html (BSD-3-Clause).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from deploy.graph_file import as_map, check_count
+from search_spaces.errors import UnsupportedError
+
+COMPILERS = ("g++", "clang++")
+
+
+class TorchPredictor:
+    """A network in evaluation mode on one device, in float32 without TF32.
+
+    Takes any legal image size.  The network is moved to `device` (default: a CUDA device if there is one) and stays there;
+    `iterations` are a stereo network's refinements (default: its own).  `runtime` is `auto`, `compiled` (a minute or more for each new
+    image size), `bf16` (autocast: the network's own float32 parts stay), or `cpu` or `cuda` in the place of `device`.
+    """
+
+    fixed_size: tuple[int, int] | None = None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        family: str,
+        *,
+        iterations: int | None = None,
+        device: str | torch.device | None = None,
+        runtime: str = "auto",
+    ) -> None:
+        if runtime in {"cpu", "cuda"}:
+            device = runtime
+        self.device = torch.device(device if device is not None else ("cuda" if torch.cuda.is_available() else "cpu"))
+        _check_device(self.device, compiled=runtime == "compiled")
+        self.family = family
+        self.iterations = iterations
+        self.name = f"torch {runtime}" if runtime in {"compiled", "bf16"} else "torch"
+        self.network = network.to(self.device).eval()
+        self._bf16 = runtime == "bf16"
+        self._forward: Callable[..., Tensor] = _compiled(self.network) if runtime == "compiled" else self.network
+
+    def predict(self, images: tuple[Tensor, ...]) -> Tensor:
+        """The map of each image (set), B x 1 x H x W float32 on the CPU; DataError for a wrong number of images."""
+        check_count(images, self.family, place=self.name)
+        placed = [image.to(self.device) for image in images]
+        settings = {"iterations": self.iterations} if self.family == "stereo" else {}
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False), self._arithmetic():
+            output: Tensor = self._forward(*placed, **settings)
+        return as_map(output.float().cpu())
+
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self._bf16 else nullcontext()
+
+
+def _compiled(network: nn.Module) -> Callable[..., Tensor]:
+    """`network` through torch.compile, without the compiler's talk about its own internals."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        forward: Callable[..., Tensor] = torch.compile(network)
+
+    def quietly(*images: Tensor, **settings: int | None) -> Tensor:
+        with warnings.catch_warnings():  # it compiles at the first call and at each new size
+            warnings.simplefilter("ignore")
+            return forward(*images, **settings)
+
+    return quietly
+
+
+def _check_device(device: torch.device, *, compiled: bool) -> None:
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError("runtime=cuda needs a GPU, but torch sees none", hint="leave runtime out, or choose cpu")
+    named = os.environ.get("CXX")
+    if compiled and device.type == "cpu" and not any(map(shutil.which, [named] if named else COMPILERS)):
+        raise UnsupportedError(
+            "runtime=compiled needs a C++ compiler on a CPU, but none was found", hint="install g++, or set CXX, or leave runtime out"
+        )
