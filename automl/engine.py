@@ -70,6 +70,7 @@ class Proceedings:
                     until_epoch=trial.rung,
                     max_epochs=spec.max_epochs,
                     parent=trial.parent,
+                    donor=trial.origin.get("donor"),
                 )
             )
             return spec

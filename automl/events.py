@@ -26,7 +26,10 @@ class StudyStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted:
-    """A segment of a trial begins: from `from_epoch` (0 = from scratch), granted until `until_epoch`.  `segment` counts from 1."""
+    """A segment of a trial begins: from `from_epoch` (0 = from scratch), granted until `until_epoch`.  `segment` counts from 1.
+
+    A new trial with a `donor` goes on from that trial's state.
+    """
 
     number: int
     values: Mapping[str, Value]
@@ -37,6 +40,7 @@ class TrialStarted:
     until_epoch: int
     max_epochs: int
     parent: int | None = None
+    donor: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,7 @@ class SearchView:
         left = self.remaining_s()
         line.add_row(
             ProgressBar(total=self._likely, completed=min(done, self._likely), width=28),
-            f"{board.ended()}/{board.config.trials} trials over, {done} epochs",
+            f"{board.ended()}/{max(board.config.trials, len(board.trials))} trials over, {done} epochs",
             told,
             f"{seconds_text(self._clock() - board.started_at)} so far",
             "time left: unknown" if left is None else f"about {seconds_text(left)} left",
@@ -148,6 +148,8 @@ def _start_line(event: TrialStarted, noun: str) -> str:
     if event.segment > 1:
         return f"{noun} {event.number} goes on from epoch {event.from_epoch} to {event.until_epoch}"
     values = values_text(event.values)
+    if event.donor is not None:
+        return f"{noun} {event.number} goes on from the state of trial {event.donor} after epoch {event.from_epoch}: {values}"
     if event.parent is not None:
         return f"{noun} {event.number} starts, trial {event.parent} with seed {event.seed}: {values}"
     return f"{noun} {event.number} starts{OWN_VALUES if event.number == 0 else ''}: {values}"

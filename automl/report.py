@@ -70,7 +70,7 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
         "figures": [figure for figure in _figures(snapshot) if figure.svg],
         "made": time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.taken_at)),
         "failed": sum(trial.status is TrialStatus.FAILED for trial in snapshot.trials),
-        "epochs_done": sum(trial.epoch for trial in snapshot.trials),
+        "epochs_done": snapshot.epochs_trained,
         "busy_s": sum(trial.elapsed_s for trial in snapshot.trials),
     }
 

@@ -240,7 +240,8 @@ def _budget(review: Review) -> Table:
     table.show_header = False
     early = f", compared after epoch {', '.join(map(str, review.rungs[:-1]))}" if len(review.rungs) > 1 else ", every trial to the end"
     table.add_row("trials", f"{config.trials} of up to {config.epochs} epochs{early}")
-    table.add_row("finalists", f"{config.finalists} best trained again with another seed" if config.finalists else "none: too few trials")
+    none = "none: a population finds a course of values, not one set" if config.fidelity == "population" else "none: too few trials"
+    table.add_row("finalists", f"{config.finalists} best trained again with another seed" if config.finalists else none)
     if config.limits != Limits():
         table.add_row("limits", f"{', '.join(config.limits.describe())}{LIMITS_TOLD if config.limits.timed else ''}")
     table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")

@@ -108,6 +108,17 @@ class StudySnapshot:
     end: StudyEnd | None
     taken_at: float
 
+    @property
+    def epochs_trained(self) -> int:
+        """Epochs trained in all; those that a trial took over with another one's state are that one's."""
+        return sum(trial.epoch - trial.start for trial in self.trials)
+
+    @property
+    def begun(self) -> str:
+        """How many trials there are of how many: `7 of 10`, or `14 in 10 places` where trials take the places of others."""
+        asked = self.config.trials
+        return f"{len(self.trials)} of {asked}" if len(self.trials) <= asked else f"{len(self.trials)} in {asked} places"
+
     def trial(self, number: int) -> TrialSummary:
         """The trial `number`; KeyError when there is none."""
         for trial in self.trials:

@@ -103,6 +103,8 @@ def trials_table(
         note = escape(values_text(trial.values, limit=VALUES_SHOWN))
         if trial.number == 0 and trial.parent is None:
             note = f"[dim]the spec's own:[/] {note}"
+        if "donor" in trial.origin:
+            note = f"[dim]from trial {trial.origin['donor']}:[/] {note}"
         if trial.error is not None:
             note = f"[red]{escape(trial.error.cause.value)}: {escape(_first_line(trial.error.message))}[/]"
         table.add_row(
@@ -125,7 +127,7 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     head = [
         f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {escape(config.objective)} ({arrow}), [bold]{study_state(snapshot)}[/]"
     ]
-    head.append(f"{len(snapshot.trials)} of {config.trials} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
+    head.append(f"{snapshot.begun} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
     best = snapshot.best
     parts: list[RenderableType] = [Text.from_markup("\n".join(head)), ""]
     parts.append(trials_table(snapshot.trials, config.objective, best=None if best is None else best.number))

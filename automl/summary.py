@@ -52,11 +52,10 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     table.add_column(overflow="fold")
     counts = {status: sum(trial.status is status for trial in snapshot.trials) for status in TrialStatus}
     told = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
-    epochs = sum(trial.epoch for trial in snapshot.trials)
-    table.add_row("trials", f"{len(snapshot.trials)} of {config.trials}: {told or 'none'}")
+    table.add_row("trials", f"{snapshot.begun}: {told or 'none'}")
     busy_s = sum(trial.elapsed_s for trial in snapshot.trials)
-    whole = len(snapshot.trials) * config.epochs
-    table.add_row("epochs", f"{epochs}, without early stopping {whole}; {seconds_text(busy_s)} of training")
+    whole = min(len(snapshot.trials), config.trials) * config.epochs
+    table.add_row("epochs", f"{snapshot.epochs_trained}, without early stopping {whole}; {seconds_text(busy_s)} of training")
     best = snapshot.best
     if best is not None:
         table.add_row("best", f"trial {best.number}: {config.objective} {number_text(best.value)} at epoch {best.best_epoch}")
@@ -113,7 +112,7 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
-    if end.reason is EndReason.EXHAUSTED:
+    if end.reason is EndReason.EXHAUSTED and config.fidelity != "population":
         rows["more trials"] = f"automl extend {folder} --trials +{config.trials}"
     if end.reason is EndReason.LIMIT:
         rows["more time"] = f"automl extend {folder} {more_time(config.limits)}"
