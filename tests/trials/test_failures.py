@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from search_spaces.errors import CheckpointError, DataError, SpecError
 from tests.trials.small import parts, stereo_spec, trial
@@ -87,6 +89,20 @@ def test_a_damaged_state_is_named(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"x\.pth"):
         read_resume(path, objective="val/loss")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), KeyError("x"), MemoryError(), AssertionError("x"), IndexError("x"), NotImplementedError(), SystemExit(1)]
+)
+def test_whatever_breaks_a_run_is_recorded(scenes: SampleSet, tmp_path: Path, error: BaseException) -> None:
+    def network() -> nn.Module:
+        raise error
+
+    result = run_trial(trial(tmp_path, stereo_spec(scenes)), always_continue, parts=parts(network))
+    assert result.state is State.FAILED
+    last = (tmp_path / "train" / "status.json").read_text().splitlines()[-1]
+    assert json.loads(last)["status"] == "FAILURE"
+    assert type(error).__name__ in (tmp_path / "train" / "error.log").read_text()
 
 
 def test_the_first_signal_is_a_request_the_second_an_interrupt() -> None:
