@@ -33,12 +33,13 @@ ACTIONS = {
     "evaluate": "-e --experiment_spec_file",
     "inference": "-e --experiment_spec_file",
     "export": "-e --experiment_spec_file",
+    "quantize": "-e --experiment_spec_file",
     "convert": "-e --experiment_spec_file",
     "default_specs": "--skill --out --force",
     "sample": "--out --scenes --seed",
     "inspect": "--write --names",
 }
-NOT_BUILT = ("quantize", "gen_trt_engine")
+NOT_BUILT = ("gen_trt_engine",)
 
 
 def options_of(app: typer.Typer) -> dict[str, set[str]]:
@@ -95,3 +96,8 @@ def test_a_mistyped_option_gets_the_nearest_one(capsys: pytest.CaptureFixture[st
     assert run_app(cli.app, "automl", ["run", "--trails", "3"]) == MISUSED
     err = capsys.readouterr().err
     assert err.startswith("error: there is no option --trails\n\nhint: did you mean --trials? ")
+
+
+def test_several_objectives_are_refused_and_not_dropped_in_silence(capsys: pytest.CaptureFixture[str]):
+    assert run_app(cli.app, "automl", ["run", "--skill", "depth_net_stereo", "--metric", "val/epe", "--metric", "latency_ms"]) == MISUSED
+    assert capsys.readouterr().err.startswith("error: several objectives (val/epe, latency_ms) are not in this release\n\nhint: name one")
