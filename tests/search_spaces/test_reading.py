@@ -19,7 +19,7 @@ FOLDERS = ("models", "trials", "deploy", "automl")
 # what a name stands for wherever it appears
 NAMES: dict[str, type] = {"spec": Spec, "dataset": Dataset, "augmentation": Augmentation, "model": Model, "train": Train, "optim": Optim}
 # blocks of actions that this release refuses
-REFUSED = ("quantize.", "gen_trt_engine.", "dataset.quant_calibration_dataset.")
+REFUSED = ("gen_trt_engine.",)
 # read by the rules and by the completion of a spec alone
 BY_RULES = {"dataset.dataset_name", "model.n_downsample"}
 
