@@ -21,6 +21,7 @@ from automl.console import screen, tell
 from automl.engine import run_inline
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.events import OnEvent, StudyEvent
+from automl.fidelity import rule_of
 from automl.live import SearchView
 from automl.mirror import Mirror, RunRecord
 from automl.reader import final_trials
@@ -74,7 +75,7 @@ class StudyKeeper:
 
     def search(self, run: RunStudy) -> StudyEnd:
         """Runs the trials; a search that is over already is only mirrored again."""
-        likely = int(self.config.notes.get("likely_epochs", self.config.trials * self.config.epochs))
+        likely = rule_of(self.config).likely_epochs(self.config.trials)
         return self._run(self.study, run, kind="trial", likely=likely, title=f"{self.config.name}: {self.config.objective}")
 
     def final(self, search_end: StudyEnd, run: RunStudy) -> StudyEnd:

@@ -131,7 +131,7 @@ def start(resolved: Resolved, review: Review) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     spec = divide_lists(resolved, folder / "data")
     # the study's own number keeps its tracking apart from an earlier study of the same name
-    notes = {**review.config.notes, "study_id": uuid.uuid4().hex[:12], "likely_epochs": review.likely_epochs}
+    notes = {**review.config.notes, "study_id": uuid.uuid4().hex[:12]}
     notes |= {"skill": skill_facts(resolved.skill), "data": data_facts(spec)}
     config = replace(review.config, spec=spec_to_dict(spec), notes=notes)
     study = Study.create(folder, config)

@@ -173,6 +173,26 @@ def test_three_failures_alike_end_a_search_that_never_worked(study: Study) -> No
     assert (study.end.reason, study.end.message) == (EndReason.FAILED, "the first 3 trials all failed (data): no such list")
 
 
+def test_five_crashes_in_a_row_end_a_search_that_worked(study: Study) -> None:
+    finish(study, asked(study), 1.0)
+    for _ in range(5):
+        assert not study.finished()
+        number = asked(study).number
+        study.tell(result_of(number, State.FAILED, error=Failure(cause=Cause.DATA, message="the disk is gone")))
+    assert study.finished()
+    assert study.end is not None
+    assert (study.end.reason, study.end.message) == (EndReason.FAILED, "5 trials in a row failed (data): the disk is gone")
+    study.close()
+    assert asked(Study.open(study.folder)).number == 6  # another try
+
+
+def test_points_that_cannot_work_are_no_reason_to_stop(study: Study) -> None:
+    finish(study, asked(study), 1.0)
+    for _ in range(8):
+        study.tell(result_of(asked(study).number, State.FAILED, error=Failure(cause=Cause.OOM, message="too big")))
+    assert not study.finished()
+
+
 def test_different_failures_do_not_end_the_search(study: Study) -> None:
     for number, cause in enumerate((Cause.DATA, Cause.OOM, Cause.DATA)):
         asked(study)
