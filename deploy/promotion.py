@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deploy.latency import LatencyTable, measure_latency
 from deploy.onnx_export import ExportReport, export_onnx, nearest_legal_size
-from deploy.parity import Check, Tolerance, compare, tolerance_for
+from deploy.parity import Check, Tolerance, compare, tolerance_for, with_metric
 from deploy.runtime import OnnxPredictor, TorchPredictor, load_network
-from deploy.sidecar import sidecar_path, write_json
+from deploy.samples import sample_batches
+from deploy.sidecar import move_model, sidecar_path, write_json
 from models.registry import network_info
-from search_spaces.errors import DataError
 from search_spaces.spec import Spec, get_value, save_spec
-from trials.data import build_dataset, evaluation_hash
-from trials.evaluate import evaluate, fitted_spec
+from trials.data import evaluation_hash
+from trials.evaluate import evaluate, fitted_spec, images_of
 from trials.failures import NonFiniteError
 
 MODEL, REJECTED, PREVIOUS, CANDIDATE = "model.onnx", "model.rejected.onnx", "model.previous.onnx", "candidate.onnx"
@@ -115,7 +115,7 @@ def promote(
         promotion = _verdict(checkpoint, folder, export, judgement, seconds=time.perf_counter() - started)
         _publish(promotion, spec, candidate)
     finally:
-        _move(candidate, None)
+        move_model(candidate, None)
     return promotion
 
 
@@ -129,7 +129,7 @@ def judge(
     """
     reference, exported = TorchPredictor(network, spec.family), OnnxPredictor(model)
     spec = fitted_spec(spec, split, exported.fixed_size)
-    images = list(_samples(spec, split, samples))
+    images = [images_of(batch) for batch in sample_batches(spec, split, samples)]
     check = compare(reference, exported, images, tolerance=tolerance or tolerance_for(spec))
     metrics: dict[str, Mapping[str, float | None]] = {}
     counted = None
@@ -141,6 +141,7 @@ def judge(
             check = replace(check, passed=False, reason=check.reason or f"{predictor.name}: {error.message}")
         else:
             metrics[predictor.name], counted = evaluation.metrics, evaluation.num_images
+    check = with_metric(check, spec, metrics[reference.name], metrics[exported.name])
     timed = tuple(image.expand(exported.batch or 1, -1, -1, -1).contiguous() for image in images[0])
     return Judgement(
         check=check,
@@ -208,31 +209,9 @@ def _publish(promotion: Promotion, spec: Spec, candidate: Path) -> None:
     folder = promotion.folder
     (folder / VERDICT).unlink(missing_ok=True)
     if promotion.promoted:
-        _move(folder / REJECTED, None)
+        move_model(folder / REJECTED, None)
     elif (folder / MODEL).exists():
-        _move(folder / MODEL, folder / PREVIOUS)
-    _move(candidate, promotion.model)
+        move_model(folder / MODEL, folder / PREVIOUS)
+    move_model(candidate, promotion.model)
     save_spec(spec, folder / SPEC)
     write_json(folder / VERDICT, promotion_to_json(promotion))
-
-
-def _move(model: Path, target: Path | None) -> None:
-    """Moves a model with its sidecar, or removes both where there is no target."""
-    for source, goal in ((sidecar_path(model), None if target is None else sidecar_path(target)), (model, target)):
-        if goal is None:
-            source.unlink(missing_ok=True)
-        else:
-            source.replace(goal)
-
-
-def _samples(spec: Spec, split: str, count: int) -> Iterator[tuple[Tensor, ...]]:
-    """Up to `count` images (pairs) of the split, evenly spread over its list, each as a batch of one."""
-    dataset = build_dataset(spec, split, training=False)
-    total = len(dataset)
-    if not total:
-        raise DataError(f"dataset.{split}_dataset lists no image to compare the runtimes on", hint="give a list with at least one line")
-    chosen = sorted({round(index * (total - 1) / max(1, count - 1)) for index in range(min(count, total))})
-    for index in chosen:
-        item = dataset[index]
-        images = (item["image"], item["right_image"]) if spec.family == "stereo" else (item["image"],)
-        yield tuple(image.unsqueeze(0) for image in images)

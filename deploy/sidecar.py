@@ -74,6 +74,15 @@ def sidecar_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
+def move_model(model: Path, target: Path | None) -> None:
+    """Moves a model with its sidecar, or removes both where there is no target."""
+    for source, goal in ((sidecar_path(model), None if target is None else sidecar_path(target)), (model, target)):
+        if goal is None:
+            source.unlink(missing_ok=True)
+        else:
+            source.replace(goal)
+
+
 def file_sha256(path: Path) -> str:
     """The file's sha256 in hexadecimal, read in pieces."""
     digest = hashlib.sha256()

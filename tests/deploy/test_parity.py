@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deploy.parity import Tolerance, compare, tolerance_for
+from deploy.parity import Check, Tolerance, compare, tolerance_for, with_metric
 from tests.deploy.networks import mono_spec, stereo_spec
 
 PIXELS = Tolerance(max_abs=0.1, mean_abs=0.05, unit="px")
@@ -74,3 +74,19 @@ def test_units_follow_the_network() -> None:
     assert tolerance_for(stereo_spec()).unit == "px"
     assert tolerance_for(mono_spec(relative=True)).unit == "range"
     assert (tolerance_for(mono_spec()).unit, tolerance_for(mono_spec()).max_abs) == ("m", pytest.approx(0.002))
+
+
+def gated(expected: float, answered: float) -> Check:
+    passing = compare(REFERENCE, REFERENCE, [IMAGE], tolerance=tolerance_for(stereo_spec()))
+    return with_metric(passing, stereo_spec(), {"epe": expected}, {"epe": answered})
+
+
+def test_a_metric_that_moves_too_far_stops_it() -> None:
+    check = gated(1.0, 1.006)
+    assert not check.passed
+    assert check.reason == "epe moves from 1 to 1.006, allowed are 0.005"
+
+
+def test_a_metric_may_move_a_little() -> None:
+    check = gated(1.0, 0.996)
+    assert (check.passed, check.metric, check.metric_change) == (True, "epe", pytest.approx(-0.004))
