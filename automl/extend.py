@@ -100,5 +100,7 @@ def _raised(option: str, before: float | None, text: str | None) -> float | None
 def _amount(option: str, text: str) -> float:
     found = _MORE.fullmatch(text)
     if found is None:
-        raise StudyError(f"{option} says how much is added, with a plus, but got {text!r}", hint=f"write {option} +{text.strip('+-') or 1}")
+        raise StudyError(
+            f"{option} says how much is added, with a plus, but got {text!r}", hint=f"write {option} +{re.sub('[^0-9.]', '', text) or 1}"
+        )
     return float(found[1])

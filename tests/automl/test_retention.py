@@ -98,7 +98,7 @@ def test_a_budget_that_holds_not_even_one_trial_ends_the_search(tmp_path: Path) 
     snapshot, _ = search(tmp_path / "s", 5_000)
     assert snapshot.end is not None
     assert snapshot.end.reason is EndReason.FAILED
-    assert "more than the disk budget" in snapshot.end.message
+    assert "extend --disk-budget raises it" in snapshot.end.message
 
 
 def test_a_driver_that_died_while_dropping_drops_again(tmp_path: Path) -> None:
