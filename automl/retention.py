@@ -72,7 +72,8 @@ class CheckpointKeeper:
         over = self._excess()
         if over <= 0:
             return None
-        return f"checkpoints that must be kept need {_gib(self._budget + over)}, more than {_gib(self._budget)}; extend --disk-budget raises it"
+        need, budget = _gib(self._budget + over), _gib(self._budget)
+        return f"checkpoints that must be kept need {need}, more than {budget}; extend --disk-budget raises it"
 
     def _drop_ended(self, record: TrialRecord) -> None:
         if record.status is TrialStatus.COMPLETE and self._better(record, self._best):
