@@ -125,6 +125,14 @@ SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     "pbt": _EXPLORE,
     "pb2": _EXPLORE,
     "grid": (_whole("grid_levels", 3, 1, "values of a range without a step, from its lower to its upper end"),),
+    "llm": (
+        Setting(
+            name="llm_endpoint", kind="text", summary="address of the server, http://127.0.0.1:8000/v1 for instance; or AUTOML_LLM_ENDPOINT"
+        ),
+        Setting(name="llm_model", kind="text", summary="name of the model on that server; or AUTOML_LLM_MODEL"),
+        _number("temperature", 0.7, 0, 2, "how freely the model answers"),
+        _whole("max_tokens", 4096, 1, "length of an answer at most"),
+    ),
     "qmc": (),
     "gp": (_VIEW,),
     "cmaes": (_VIEW,),
@@ -184,6 +192,12 @@ ALGORITHMS: Mapping[str, Algorithm] = {
             fidelity="population",
             summary="population based training whose children get the values a Gaussian process expects most of",
             repeatable=False,
+        ),
+        Algorithm(
+            name="llm",
+            searcher="llm",
+            fidelity="full",
+            summary="a language model behind an endpoint of yours proposes; refused without one",
         ),
         Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),
         Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),

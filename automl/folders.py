@@ -35,3 +35,8 @@ def check_writable(folder: Path, *, hint: str) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         where = "" if existing == folder.absolute() else f", where {folder} would be made"
         raise StudyError(f"no permission to write in {existing}{where}", hint=hint)
+
+
+def below(path: Path, folder: Path) -> str:
+    """`path` relative to `folder` where it lies inside, else as it is."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -7,7 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from search_spaces.errors import StudyError
 from search_spaces.space import SearchSpace, Value
+
+
+class Unavailable(StudyError):
+    """A searcher that depends on something outside cannot propose now; the search pauses and can be resumed."""
 
 
 def _anything(values: Mapping[str, Value]) -> bool:

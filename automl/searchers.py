@@ -21,6 +21,7 @@ from automl.evolution import breed
 from automl.exploring import Heritage, check_population, perturb, propose_founder
 from automl.grid import any_point_left, check_grid, grid_size, propose_point
 from automl.kde import propose_by_density
+from automl.llm import ask_model, check_endpoint
 from automl.proposals import Need, Proposal
 from automl.samplers import CmaEsReplay, JointTPE, SobolPoints
 from automl.view import Observation, find_view, study_in_view
@@ -97,6 +98,12 @@ SEARCHERS: Mapping[str, Searcher] = {
             left=any_point_left,
             size=grid_size,
             check=check_grid,
+        ),
+        Searcher(
+            name="llm",
+            summary="a language model behind an endpoint of yours proposes; refused without one",
+            propose=ask_model,
+            check=check_endpoint,
         ),
         Searcher(
             name="qmc",

@@ -29,7 +29,13 @@ from search_spaces.spec.yaml_file import read_mapping
 BLOCK = "automl"
 HALVING = ("asha", "hyperband", "hyperband_es")
 FEWEST_FOR_DEHB = 4
-SAME = {"automl_algorithm": "algorithm", "max_trials": "automl_max_recommendations", "automl_range_override": "custom_param_ranges"}
+SAME = {
+    "automl_algorithm": "algorithm",
+    "max_trials": "automl_max_recommendations",
+    "automl_range_override": "custom_param_ranges",
+    "base_url": "llm_endpoint",
+    "model": "llm_model",
+}
 LIMITS = ("max_hours", "gpu_hours", "deadline", "disk_budget", "trial_timeout")  # as the options of those names
 FINAL = ("finalists", "finalist_seeds")
 # what this file and `automl.policy` read; the rest belongs to an algorithm, or has no effect
@@ -51,7 +57,9 @@ READ = (
 _STATES = "the states of trials are removed when nothing needs them any more; best.pth and the records of every trial stay"
 _STUDY = "a study is known by its folder"
 _FINAL = "the best trials are always trained again and measured by one fixed evaluation"
-_LLM = "no language model takes part in this search"
+_LLM = (
+    "the algorithm llm alone asks a language model: by llm_endpoint, llm_model, temperature, max_tokens and the key in AUTOML_LLM_API_KEY"
+)
 _LATENCY = "latency is measured when the winner is promoted"
 _OF_LLM = (
     *("llm_endpoint", "base_url", "llm_model", "model", "llm_api_key", "api_key", "temperature", "max_tokens", "llm_analysis_interval"),

@@ -26,11 +26,13 @@ from automl.algorithms import complete_settings
 from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
 from automl.course import Promotion, Verdict
 from automl.fidelity import last_chance, rule_of
+from automl.folders import below
 from automl.giving_up import FailureWatch, limit_end
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
 from automl.leftovers import drop_leftovers
 from automl.population import PopulationRule
+from automl.proposals import Unavailable
 from automl.requests import forget_study_stop, read_stop
 from automl.retention import CheckpointKeeper
 from automl.segments import segment_spec
@@ -152,7 +154,10 @@ class Study:
         """
         with self._guard:
             over = self._is_over() or self._ending() is not None
-            record = None if over else self._next()
+            try:
+                record = None if over else self._next()
+            except Unavailable as error:  # as after Ctrl-C: what runs pauses, and all of it can be resumed
+                record, self._halt = None, StudyEnd(reason=EndReason.INTERRUPTED, message=error.message)
             if record is None:
                 return None
             spec = self._spec_of(record)
@@ -187,7 +192,7 @@ class Study:
         """Take note of how a segment ended and give where the trial stands now.  A failure never becomes a metric."""
         with self._guard:
             record = self._ledger.records[result.number]
-            checkpoint = None if result.checkpoint is None else _below(result.checkpoint, self.folder)
+            checkpoint = None if result.checkpoint is None else below(result.checkpoint, self.folder)
             self._ledger.note_effort(record, elapsed_s=result.elapsed_s, peak_memory_mib=result.peak_memory_mib, checkpoint=checkpoint)
             self.spending.note_running(self.config.name, record.number, None)
             if result.state is not State.FAILED:
@@ -393,8 +398,3 @@ class Study:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _below(path: Path, folder: Path) -> str:
-    """`path` relative to the study folder where it lies inside, else as it is."""
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)

@@ -44,7 +44,9 @@ def negated(values: Mapping[str, Any], epoch: int) -> float:
     return -toy_loss(values, epoch)
 
 
-@pytest.fixture(scope="module", params=sorted(ALGORITHMS))
+@pytest.fixture(
+    scope="module", params=sorted(set(ALGORITHMS) - {"llm"})
+)  # a language model does not repeat itself: tests/automl/test_llm.py
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
