@@ -1,4 +1,4 @@
-"""The actions `depth_net train` and `depth_net export`, and what every action on a model has in common.
+"""The action `depth_net train`, and what every action on a model has in common.
 
 A checkpoint of ours carries the spec it was trained with.  Its model section stands in for what the given spec leaves
 unsaid, so that `depth_net evaluate -e data.yaml evaluate.checkpoint=best.pth` needs no second copy of the network's
@@ -18,14 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from automl.console import screen, seconds_text, tell
-from automl.entry import DONE, quiet_libraries
+from automl.entry import quiet_libraries
 from automl.folders import BY_KEY, check_writable
 from automl.from_weights import exported_template, fitted, template_of
 from automl.launch import check_memory, check_weights
 from automl.plain import PlainRun, finish, tell_resume, train
-from automl.records import failures_recorded
 from automl.resolve import check_devices
-from automl.summary import shown_path
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import objective_for
 from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
 OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
 Count = Callable[[int, int], None]
 EXPORTED = (".onnx", ".xml")
+MODEL_KEYS = {"quantize": "model_path", "gen_trt_engine": "onnx_file"}  # elsewhere it is `checkpoint`
 LARGEST_STRETCH = 0.05
 LINE_EVERY_S = 30.0
 LEAST_MEMORY = 2.0  # of a prediction, in cost volumes; measured peaks are 2.4 to 3.6
@@ -69,42 +68,6 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     return finish(run, train(run, console), console)
 
 
-def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
-    """`depth_net export`: a checkpoint as one ONNX file with its description beside it."""
-    from deploy.onnx_export import check_export, export_onnx
-    from deploy.runtime import load_network
-
-    loaded, console = load(spec_file, overrides, "export"), screen()
-    spec = loaded.spec
-    checkpoint = model_file(spec, "export", console)
-    target = Path(spec.export.onnx_file) if spec.export.onnx_file else checkpoint.with_suffix(".onnx")
-    folder = results_folder(spec, "export") if spec.results_dir or spec.export.results_dir else target.parent / "export"
-    batch = spec.export.batch_size if spec.export.batch_size and spec.export.batch_size > 0 else None
-    check_export(spec, target, height=spec.export.input_height, width=spec.export.input_width, batch=batch)
-    for place in (folder, target.parent):
-        check_writable(place, hint="choose another export.onnx_file or results_dir")
-    with failures_recorded(folder, "export") as status:
-        network = load_network(checkpoint, spec)
-        begin(status, folder, spec, "export", console)
-        report = export_onnx(
-            network,
-            spec,
-            target,
-            height=spec.export.input_height,
-            width=spec.export.input_width,
-            batch=batch,
-            iterations=spec.export.valid_iters,
-            opset=spec.export.opset_version,
-            overwrite=spec.export.overwrite,
-            checkpoint=checkpoint,
-        )
-        status.write("SUCCESS", "Export finished successfully.")
-    shapes = ", ".join(f"{name} {_shape_text(shape)}" for name, shape in {**report.inputs, **report.outputs}.items())
-    tell(console, f"wrote {shown_path(report.path)}: opset {report.opset}, {report.nodes} nodes, {report.size_bytes / 2**20:.1f} MiB")
-    tell(console, f"{shapes}; described in {shown_path(report.sidecar)}")
-    return DONE
-
-
 def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     """The spec of an action; a checkpoint that it names fills in the model section where the user left it out."""
     quiet_libraries()
@@ -117,7 +80,7 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     if action == "train":
         loaded = fitted(loaded)
     else:
-        named = getattr(loaded.spec, action).checkpoint
+        named = getattr(getattr(loaded.spec, action), MODEL_KEYS.get(action, "checkpoint"))
         template = model_template(Path(named)) if named and Path(named).is_file() else {}
         if template:
             loaded = read_spec(spec_file, overrides, template=template, action=action)
@@ -177,13 +140,22 @@ def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceRe
 
     sizes = {size for report in reports for size in report.sizes}
     if model.suffix.lower() not in EXPORTED:
-        _check_memory(spec, split, sizes)
+        check_image_memory(spec, split, sizes)
     section = spec.inference if split == "infer" else spec.evaluate
     predictor = load_predictor(model, spec, split=split, runtime=section.runtime)
     if model.suffix.lower() in EXPORTED:
         _say_facts(getattr(predictor, "facts", None), spec, console)
     _say_stretch(predictor, spec, split, sizes, console)
     return predictor
+
+
+def say_shapes(predictor: Predictor, loaded: LoadedSpec, split: str, action: str, console: Console) -> None:
+    """Notes on sizes in the spec that a model of one size overrules."""
+    from deploy.pairing import shape_notes
+
+    if predictor.fixed_size is not None:
+        for line in shape_notes(loaded.spec, loaded.given, size=predictor.fixed_size, splits=(split,), actions=(action,)):
+            tell(console, f"note  {line}")
 
 
 def _say_facts(facts: ModelFacts | None, spec: Spec, console: Console) -> None:
@@ -195,7 +167,7 @@ def _say_facts(facts: ModelFacts | None, spec: Spec, console: Console) -> None:
         tell(console, f"note  the file covers disparities up to {facts.max_disparity}: {asked}")
 
 
-def _check_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:
+def check_image_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> None:
     """UnsupportedError for whole images that need more memory than there is: a machine that runs out of it kills without a word."""
     from models.stereo.limits import STEP_PX, volume_memory_mib
     from trials.devices import total_memory_mib
@@ -285,7 +257,3 @@ def counted(console: Console, doing: str) -> Iterator[Count]:
                 tell(console, f"{doing} {done}/{total}, {seconds_text((now - started) / done * (total - done))} left")
 
         yield count
-
-
-def _shape_text(shape: Sequence[int | None]) -> str:
-    return "x".join("N" if size is None else str(size) for size in shape)

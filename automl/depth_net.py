@@ -76,8 +76,8 @@ def inference(spec: SpecFile, overrides: Overrides = None) -> int:
 
 @app.command()
 def export(spec: SpecFile, overrides: Overrides = None) -> int:
-    """Write export.checkpoint as ONNX to export.onnx_file."""
-    from automl.actions import export_action
+    """Write export.checkpoint as ONNX to export.onnx_file, held against it on images."""
+    from automl.exporting import export_action
 
     return export_action(spec, tuple(overrides or ()))
 

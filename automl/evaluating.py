@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight
+from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight, say_shapes
 from automl.console import count_text, metrics_table, number_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
@@ -38,6 +38,7 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
     try:
         with failures_recorded(folder, "evaluate") as status:
             predictor = predictor_of(model, spec, "test", preflight(spec, ("test",), console), console)
+            say_shapes(predictor, loaded, "test", "evaluate", console)
             begin(status, folder, spec, "evaluate", console)
             with counted(console, "evaluates") as count:
                 done = evaluate(predictor, spec, "test", progress=count, keep_going=True, maps=folder)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight
+from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight, say_shapes
 from automl.console import count_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
@@ -43,6 +43,7 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
     try:
         with failures_recorded(folder, "inference") as status:
             predictor = predictor_of(model, spec, "infer", preflight(spec, ("infer",), console), console)
+            say_shapes(predictor, loaded, "infer", "inference", console)
             begin(status, folder, spec, "inference", console)
             with counted(console, "infers") as count:
                 written = infer(predictor, spec, folder, progress=count)
