@@ -11,6 +11,7 @@ import torch
 from deploy import quantize_graph, quantize_weights
 from deploy.calibration import check_calibration
 from deploy.quantize_rules import check_kinds, rules_of
+from models.registry import build_network
 from search_spaces.errors import SpecError, UnsupportedError, UserError
 from search_spaces.spec import Spec
 
@@ -73,17 +74,25 @@ def check_quantize(spec: Spec, model: Path, folder: Path) -> None:
     else:
         quantize_graph.graph_options(spec)
         check_calibration(spec)
-    if model.suffix.lower() not in backend.takes:
-        way = (
-            "export it first: depth_net export"
-            if model.suffix.lower() in CHECKPOINTS
-            else "an ONNX file: quantize.backend=onnxruntime quantize.mode=static_ptq"
-        )
-        raise UnsupportedError(f"{model}: backend {section.backend} takes {', '.join(backend.takes)}", hint=way)
+    _check_model(spec, model, backend)
     device_of(spec)
     target = folder / backend.writes
     if target.exists() and not section.overwrite:
         raise UserError(f"{target} is there already and is not overwritten", hint="give another results_dir, or quantize.overwrite=true")
+    if section.backend == quantize_weights.BACKEND:
+        with torch.device("meta"):
+            network = build_network(spec)
+        quantize_weights.choose_layers(network, spec, rules_of(spec))
+
+
+def _check_model(spec: Spec, model: Path, backend: Backend) -> None:
+    if model.suffix.lower() not in backend.takes:
+        way = (
+            "export it first: depth_net export; or pack its weights: quantize.backend=torchao quantize.mode=weight_only_ptq"
+            if model.suffix.lower() in CHECKPOINTS
+            else "for an ONNX file: quantize.backend=onnxruntime quantize.mode=static_ptq"
+        )
+        raise UnsupportedError(f"{model}: backend {spec.quantize.backend} takes {', '.join(backend.takes)}", hint=way)
 
 
 def device_of(spec: Spec) -> str:
