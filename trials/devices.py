@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -26,10 +27,21 @@ def cuda_device(spec: Spec) -> int | None:
 
 
 def total_memory_mib() -> float:
-    """Memory of the CUDA device that predictors take, or of this machine where there is none."""
+    """Memory of the CUDA device that predictors take, or what this machine (or container) allows where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_properties(0).total_memory / MIB
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
+    return min(installed, container_limit_mib() or installed)
+
+
+def container_limit_mib(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The memory limit of the control group this process lives in (version 2, then 1); None without one."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return int((folder / name).read_text(encoding="ascii")) / MIB
+        except (OSError, ValueError):  # no such file, or `max`: no limit
+            continue
+    return None
 
 
 def check_device(spec: Spec) -> None:

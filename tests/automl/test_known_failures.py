@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -87,19 +86,25 @@ def full_disk(after: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def once(path: Path, act: Callable[[], None]) -> Iterator[None]:
-    """Does something as soon as a file is there, from another thread."""
+    """Does something as soon as a file is there, from another thread; not any more once the block is left."""
+    left = threading.Event()
 
     def watch() -> None:
-        until = time.monotonic() + 60
-        while not path.exists() and time.monotonic() < until:
-            time.sleep(0.001)
+        while not path.exists():
+            if left.wait(0.001):
+                return
         act()
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
         yield
+        left.set()
+        thread.join()
+    except KeyboardInterrupt:  # a signal that came too late must not end the whole test run
+        pytest.fail("the action was over before the signal came")
     finally:
+        left.set()
         thread.join()
 
 
