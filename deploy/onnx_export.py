@@ -24,6 +24,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from deploy.plain_operators import with_plain_operators
 from deploy.sidecar import METADATA_KEY, ModelFacts, file_sha256, sidecar_path, spec_sha256, write_json
 from models.registry import network_info
 from search_spaces.errors import SpecError, UnsupportedError, UserError
@@ -84,7 +85,7 @@ def export_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         _draw(graph, partial, batch=batch, size=(height, width), opset=opset)
-        model = onnx.load(partial)
+        model = with_plain_operators(onnx.load(partial))
         facts = _facts(
             spec, family=info.family, shape=(batch, height, width), iterations=steps, checkpoint=checkpoint, opset=_opset_of(model)
         )

@@ -21,6 +21,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
+from deploy.plain_operators import KEEPS_FLOAT32
 from search_spaces.errors import SpecError, UnsupportedError, nearest
 
 PRECISION_KEY = "depth_automl_precision"
@@ -234,13 +235,13 @@ def _exact_nodes(graph: onnx.GraphProto) -> set[int]:
     """Numbers of the nodes that are float32 for what they feed.
 
     Everything between the last heavy operator and an output (the final sigmoid and its scale, the last upsampling); the values that the
-    geometry lookup reads, with the product of the two images' features that they come from; and sums that a layer norm reads, which
-    are a transformer's residual stream: its channels reach values of which a low type keeps too few digits.
+    geometry lookup reads, with the product of the two images' features that they come from; cubic resizes; and sums that a layer norm
+    reads, which are a transformer's residual stream: its channels reach values of which a low type keeps too few digits.
     """
     maker = {name: index for index, node in enumerate(graph.node) for name in node.output}
     weights = {value.name for value in graph.initializer} | {name for node in graph.node if not any(node.input) for name in node.output}
     queue = [value.name for value in graph.output] + [node.input[0] for node in graph.node if node.op_type == "GatherElements"]
-    exact: set[int] = set()
+    exact = {index for index, node in enumerate(graph.node) if KEEPS_FLOAT32 in node.name}
     while queue:
         index = maker.get(queue.pop())
         if index is None or index in exact:

@@ -10,10 +10,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper, parser
 
-from deploy.onnx_export import export_onnx
 from deploy.precision import Precision, has_quantization, precision_of, rounded_in_float32, typed_graph
 from search_spaces.errors import SpecError, UnsupportedError
-from tests.deploy.networks import images_of, mono_spec, network_of, stereo_spec
 
 F32 = NDArray[np.float32]
 FLOATS = {TensorProto.FLOAT: "FP32", TensorProto.FLOAT16: "FP16", TensorProto.BFLOAT16: "BF16"}
@@ -44,16 +42,10 @@ def answer(model: onnx.ModelProto, **inputs: F32) -> F32:
     return result
 
 
-@pytest.fixture(scope="module", params=[("mono", 17), ("mono", 23), ("stereo", 17), ("stereo", 18)], ids=str)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[onnx.ModelProto, dict[str, F32]]:
-    family, opset = request.param
-    spec = stereo_spec() if family == "stereo" else mono_spec()
-    path = tmp_path_factory.mktemp(family) / "model.onnx"
-    size = (64, 96) if family == "stereo" else (28, 42)
-    export_onnx(network_of(spec), spec, path, height=size[0], width=size[1], batch=1, opset=opset, iterations=1)
-    model = onnx.load(path)
-    images = {value.name: image.numpy() for value, image in zip(model.graph.input, images_of(spec, 1), strict=True)}
-    return model, images
+def images_for(model: onnx.ModelProto) -> dict[str, F32]:
+    generator = np.random.default_rng(1)
+    sizes = {value.name: [size.dim_value or 1 for size in value.type.tensor_type.shape.dim] for value in model.graph.input}
+    return {name: generator.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
 
 
 def test_heavy_operators_are_low_and_the_softmax_is_not() -> None:
@@ -165,36 +157,34 @@ def test_a_typed_graph_is_not_typed_again() -> None:
         typed_graph(typed, Precision.BF16)
 
 
-def test_networks_in_fp16_run_in_onnxruntime_and_answer_nearly_the_same(exported: tuple[onnx.ModelProto, dict[str, F32]]) -> None:
-    model, images = exported
-    found = typed_graph(model, Precision.FP16)
+def test_networks_in_fp16_run_in_onnxruntime_and_answer_nearly_the_same(exported: onnx.ModelProto) -> None:
+    images = images_for(exported)
+    found = typed_graph(exported, Precision.FP16)
     onnx.checker.check_model(found.model, full_check=True)
-    reference, given = answer(model, **images), answer(found.model, **images)
+    reference, given = answer(exported, **images), answer(found.model, **images)
     assert given.dtype == np.float32
     assert np.abs(given - reference).max() < 0.01 * reference.max()
 
 
-def test_networks_in_bf16_answer_nearly_the_same(exported: tuple[onnx.ModelProto, dict[str, F32]]) -> None:
-    model, images = exported
-    found = typed_graph(model, Precision.BF16)
+def test_networks_in_bf16_answer_nearly_the_same(exported: onnx.ModelProto) -> None:
+    images = images_for(exported)
+    found = typed_graph(exported, Precision.BF16)
     onnx.checker.check_model(found.model, full_check=True)
-    reference, given = answer(model, **images), answer(rounded_in_float32(found.model), **images)
+    reference, given = answer(exported, **images), answer(rounded_in_float32(found.model), **images)
     assert 0 < np.abs(given - reference).max() < 0.02 * reference.max()
 
 
-def test_islands_of_the_networks(exported: tuple[onnx.ModelProto, dict[str, F32]]) -> None:
+def test_islands_of_the_networks(exported: onnx.ModelProto) -> None:
     """Every norm and softmax, and, in stereo, everything that knows where something is."""
-    model, _ = exported
-    held = types_of(typed_graph(model, Precision.FP16).model)
-    kind = {node.name: node.op_type for node in model.graph.node}
+    held = types_of(typed_graph(exported, Precision.FP16).model)
+    kind = {node.name: node.op_type for node in exported.graph.node}
     always = {"Softmax", "LayerNormalization", "InstanceNormalization", "ReduceSum", "ReduceL2", "Floor", "GatherElements"}
     assert {held[name] for name in held if kind.get(name) in always} == {"FP32"}
     convolutions = [held[name] for name in held if kind.get(name) in {"Conv", "ConvTranspose"}]
     assert convolutions.count("FP16") >= len(convolutions) - 1  # one projects a constant position embedding: builders fold it
-    assert held[model.graph.node[-1].name] == "FP32"
+    assert held[exported.graph.node[-1].name] == "FP32"
 
 
-def test_the_file_of_a_typed_network_is_about_half(exported: tuple[onnx.ModelProto, dict[str, F32]]) -> None:
-    model, _ = exported
-    size = typed_graph(model, Precision.FP16).model.ByteSize()
-    assert size < 0.65 * model.ByteSize()
+def test_the_file_of_a_typed_network_is_about_half(exported: onnx.ModelProto) -> None:
+    size = typed_graph(exported, Precision.FP16).model.ByteSize()
+    assert size < 0.65 * exported.ByteSize()
