@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from deploy.graph_file import FilePredictor
 from deploy.onnx_export import ExportReport
 from deploy.onnx_runtime import OnnxPredictor
-from deploy.openvino_runtime import OpenVinoPredictor, write_openvino
+from deploy.openvino_runtime import OpenVinoPredictor, move_openvino, write_openvino
 from deploy.parity import Check, Comparison, tolerance_for, with_metric
 from deploy.samples import made_up_images, sample_batches
 from deploy.sidecar import file_sha256, move_model, sidecar_path, write_json
@@ -65,7 +65,7 @@ def export_gated(network: nn.Module, spec: Spec, target: Path, draw: Draw, *, sa
             checks = _checked(reference, candidates, spec, samples=samples, split=split)
         told = [f"{name}: {check.reason}" for name, check in checks.items() if check.reason is not None]
         final = target.with_suffix(".rejected.onnx") if told else target
-        files = _publish(candidate, final, xml if openvino else None)
+        files = _publish(candidate, final)
         gated = Gated(
             report=replace(report, path=final, sidecar=sidecar_path(final)),
             checks=checks,
@@ -76,8 +76,7 @@ def export_gated(network: nn.Module, spec: Spec, target: Path, draw: Draw, *, sa
         _record(gated)
     finally:
         move_model(candidate, None)
-        for path in (xml, xml.with_suffix(".bin")):
-            path.unlink(missing_ok=True)
+        move_openvino(candidate, None)
     return gated
 
 
@@ -114,15 +113,12 @@ def _score(scorer: Scorer, answer: Tensor, batch: Batch, spec: Spec) -> None:
         scorer.update(to_target_grid(answer, batch["geometry"], spec.family), batch["target"], batch["valid"], batch["path"])
 
 
-def _publish(candidate: Path, final: Path, xml: Path | None) -> tuple[Path, ...]:
+def _publish(candidate: Path, final: Path) -> tuple[Path, ...]:
     move_model(candidate, final)
-    if xml is None:
+    if not candidate.with_suffix(".xml").exists():
         return (final,)
-    graph, weights = final.with_suffix(".xml"), final.with_suffix(".bin")
-    graph.unlink(missing_ok=True)  # it must never stand beside other weights
-    xml.with_suffix(".bin").replace(weights)
-    xml.replace(graph)
-    return final, graph, weights
+    move_openvino(candidate, final)
+    return final, final.with_suffix(".xml"), final.with_suffix(".bin")
 
 
 def _record(gated: Gated) -> None:

@@ -94,6 +94,19 @@ def write_openvino(model: Path, target: Path) -> tuple[Path, Path]:
     return target, weights
 
 
+def move_openvino(model: Path, target: Path | None) -> None:
+    """Moves the `.xml` and `.bin` that belong to the model file `model` beside `target`, or removes them; nothing where there are none."""
+    goal = None if target is None else target.with_suffix(".xml")
+    graph, weights = model.with_suffix(".xml"), model.with_suffix(".bin")
+    if goal is None or not graph.exists():
+        graph.unlink(missing_ok=True)
+        weights.unlink(missing_ok=True)
+        return
+    goal.unlink(missing_ok=True)  # it must never stand beside other weights
+    weights.replace(goal.with_suffix(".bin"))
+    graph.replace(goal)
+
+
 def openvino_facts(path: Path) -> ModelFacts | None:
     """The description in an OpenVINO model, or None; CheckpointError for a file that is none."""
     return _facts_in(_read(_core(), path), path)

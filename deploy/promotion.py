@@ -8,6 +8,7 @@ The order of writing keeps that true after a crash at any point: the old verdict
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,18 +18,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from deploy.graph_file import FilePredictor
 from deploy.latency import LatencyTable, measure_latency
+from deploy.model_card import CARD, model_card
 from deploy.onnx_export import ExportReport, export_onnx, nearest_legal_size
-from deploy.parity import Check, Tolerance, compare, tolerance_for, with_metric
-from deploy.runtime import OnnxPredictor, TorchPredictor, load_network
+from deploy.openvino_runtime import check_openvino, move_openvino, write_openvino
+from deploy.parity import Check, Comparison, Tolerance, tolerance_for, with_metric
+from deploy.runtime import OnnxPredictor, OpenVinoPredictor, TorchPredictor, load_network
 from deploy.samples import sample_batches
-from deploy.sidecar import move_model, sidecar_path, write_json
+from deploy.sidecar import file_sha256, move_model, sidecar_path, write_json
 from models.registry import network_info
 from search_spaces.spec import Spec, get_value, save_spec
 from trials.data import evaluation_hash
 from trials.evaluate import evaluate, fitted_spec, images_of
 from trials.failures import NonFiniteError
 
+PREDICT, TEMPLATE = "predict.py", Path(__file__).parent / "templates" / "predict.py"
 MODEL, REJECTED, PREVIOUS, CANDIDATE = "model.onnx", "model.rejected.onnx", "model.previous.onnx", "candidate.onnx"
 VERDICT, SPEC = "promotion.json", "spec.yaml"
 
@@ -45,11 +50,13 @@ class Engine:
 class Judgement:
     """How an exported model did against the network it was drawn from.
 
-    `metrics` are those of each runtime (unprefixed names) over every image of `split` at the export shape; a runtime whose
-    answers are not finite has none.  `evaluation_hash` says what they were measured on, `mode` how images met the network.
+    `checks` are those of each runtime, `check` that of the first one that did not pass, else of ONNX Runtime.  `metrics` are those of
+    each runtime (unprefixed names) over every image of `split` at the export shape; a runtime whose answers are not finite has none.
+    `evaluation_hash` says what they were measured on, `mode` how images met the network.
     """
 
     check: Check
+    checks: Mapping[str, Check]
     metrics: Mapping[str, Mapping[str, float | None]]
     split: str
     mode: str
@@ -94,6 +101,8 @@ def promote(
     what cannot be tried at all.
     """
     started = time.perf_counter()
+    if spec.export.format == "openvino":
+        check_openvino()
     network = load_network(checkpoint, spec)
     crop = get_value(spec, f"dataset.{split}_dataset.augmentation.crop_size")
     legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
@@ -111,46 +120,65 @@ def promote(
             overwrite=True,
             checkpoint=checkpoint,
         )
-        judgement = judge(network, candidate, spec, split=split, samples=samples, tolerance=tolerance)
+        xml = write_openvino(candidate, candidate.with_suffix(".xml"))[0] if spec.export.format == "openvino" else None
+        judgement = judge(network, candidate, spec, split=split, samples=samples, tolerance=tolerance, openvino=xml)
         promotion = _verdict(checkpoint, folder, export, judgement, seconds=time.perf_counter() - started)
         _publish(promotion, spec, candidate)
     finally:
+        move_openvino(candidate, None)
         move_model(candidate, None)
     return promotion
 
 
 def judge(
-    network: nn.Module, model: Path, spec: Spec, *, split: str = "val", samples: int = 8, tolerance: Tolerance | None = None
+    network: nn.Module,
+    model: Path,
+    spec: Spec,
+    *,
+    split: str = "val",
+    samples: int = 8,
+    tolerance: Tolerance | None = None,
+    openvino: Path | None = None,
 ) -> Judgement:
-    """Holds an exported file against its `network` on the images of `split`, all of them at the file's own size.
+    """Holds an exported file, and its `openvino` form, against its `network` on the images of `split`, all of them at the file's size.
 
     Up to `samples` images, evenly spread over the list, are compared pixel by pixel against `tolerance` (default:
-    `tolerance_for(spec)`); every image is evaluated in both runtimes; both are timed.  DataError for lists that cannot be used.
+    `tolerance_for(spec)`); every image is evaluated in each runtime; all are timed.  DataError for lists that cannot be used.
     """
     reference, exported = TorchPredictor(network, spec.family), OnnxPredictor(model)
+    candidates: list[FilePredictor] = [exported, *([] if openvino is None else [OpenVinoPredictor(openvino)])]
     spec = fitted_spec(spec, split, exported.fixed_size)
     images = [images_of(batch) for batch in sample_batches(spec, split, samples)]
-    check = compare(reference, exported, images, tolerance=tolerance or tolerance_for(spec))
+    wanted = reference.name
+    expected = [reference.predict(sample) for sample in images]
+    checks: dict[str, Check] = {}
+    for candidate in candidates:
+        comparison = Comparison(wanted, candidate.name, tolerance=tolerance or tolerance_for(spec))
+        for sample, answer in zip(images, expected, strict=True):
+            comparison.add(answer, candidate.predict(sample))
+        checks[candidate.name] = comparison.check()
     metrics: dict[str, Mapping[str, float | None]] = {}
     counted = None
-    for predictor in (reference, exported):
+    for predictor in (reference, *candidates):
         try:
             evaluation = evaluate(predictor, spec, split)
         except NonFiniteError as error:
             metrics[predictor.name] = {}
-            check = replace(check, passed=False, reason=check.reason or f"{predictor.name}: {error.message}")
+            for name in [predictor.name] if predictor.name in checks else checks:
+                checks[name] = replace(checks[name], passed=False, reason=checks[name].reason or f"{predictor.name}: {error.message}")
         else:
             metrics[predictor.name], counted = evaluation.metrics, evaluation.num_images
-    check = with_metric(check, spec, metrics[reference.name], metrics[exported.name])
+    checks = {name: with_metric(check, spec, metrics[wanted], metrics[name]) for name, check in checks.items()}
     timed = tuple(image.expand(exported.batch or 1, -1, -1, -1).contiguous() for image in images[0])
     return Judgement(
-        check=check,
+        check=next((check for check in checks.values() if not check.passed), checks[exported.name]),
+        checks=checks,
         metrics=metrics,
         split=split,
         mode=get_value(spec, f"dataset.{split}_dataset.augmentation.evaluation"),
         evaluation_hash=evaluation_hash(spec, split),
         num_images=counted,
-        latency=measure_latency({reference.name: reference, exported.name: exported}, timed),
+        latency=measure_latency({each.name: each for each in (reference, *candidates)}, timed),
     )
 
 
@@ -192,6 +220,7 @@ def promotion_to_json(promotion: Promotion) -> dict[str, Any]:
         "spec_sha256": facts.spec_sha256,
         "export": export,
         "check": asdict(judgement.check),
+        "checks": {name: asdict(check) for name, check in judgement.checks.items()},
         "metrics": {name: dict(values) for name, values in judgement.metrics.items()},
         "evaluation": {
             "split": judgement.split,
@@ -206,12 +235,23 @@ def promotion_to_json(promotion: Promotion) -> dict[str, Any]:
 
 
 def _publish(promotion: Promotion, spec: Spec, candidate: Path) -> None:
-    folder = promotion.folder
+    folder, data = promotion.folder, promotion_to_json(promotion)
     (folder / VERDICT).unlink(missing_ok=True)
     if promotion.promoted:
         move_model(folder / REJECTED, None)
+        move_openvino(folder / REJECTED, None)
     elif (folder / MODEL).exists():
         move_model(folder / MODEL, folder / PREVIOUS)
+    # the card and the example are about model.onnx, and the OpenVINO files are its
+    for name in (CARD, PREDICT):
+        (folder / name).unlink(missing_ok=True)
+    move_openvino(folder / MODEL, None)
     move_model(candidate, promotion.model)
+    move_openvino(candidate, promotion.model)
     save_spec(spec, folder / SPEC)
-    write_json(folder / VERDICT, promotion_to_json(promotion))
+    if promotion.promoted:
+        shutil.copyfile(TEMPLATE, folder / PREDICT)
+        facts, latency = promotion.export.facts, promotion.judgement.latency
+        (folder / CARD).write_text(model_card(spec, data, facts, latency, checkpoint=promotion.checkpoint), encoding="utf-8")
+    data["files"] = {path.name: file_sha256(path) for path in sorted(folder.glob(f"{promotion.model.stem}.*")) if path.suffix != ".json"}
+    write_json(folder / VERDICT, data)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +13,19 @@ import onnx
 import onnx.numpy_helper
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from deploy.onnx_export import export_onnx
 from deploy.parity import Tolerance
 from deploy.promotion import Promotion, judge, promote
+from deploy.torch_runtime import TorchPredictor
 from search_spaces.spec import Spec
 from tests.deploy.networks import mono_spec, network_of, save_checkpoint, stereo_spec
 from trials.data.sample import SampleSet, write_samples
+from trials.data.transforms import normalise
 
+PACKAGE = ["MODEL_CARD.md", "model.json", "model.onnx", "predict.py", "promotion.json", "spec.yaml"]
 NOTHING_PASSES = Tolerance(max_abs=0.0, mean_abs=0.0, unit="m")
 
 
@@ -65,7 +72,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_good_export_is_promoted(promotion: Promotion) -> None:
     assert promotion.promoted, promotion.reason
-    assert names(promotion.folder) == ["model.json", "model.onnx", "promotion.json", "spec.yaml"]
+    assert names(promotion.folder) == PACKAGE
 
 
 def test_the_verdict_holds_the_figures(promotion: Promotion) -> None:
@@ -98,7 +105,7 @@ def test_a_model_over_tolerance_is_kept_aside_with_its_figures(spec: Spec, check
 def test_a_second_run_replaces_the_first(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
     promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
     promote(checkpoint, tmp_path, spec=spec)
-    assert names(tmp_path) == ["model.json", "model.onnx", "promotion.json", "spec.yaml"]
+    assert names(tmp_path) == PACKAGE
 
 
 def test_an_earlier_model_is_kept_when_a_later_one_is_rejected(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
@@ -148,6 +155,38 @@ def test_stereo_is_promoted_at_the_shape_asked_for(scenes: SampleSet, tmp_path: 
     assert promotion.promoted, promotion.reason
     assert promotion.export.outputs == {"disparity": (1, 1, 64, 64)}
     assert promotion.judgement.metrics["torch"]["epe"] == pytest.approx(promotion.judgement.metrics["onnxruntime"]["epe"], abs=1e-3)
+
+
+def test_the_card_has_data_metrics_and_limits(promotion: Promotion) -> None:
+    card = (promotion.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "| val | mono_val.txt (MetricMonoDataset) | " in card
+    assert "| runtime | batch | p50 ms | p95 ms | least ms |" in card
+    assert "- Depths up to 20 m." in card
+    assert "No weights of others" in card
+
+
+def test_the_example_runs_without_torch_and_agrees(promotion: Promotion, spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    example = promotion.folder / "predict.py"
+    assert len(example.read_text(encoding="utf-8").splitlines()) <= 25
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 42, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    code = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__'); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, example]
+    done = subprocess.run([*command, tmp_path / "image.png", tmp_path / "map.npy"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    image = torch.from_numpy(normalise(pixels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))[None]
+    expected = TorchPredictor(network, "mono", device="cpu").predict((image,))[0, 0].numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "map.npy"), expected, atol=1e-4)
+
+
+def test_openvino_is_part_of_the_package_where_the_spec_asks_for_it(scenes: SampleSet, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install -e '.[openvino]'")
+    spec = with_lists(functools.partial(mono_spec, "export.format=openvino"), scenes, "mono", "MetricMonoDataset")
+    promote(checkpoint, tmp_path, spec=spec, samples=1)
+    told = verdict(tmp_path)
+    assert sorted(told["files"]) == ["model.bin", "model.onnx", "model.xml"]
+    assert list(told["checks"]) == ["onnxruntime", "openvino"]
+    assert [row["runtime"] for row in told["latency"]["rows"]] == ["torch", "onnxruntime", "openvino"]
 
 
 def test_training_images_serve_where_there_is_no_validation_list(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
