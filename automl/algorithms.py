@@ -168,41 +168,6 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     item.name: item
     for item in (
         Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),
-        Algorithm(name="random", searcher="random", fidelity="full", summary="independent draws, all trained to the end; the yardstick"),
-        Algorithm(name="bohb", searcher="bohb", fidelity="hyperband", summary="hyperband over a density model of the good configurations"),
-        Algorithm(
-            name="dehb", searcher="dehb", fidelity="hyperband", summary="hyperband over differential evolution, a population per rung"
-        ),
-        Algorithm(
-            name="pbt",
-            searcher="pbt",
-            fidelity="population",
-            summary="population based training: the worst members go on from the state of the best with perturbed values",
-            repeatable=False,
-        ),
-        Algorithm(
-            name="bfbo",
-            searcher="bfbo",
-            fidelity="full",
-            summary="Gaussian process with a confidence bound, for many full-length trials at once",
-        ),
-        Algorithm(
-            name="pb2",
-            searcher="pb2",
-            fidelity="population",
-            summary="population based training whose children get the values a Gaussian process expects most of",
-            repeatable=False,
-        ),
-        Algorithm(
-            name="llm",
-            searcher="llm",
-            fidelity="full",
-            summary="a language model behind an endpoint of yours proposes; refused without one",
-        ),
-        Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),
-        Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),
-        Algorithm(name="cmaes", searcher="cmaes", fidelity="full", summary="CMA-ES on the numeric parameters; for many trials"),
-        Algorithm(name="median", searcher="tpe", fidelity="median", summary="TPE proposes, what is worse than the median stops"),
         Algorithm(
             name="bayesian",
             searcher="gp",
@@ -210,7 +175,12 @@ ALGORITHMS: Mapping[str, Algorithm] = {
             summary="Gaussian process with expected improvement; few, full-length trials",
             aliases=("b",),
         ),
-        Algorithm(name="asha", searcher="random", fidelity="asha", summary="asynchronous successive halving over independent draws"),
+        Algorithm(
+            name="bfbo",
+            searcher="bfbo",
+            fidelity="full",
+            summary="Gaussian process with a confidence bound, for many full-length trials at once",
+        ),
         Algorithm(
             name="hyperband",
             searcher="random",
@@ -224,6 +194,36 @@ ALGORITHMS: Mapping[str, Algorithm] = {
             fidelity="hyperband_es",
             summary="hyperband that stops a trial early when its curve will probably not reach the best of the others",
             aliases=("hes",),
+        ),
+        Algorithm(name="asha", searcher="random", fidelity="asha", summary="asynchronous successive halving over independent draws"),
+        Algorithm(name="bohb", searcher="bohb", fidelity="hyperband", summary="hyperband over a density model of the good configurations"),
+        Algorithm(
+            name="dehb", searcher="dehb", fidelity="hyperband", summary="hyperband over differential evolution, a population per rung"
+        ),
+        Algorithm(
+            name="pbt",
+            searcher="pbt",
+            fidelity="population",
+            summary="population based training: the worst members go on from the state of the best with perturbed values",
+            repeatable=False,
+        ),
+        Algorithm(
+            name="pb2",
+            searcher="pb2",
+            fidelity="population",
+            summary="population based training whose children get the values a Gaussian process expects most of",
+            repeatable=False,
+        ),
+        Algorithm(name="random", searcher="random", fidelity="full", summary="independent draws, all trained to the end; the yardstick"),
+        Algorithm(name="qmc", searcher="qmc", fidelity="full", summary="points that fill the space evenly, all trained to the end"),
+        Algorithm(name="grid", searcher="grid", fidelity="full", summary="every combination of a few values, all trained to the end"),
+        Algorithm(name="cmaes", searcher="cmaes", fidelity="full", summary="CMA-ES on the numeric parameters; for many trials"),
+        Algorithm(name="median", searcher="tpe", fidelity="median", summary="TPE proposes, what is worse than the median stops"),
+        Algorithm(
+            name="llm",
+            searcher="llm",
+            fidelity="full",
+            summary="a language model behind an endpoint of yours proposes; refused without one",
         ),
     )
 }
