@@ -90,12 +90,17 @@ class TensorRT:
     """Engine builder settings."""
 
     # TAO's default of 1024 is read as GiB by its own builder; 4 is what its deploy templates use
-    workspace_size: int = key(4, "builder memory", low=0, unit="GiB", acts=RUNNING)
+    workspace_size: int = key(4, "builder memory; 0: what the GPU has", low=0, unit="GiB", acts=RUNNING)
     min_batch_size: int = key(1, "smallest batch of the profile", low=1, acts=RUNNING)
     opt_batch_size: int = key(1, "usual batch of the profile", low=1, acts=RUNNING)
     max_batch_size: int = key(1, "largest batch of the profile", low=1, acts=RUNNING)
-    layers_precision: tuple[str, ...] = key((), "layer:precision pairs", acts=RUNNING)
-    data_type: str = key("FP32", "arithmetic of the engine", options=("FP32", "FP16", "BF16"), acts=RUNNING)
+    layers_precision: tuple[str, ...] = key((), "pattern:precision pairs over the graph's node names; later ones win", acts=RUNNING)
+    data_type: str = key(
+        "FP32",
+        "arithmetic of the engine; a mono engine is BF16 where nobody says otherwise, INT8 takes a graph with Q/DQ nodes",
+        options=("FP32", "FP16", "BF16", "INT8"),
+        acts=RUNNING,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +114,9 @@ class GenTrtEngine:
     timing_cache: str | None = key(None, "file of layer timings", acts=RUNNING)
     batch_size: int = key(-1, "batch size", low=-1, acts=INERT, why="the batch of the ONNX file and the profile decide")
     verbose: bool = key(False, "talk while building", acts=RUNNING)
+    graph_only: bool = key(
+        False, "write the strongly typed ONNX graph that the engine would be built from, and no engine: needs no GPU", acts=RUNNING
+    )
     tensorrt: TensorRT = field(default_factory=TensorRT)
 
 

@@ -249,7 +249,7 @@ DIFFERENT: dict[str, tuple[str, Any, str]] = {
         ("minmax", "max", "entropy", "percentile", "awq_clip", "awq_lite", "awq_full", "rtn_dq"),
         "a calibrator of ONNX Runtime's",
     ),
-    "gen_trt_engine.tensorrt.data_type": ("options", ("FP32", "FP16", "BF16"), "mono engines run in BF16"),
+    "gen_trt_engine.tensorrt.data_type": ("options", ("FP32", "FP16", "BF16", "INT8"), "mono engines run in BF16"),
 }
 # bounds of ours where TAO has none
 MORE_BOUNDS = {
