@@ -145,7 +145,7 @@ def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceRe
     predictor = load_predictor(model, spec, split=split, runtime=section.runtime)
     if model.suffix.lower() in EXPORTED:
         _say_facts(getattr(predictor, "facts", None), spec, console)
-    _say_stretch(predictor, spec, split, sizes, console)
+    say_stretch(predictor, spec, split, sizes, console)
     return predictor
 
 
@@ -191,7 +191,7 @@ def check_image_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> N
     )
 
 
-def _say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[int, int]], console: Console) -> None:
+def say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[int, int]], console: Console) -> None:
     """A note for each image size whose shape a resize to the network's own changes by more than 5 %."""
     from trials.evaluate import fitted_spec, stretch
 

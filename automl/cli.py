@@ -268,6 +268,22 @@ def promote(
     return promote_study(study, trial)
 
 
+@app.command("try")
+def try_(
+    study: StudyDir,
+    overrides: Overrides = None,
+    *,
+    left: Annotated[Path | None, typer.Option("--left", help="Left image of a pair.", metavar="FILE")] = None,
+    right: Annotated[Path | None, typer.Option("--right", help="Right image of a pair.", metavar="FILE")] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="An image, for mono networks.", metavar="FILE")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", metavar="DIR", show_default="DIR/try")] = None,
+) -> int:
+    """Run the champion on your images: picture, PFM map and, with the camera given, point cloud."""
+    from automl.trying import try_champion
+
+    return try_champion(study, (left, right, image), tuple(overrides or ()), out)
+
+
 @app.command("export-report")
 def export_report(study: StudyDir) -> int:
     """Write report.html of a study as it stands."""

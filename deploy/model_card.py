@@ -18,6 +18,7 @@ from search_spaces.spec.weights import WeightFile, first_weights
 from trials.data import data_hash
 
 CARD = "MODEL_CARD.md"
+BETTER = {"minimize": "lower", "maximize": "higher"}
 _RECIPE = (
     "train.num_epochs",
     "train.seed",
@@ -51,7 +52,7 @@ def model_card(spec: Spec, promotion: Mapping[str, Any], facts: ModelFacts, late
         _table(("runtime", "batch", "p50 ms", "p95 ms", "least ms"), _latency_rows(latency)),
         _machine(latency),
         "## Limits",
-        *_limits(facts),
+        "\n".join(_limits(facts)),
         "## Weights and licences",
         _licences(spec, checkpoint),
     )
@@ -86,9 +87,8 @@ def _plain(spec: Spec, key: str) -> str:
 
 def _measured_on(promotion: Mapping[str, Any]) -> str:
     told = promotion["evaluation"]
-    return (
-        f"On {told['num_images']} images of the {told['split']} lists at the model's size ({told['mode']}); evaluation hash {told['hash']}."
-    )
+    count = f"images of the {told['split']} lists: {told['num_images']}"
+    return f"At the model's size ({told['mode']}), {count}; evaluation hash {told['hash']}."
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, float | None]], spec: Spec) -> str:
@@ -96,7 +96,7 @@ def _metrics(metrics: Mapping[str, Mapping[str, float | None]], spec: Spec) -> s
     rows = []
     for name in names:
         info = metric_info(spec.family, name)
-        rows.append((f"{name} ({info.direction})", info.unit or "", *(_number(values.get(name)) for values in metrics.values())))
+        rows.append((f"{name} ({BETTER[info.direction]})", info.unit or "", *(_number(values.get(name)) for values in metrics.values())))
     return _table(("metric (better)", "unit", *metrics), rows)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 if __name__ == "__main__":
     folder, (*paths, target) = Path(__file__).parent, sys.argv[1:]
     facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    onnxruntime.set_default_logger_severity(3)
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     photos = [Image.open(path).convert("RGB") for path in paths]
     size, full = (facts["width"], facts["height"]), photos[0].size

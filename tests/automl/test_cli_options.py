@@ -22,6 +22,7 @@ COMMANDS = {
     "resume": "--yes -y",
     "extend": "--trials --max-hours --gpu-hours --deadline --disk-budget --epochs --yes -y",
     "promote": "--trial",
+    "try": "--left --right --image --out",
     "export-report": "",
     "stop": "--trial",
     "logs": "--follow -f",
