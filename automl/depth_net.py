@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import typer
 
 from automl.entry import run_app
-from search_spaces.errors import UnsupportedError
 
 app = typer.Typer(
     name="depth_net",
@@ -25,6 +24,10 @@ app = typer.Typer(
 
 SpecFile = Annotated[Path, typer.Option("-e", "--experiment_spec_file", help="The spec; any file name.", metavar="FILE")]
 WeightNames = Literal["tao", "published"]
+Parent = Annotated[
+    Path | None, typer.Option("--parent", help="Take the model that this run, export or study left.", metavar="DIR", show_default=False)
+]
+Pick = Annotated[str, typer.Option("--pick", help="Which checkpoint of a run: best, latest, epoch=N or step=N.", metavar="WHICH")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Spec values; they win over the file.", metavar="[KEY=VALUE]...")]
 
 
@@ -59,35 +62,62 @@ def train(spec: SpecFile, overrides: Overrides = None) -> int:
 
 
 @app.command()
-def evaluate(spec: SpecFile, overrides: Overrides = None) -> int:
+def evaluate(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = None, pick: Pick = "best") -> int:
     """Metrics of evaluate.checkpoint (a checkpoint or an ONNX file) on dataset.test_dataset."""
     from automl.evaluating import evaluate_action
+    from automl.parents import with_parent
 
-    return evaluate_action(spec, tuple(overrides or ()))
+    return evaluate_action(spec, with_parent("evaluate", overrides, parent, pick))
 
 
 @app.command()
-def inference(spec: SpecFile, overrides: Overrides = None) -> int:
+def inference(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = None, pick: Pick = "best") -> int:
     """Pictures, raw maps and point clouds from inference.checkpoint for dataset.infer_dataset or inference.input_dir."""
     from automl.inferring import inference_action
+    from automl.parents import with_parent
 
-    return inference_action(spec, tuple(overrides or ()))
+    return inference_action(spec, with_parent("inference", overrides, parent, pick))
 
 
 @app.command()
-def export(spec: SpecFile, overrides: Overrides = None) -> int:
+def export(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = None, pick: Pick = "best") -> int:
     """Write export.checkpoint as ONNX to export.onnx_file, held against it on images."""
     from automl.exporting import export_action
+    from automl.parents import with_parent
 
-    return export_action(spec, tuple(overrides or ()))
+    return export_action(spec, with_parent("export", overrides, parent, pick))
 
 
 @app.command()
-def quantize(spec: SpecFile, overrides: Overrides = None) -> int:
+def quantize(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = None, pick: Pick = "best") -> int:
     """A smaller model from quantize.model_path: 8-bit weights, or an int8 ONNX file; measured before it counts as done."""
+    from automl.parents import with_parent
     from automl.quantizing import quantize_action
 
-    return quantize_action(spec, tuple(overrides or ()))
+    return quantize_action(spec, with_parent("quantize", overrides, parent, pick))
+
+
+@app.command("gen_trt_engine")
+def gen_trt_engine(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = None, pick: Pick = "best") -> int:
+    """Build a TensorRT engine from gen_trt_engine.onnx_file, on the GPU that will run it."""
+    from automl.engines import gen_trt_engine_action
+    from automl.parents import with_parent
+
+    return gen_trt_engine_action(spec, with_parent("gen_trt_engine", overrides, parent, pick))
+
+
+@app.command("check_onnx")
+def check_onnx(
+    file: Annotated[Path, typer.Argument(help="An ONNX file.", metavar="FILE")],
+    target: Annotated[Literal["tensorrt"], typer.Option("--target", help="What is to read it.")] = "tensorrt",  # noqa: ARG001  there is one
+    nodes: Annotated[
+        str | None, typer.Option("--nodes", help="List the nodes of these names instead, for layers_precision.", metavar="PATTERN")
+    ] = None,
+) -> int:
+    """Each operator of an ONNX file, and whether TensorRT's documentation takes it."""
+    from automl.engines import check_onnx_action
+
+    return check_onnx_action(file, nodes)
 
 
 @app.command()
@@ -114,21 +144,6 @@ def inspect(
     from automl.weight_file import inspect_action
 
     return inspect_action(file, write, names)
-
-
-def _not_built(context: typer.Context) -> None:
-    """Stands for TAO's actions that this release does not have."""
-    shown = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback and not command.hidden]
-    raise UnsupportedError(
-        f"depth_net {context.info_name} is not in this release",
-        hint=f"this release has {', '.join(shown)}; `depth_net --help` says what they do",
-    )
-
-
-for _name in ("gen_trt_engine",):
-    app.command(
-        _name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, help="Not in this release."
-    )(_not_built)
 
 
 def main() -> None:

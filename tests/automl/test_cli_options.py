@@ -31,10 +31,10 @@ COMMANDS = {
 }
 ACTIONS = {
     "train": "-e --experiment_spec_file",
-    "evaluate": "-e --experiment_spec_file",
-    "inference": "-e --experiment_spec_file",
-    "export": "-e --experiment_spec_file",
-    "quantize": "-e --experiment_spec_file",
+    "evaluate": "-e --experiment_spec_file --parent --pick",
+    "inference": "-e --experiment_spec_file --parent --pick",
+    "export": "-e --experiment_spec_file --parent --pick",
+    "quantize": "-e --experiment_spec_file --parent --pick",
     "convert": "-e --experiment_spec_file",
     "default_specs": "--skill --out --force",
     "sample": "--out --scenes --seed",

@@ -1,0 +1,82 @@
+"""What `--parent` takes from a folder, and what it says where that is not clear."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from automl.parents import resolve, with_parent
+from search_spaces.errors import CheckpointError, SpecError
+
+
+def files(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    train = files(tmp_path / "run" / "train", "best.pth", "model_epoch_000_step_00004.pth", "model_epoch_001_step_00008.pth")
+    (train / "dn_model_latest.pth").symlink_to("model_epoch_001_step_00008.pth")
+    return train.parent
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = files(tmp_path / "study")
+    files(folder / "promotion", "model.onnx")
+    winner = files(folder / "trials" / "0002" / "train", "best.pth") / "best.pth"
+    (folder / "choice.json").write_text(json.dumps({"checkpoint": str(winner)}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pick", "name"),
+    [
+        ("best", "best.pth"),
+        ("latest", "model_epoch_001_step_00008.pth"),
+        ("epoch=0", "model_epoch_000_step_00004.pth"),
+        ("step=8", "model_epoch_001_step_00008.pth"),
+    ],
+)
+def test_a_run_gives_the_checkpoint_that_is_picked(run: Path, pick: str, name: str) -> None:
+    assert resolve(run, "evaluate", pick).name == name
+
+
+def test_an_epoch_that_is_not_there_names_those_that_are(run: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is none") as caught:
+        resolve(run, "export", "epoch=7")
+    assert "model_epoch_001_step_00008.pth" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("action", "name"), [("evaluate", "best.pth"), ("quantize", "best.pth"), ("gen_trt_engine", "model.onnx")])
+def test_a_study_gives_its_winner(study: Path, action: str, name: str) -> None:
+    assert resolve(study, action, "best").name == name
+
+
+def test_two_models_are_never_chosen_between(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"2 models that evaluate takes: a\.onnx, b\.onnx"):
+        resolve(files(tmp_path, "a.onnx", "b.onnx", "c.rejected.onnx"), "evaluate", "best")
+
+
+def test_a_run_holds_nothing_for_an_engine(run: Path) -> None:
+    with pytest.raises(CheckpointError, match="it holds weights"):
+        resolve(run, "gen_trt_engine", "best")
+
+
+def test_the_file_becomes_an_override_and_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = with_parent("evaluate", ["a=1"], run, "best")
+    assert overrides == (f"evaluate.checkpoint='{run}/train/best.pth'", "a=1")
+    assert "parent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pick", "told"), [((), "newest", "best, latest"), (("evaluate.checkpoint=a.pth",), "best", "both name the model")]
+)
+def test_contradictions_are_refused(run: Path, overrides: tuple[str, ...], pick: str, told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        with_parent("evaluate", overrides, run, pick)
