@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 # what a checkpoint decides about the data beside mean and standard deviation of its images: the range of its output
 OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
 Count = Callable[[int, int], None]
-EXPORTED = (".onnx", ".xml")
+ENGINE = ".engine"
+EXPORTED = (".onnx", ".xml", ENGINE)
 MODEL_KEYS = {"quantize": "model_path", "gen_trt_engine": "onnx_file"}  # elsewhere it is `checkpoint`
 LARGEST_STRETCH = 0.05
 LINE_EVERY_S = 30.0
@@ -80,7 +81,8 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     if action == "train":
         loaded = fitted(loaded)
     else:
-        named = getattr(getattr(loaded.spec, action), MODEL_KEYS.get(action, "checkpoint"))
+        section = getattr(loaded.spec, action)
+        named = getattr(section, MODEL_KEYS.get(action, "checkpoint")) or getattr(section, "trt_engine", None)
         template = model_template(Path(named)) if named and Path(named).is_file() else {}
         if template:
             loaded = read_spec(spec_file, overrides, template=template, action=action)
@@ -112,26 +114,45 @@ def model_template(model: Path) -> Mapping[str, Any]:
 
 
 def model_file(spec: Spec, action: str, console: Console) -> Path:
-    """The checkpoint or ONNX file that an action runs; a TensorRT engine is refused with the reason."""
+    """The checkpoint, exported file or engine that an action runs; refuses an engine on a machine that cannot run it."""
     from models.checkpoints import check_there
 
     section = getattr(spec, action)
     engine = None if action == "export" else section.trt_engine
-    key, named = ("checkpoint", section.checkpoint) if section.checkpoint else ("trt_engine", engine)
-    if named and (key == "trt_engine" or Path(named).suffix.lower() == ".engine"):
-        gone = "" if Path(named).is_file() else " (and there is no such file)"
-        raise UnsupportedError(
-            f"{action}.{key} is {named}, but TensorRT engines cannot be run in this release{gone}",
-            hint=f"set {action}.checkpoint to the .onnx file that the engine was built from",
-        )
-    path = Path(require(spec, f"{action}.checkpoint", action=action))
+    key = "trt_engine" if engine and not section.checkpoint else "checkpoint"
+    path = Path(require(spec, f"{action}.{key}", action=action))
     try:
         check_there(path)
     except CheckpointError as error:
-        raise CheckpointError(f"{action}.checkpoint: {error.message}", hint=error.hint) from error
-    if engine:
+        raise CheckpointError(f"{action}.{key}: {error.message}", hint=error.hint) from error
+    if path.suffix.lower() == ENGINE:
+        _check_engine(spec, action, path)
+    if engine and key == "checkpoint":
         tell(console, f"note  {action}.trt_engine is not used: {action}.checkpoint is")
     return path
+
+
+def _check_engine(spec: Spec, action: str, path: Path) -> None:
+    from deploy.engine import need_tensorrt
+
+    if action == "export":
+        raise UnsupportedError(f"export.checkpoint is an engine: {path}", hint="an engine has no weights to export: give the checkpoint")
+    batch = spec.dataset.test_dataset.batch_size
+    if action == "evaluate" and spec.family == "stereo" and batch != 1:
+        message = f"evaluate of a stereo engine takes one pair at a time, but dataset.test_dataset.batch_size is {batch}"
+        raise SpecError(message, hint="add dataset.test_dataset.batch_size=1")
+    need_tensorrt(0, what=f"depth_net {action} with {path.name}")
+
+
+def name_of(action: str, model: Path) -> str:
+    """The action as TAO's files and records call it: `trt_evaluate` and `trt_inference` with an engine."""
+    return f"trt_{action}" if model.suffix.lower() == ENGINE else action
+
+
+def output_folder(spec: Spec, action: str, model: Path) -> Path:
+    """Where an action writes: `<action>.results_dir`, else below results_dir under the action's name."""
+    folder = results_folder(spec, action)
+    return folder if getattr(spec, action).results_dir else folder.with_name(name_of(action, model))
 
 
 def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceReport], console: Console) -> Predictor:
@@ -235,7 +256,7 @@ def begin(status: StatusWriter, folder: Path, spec: Spec, action: str, console: 
     """From here on the action leaves records in its folder: experiment.yaml and the first line of status.json."""
     folder.mkdir(parents=True, exist_ok=True)
     save_spec(spec, folder / "experiment.yaml")
-    name = "DepthNet" if action == "export" else "Depth Net"
+    name = "DepthNet" if action == "export" else "depth_net" if "trt_" in action else "Depth Net"
     status.write("STARTED", f"Starting {name} {action}.")
     tell(console, f"{action.capitalize()} results will be saved at: {folder}")
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight, say_shapes
+from automl.actions import begin, counted, load, model_file, name_of, need_lists, output_folder, predictor_of, preflight, say_shapes
 from automl.console import count_text, metrics_table, number_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
 from automl.records import failures_recorded
 from automl.summary import shown_path
 from search_spaces.objective import LEADING, metric_info
-from search_spaces.spec import Spec, results_folder
+from search_spaces.spec import Spec
 from trials.contract import Cause, Failure
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
     spec = loaded.spec
     model = model_file(spec, "evaluate", console)
     need_lists(spec, "test", "evaluate")
-    folder = results_folder(spec, "evaluate")
+    folder = output_folder(spec, "evaluate", model)
     check_writable(folder, hint=BY_KEY)
     try:
         with failures_recorded(folder, "evaluate") as status:
             predictor = predictor_of(model, spec, "test", preflight(spec, ("test",), console), console)
             say_shapes(predictor, loaded, "test", "evaluate", console)
-            begin(status, folder, spec, "evaluate", console)
+            begin(status, folder, spec, name_of("evaluate", model), console)
             with counted(console, "evaluates") as count:
                 done = evaluate(predictor, spec, "test", progress=count, keep_going=True, maps=folder)
             write_evaluation(folder, done, runtime=predictor.name, model=model)

@@ -51,10 +51,11 @@ def template_of(model: Path) -> dict[str, Any]:
 
 def exported_template(model: Path) -> dict[str, Any]:
     """What an exported file says about its network, as a spec template; {} for a file without a description."""
+    from deploy.engine_runtime import engine_facts
     from deploy.onnx_runtime import onnx_facts
     from deploy.openvino_runtime import openvino_facts
 
-    facts = onnx_facts(model) if model.suffix.lower() == ".onnx" else openvino_facts(model)
+    facts = {".onnx": onnx_facts, ".xml": openvino_facts, ".engine": engine_facts}[model.suffix.lower()](model)
     if facts is None:
         return {}
     network: dict[str, Any] = {"model_type": facts.model_type, "encoder": facts.encoder}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import begin, counted, load, model_file, need_lists, predictor_of, preflight, say_shapes
+from automl.actions import ENGINE, begin, counted, load, model_file, name_of, need_lists, output_folder, predictor_of, preflight, say_shapes
 from automl.console import count_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
 from automl.records import failures_recorded
 from automl.summary import shown_path
-from search_spaces.spec import Spec, results_folder
+from search_spaces.spec import Spec
 from trials.contract import Cause, Failure
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ KINDS = {".png": "picture", ".pfm": "PFM map", ".npy": "NumPy map", ".ply": "poi
 # baseline in metres and focal length in pixels that TAO writes into every spec: Middlebury's Motorcycle at half its size
 TAO_CAMERA = (0.193001, 1998.842)
 NAMED = 3
+ENGINE_PICTURES = "predicted_depth"  # TAO's folder for what an engine predicts
 
 
 def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
@@ -38,15 +39,16 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
     if spec.inference.save_ply:
         camera_of(spec)
         _question_camera(spec, console)
-    folder = results_folder(spec, "inference")
+    folder = output_folder(spec, "inference", model)
+    pictures = folder / ENGINE_PICTURES if model.suffix.lower() == ENGINE else folder
     check_writable(folder, hint=BY_KEY)
     try:
         with failures_recorded(folder, "inference") as status:
             predictor = predictor_of(model, spec, "infer", preflight(spec, ("infer",), console), console)
             say_shapes(predictor, loaded, "infer", "inference", console)
-            begin(status, folder, spec, "inference", console)
+            begin(status, folder, spec, name_of("inference", model), console)
             with counted(console, "infers") as count:
-                written = infer(predictor, spec, folder, progress=count)
+                written = infer(predictor, spec, pictures, progress=count)
             if written.not_finite:
                 status.failure(Failure(cause=Cause.NAN, message=_not_finite(written)))
             else:
@@ -54,7 +56,7 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
     except KeyboardInterrupt:
         say_error("interrupted", f"each file in {shown_path(folder)} is whole; the same command starts again")
         return INTERRUPTED
-    _say(console, written, folder)
+    _say(console, written, pictures)
     if written.not_finite:
         say_error(_not_finite(written), "the pictures show where: those pixels are grey")
         return FAILED

@@ -62,7 +62,7 @@ def export_gated(network: nn.Module, spec: Spec, target: Path, draw: Draw, *, sa
         if samples:
             reference = TorchPredictor(network, spec.family, iterations=report.facts.iterations)
             candidates: list[FilePredictor] = [OpenVinoPredictor(path) if path == xml else OnnxPredictor(path) for path in models]
-            checks = _checked(reference, candidates, spec, samples=samples, split=split)
+            checks = check_candidates(reference, candidates, spec, samples=samples, split=split)
         told = [f"{name}: {check.reason}" for name, check in checks.items() if check.reason is not None]
         final = target.with_suffix(".rejected.onnx") if told else target
         files = _publish(candidate, final)
@@ -80,7 +80,9 @@ def export_gated(network: nn.Module, spec: Spec, target: Path, draw: Draw, *, sa
     return gated
 
 
-def _checked(reference: Predictor, candidates: Sequence[FilePredictor], spec: Spec, *, samples: int, split: str | None) -> dict[str, Check]:
+def check_candidates(
+    reference: Predictor, candidates: Sequence[FilePredictor], spec: Spec, *, samples: int, split: str | None
+) -> dict[str, Check]:
     """The check of each candidate, all on the same images; the reference answers each image once."""
     size = candidates[0].fixed_size
     assert size is not None

@@ -5,13 +5,16 @@ Python interface: https://onnxruntime.ai/docs/api/python/api_summary.html (MIT).
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor
 
 from deploy.graph_file import F32, INPUTS, family_of, fixed_shape, predict_in_batches
+from deploy.precision import Precision, precision_of, rounded_in_float32
 from deploy.sidecar import METADATA_KEY, ModelFacts, sidecar_path
 from search_spaces.errors import CheckpointError, UnsupportedError
 
@@ -32,6 +35,7 @@ class OnnxPredictor:
 
     `runtime` is a provider: `cpu`, `cuda` or `tensorrt` (which builds an engine at each start, for minutes); `auto` takes CUDA where it
     is installed, else the CPU.  Takes images of `fixed_size` only, in any number: see `predict_in_batches`.  `threads` default to torch's.
+    A BF16 graph is computed in float32 where there are no kernels for it, with each result rounded to bfloat16.
     UnsupportedError for a provider that is not there.
     """
 
@@ -80,8 +84,15 @@ def _open_session(path: Path, threads: int, runtime: str) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 4  # what goes wrong is raised; saying it twice helps nobody
     providers = _providers(runtime, onnxruntime.get_available_providers())
+    start = functools.partial(onnxruntime.InferenceSession, sess_options=options, providers=providers)
     try:
-        session = onnxruntime.InferenceSession(str(path), sess_options=options, providers=providers)
+        try:
+            session = start(str(path))
+        except errors.NotImplemented:  # a CPU multiplies no bfloat16
+            model = onnx.load(path)
+            if precision_of(model) is not Precision.BF16:
+                raise
+            session = start(rounded_in_float32(model).SerializeToString())
     except refusals as error:
         reason = str(error).rpartition(" : ")[2]  # before it stand the library's own name and numbers
         raise CheckpointError(f"{path}: ONNX Runtime cannot load the model: {reason}", hint="export it again") from error

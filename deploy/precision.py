@@ -162,7 +162,9 @@ def _named(graph: onnx.GraphProto, layers: Sequence[str]) -> dict[int, int]:
         if not matched:
             near = nearest(pattern, (node.name for node in graph.node if node.op_type in HEAVY))
             hint = (
-                f"did you mean {near}:{precision.lower()}?" if near else "depth_net check_onnx --names lists the nodes; * matches any text"
+                f"did you mean {near}:{precision.lower()}?"
+                if near
+                else "depth_net check_onnx FILE --nodes '*' lists the names; * matches any text"
             )
             raise SpecError(f"{LAYERS_KEY}: no node of the graph is called {pattern}", hint=hint)
         found.update(dict.fromkeys(matched, ELEMENT[precision]))

@@ -1,4 +1,4 @@
-"""One `predict` over torch, ONNX Runtime and OpenVINO: images in, a B x 1 x H x W map out, whatever runs it.
+"""One `predict` over torch, ONNX Runtime, OpenVINO and TensorRT: images in, a B x 1 x H x W map out, whatever runs it.
 
 Every class satisfies `trials.evaluate.Predictor`.  Images are ImageNet-normalised float32, B x 3 x H x W, on any
 device: (left, right) for stereo, (image,) for mono.  The answer is on the CPU: disparity in pixels, depth in
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
+from deploy.engine_runtime import TrtPredictor
 from deploy.graph_file import FilePredictor
 from deploy.onnx_runtime import OnnxPredictor
 from deploy.openvino_runtime import OpenVinoPredictor
@@ -71,7 +72,8 @@ def load_predictor(
     threads: int | None = None,
     runtime: str = "auto",
 ) -> Predictor:
-    """What runs `path`: a checkpoint in torch, an `.onnx` file in ONNX Runtime, an `.xml` file in OpenVINO; `runtime` says how.
+    """What runs `path`: a checkpoint in torch, an `.onnx` file in ONNX Runtime, an `.xml` file in OpenVINO, an `.engine` in TensorRT;
+    `runtime` says how.
 
     CheckpointError where the file and the spec speak of different networks, or prepare the images of `split` differently, naming both
     values (without `split` an exported file is held against the val split);
@@ -79,13 +81,10 @@ def load_predictor(
     """
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: there is no such file", hint="give the path of a checkpoint (.pth, .ckpt, .safetensors), of an .onnx or an .xml file"
+            f"{path}: there is no such file",
+            hint="give the path of a checkpoint (.pth, .ckpt, .safetensors), of an .onnx, .xml or .engine file",
         )
     suffix = path.suffix.lower()
-    if suffix == ".engine":
-        raise UnsupportedError(
-            f"{path}: TensorRT engines cannot be run in this release", hint="give the .onnx file that the engine was built from"
-        )
     check_runtime(path, runtime)
     if suffix in _TORCH_SUFFIXES:
         network = load_network(path, spec, split=split)
@@ -93,6 +92,8 @@ def load_predictor(
     predictor: FilePredictor
     if suffix == ".onnx":
         predictor = OnnxPredictor(path, threads=threads, runtime=runtime)
+    elif suffix == ".engine":
+        predictor = TrtPredictor(path)
     else:
         predictor = OpenVinoPredictor(path, threads=threads, bf16=runtime == "bf16")
     check_facts(predictor, spec, split or "val")

@@ -185,8 +185,8 @@ def test_depth_net_evaluate_without_a_checkpoint(tmp_path: Path, capsys: pytest.
     assert "depth_net evaluate needs evaluate.checkpoint" in capsys.readouterr().err
 
 
-def test_depth_net_evaluate_of_an_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_depth_net_evaluate_of_an_engine_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     spec = small_stereo_spec(tmp_path)
     arguments = ["evaluate", "-e", str(spec), "evaluate.trt_engine=model.engine", f"results_dir={tmp_path}"]
     assert run_app(depth_net.app, "depth_net", arguments) == MISUSED
-    assert "set evaluate.checkpoint to the .onnx file" in capsys.readouterr().err
+    assert "evaluate.trt_engine: model.engine: there is no such file" in capsys.readouterr().err
