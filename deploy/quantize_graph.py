@@ -31,6 +31,7 @@ WEIGHTS, ACTIVATIONS = (EIGHT_BIT, NATIVE), (EIGHT_BIT,)
 ALGORITHMS = {"minmax": "MinMax", "max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 Count = Callable[[int, int], None]
+_WARNINGS, _ERRORS = 2, 3  # of ONNX Runtime's severities; it starts with warnings and cannot be asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +170,16 @@ class _OneImage:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The tools print and log how far they are; their caller says it better."""
+    import onnxruntime
+
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.CRITICAL)
+    onnxruntime.set_default_logger_severity(_ERRORS)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
+        onnxruntime.set_default_logger_severity(_WARNINGS)
         root.setLevel(level)
