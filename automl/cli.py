@@ -261,11 +261,14 @@ def extend(
 def promote(
     study: StudyDir,
     trial: Annotated[int | None, typer.Option("--trial", min=0, help="This trial in the winner's place.", metavar="N")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Formats: onnx, openvino.", metavar="A,B", show_default="onnx")] = None,
+    height: Annotated[int | None, typer.Option("--height", min=1, help="Height of the model.", show_default="that of crop_size")] = None,
+    width: Annotated[int | None, typer.Option("--width", min=1, help="Width of the model.", show_default="that of crop_size")] = None,
 ) -> int:
     """Export and register the winner again, or another trial."""
-    from automl.shipping import promote_study
+    from automl.shipping import promote_study, target_of
 
-    return promote_study(study, trial)
+    return promote_study(study, trial, target_of(to, height, width))
 
 
 @app.command("try")

@@ -7,6 +7,7 @@ picked by hand is not measured on it, or the list would become one more way to c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,30 @@ from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from automl.summary import promotion_rows
 from automl.tracking import content_hash, tracking_for
 from automl.winner import Choice, candidates_of, choice_data, choose, evaluate_test, evaluation_judge, pick, save_choice, spec_of
-from search_spaces.errors import StudyError
+from search_spaces.errors import SpecError, StudyError
 from search_spaces.spec import spec_from_dict, with_values
+
+FORMATS = ("onnx", "openvino")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a winner is shipped as: `formats` of FORMATS, and height and width of the model, None for those of its validation crops."""
+
+    formats: tuple[str, ...] = ("onnx",)
+    height: int | None = None
+    width: int | None = None
+
+
+def target_of(to: str | None, height: int | None, width: int | None) -> Target:
+    """The target of `--to A,B`; SpecError for formats that are not known, with the way to those that are made of a promoted model."""
+    formats = tuple(name.strip() for name in to.split(",")) if to is not None else ("onnx",)
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        ways = {"engine": "depth_net gen_trt_engine", "int8": "depth_net quantize"}
+        way = next((f"`{ways[name]} -e spec.yaml --parent STUDY` makes it" for name in unknown if name in ways), None)
+        raise SpecError(f"--to takes {', '.join(FORMATS)}, but got {', '.join(unknown)}", hint=way or "--to onnx,openvino")
+    return Target(formats=formats, height=height, width=width)
 
 
 def open_mirror(tracking: Tracking, console: Console) -> Mirror:
@@ -51,32 +74,48 @@ def is_shipped(folder: Path, trials: Sequence[TrialSummary], finalists: Sequence
 
 
 def ship_best(
-    folder: Path, config: StudyConfig, trials: tuple[TrialSummary, ...], finalists: Sequence[TrialSummary], *, console: Console
+    folder: Path,
+    config: StudyConfig,
+    trials: tuple[TrialSummary, ...],
+    finalists: Sequence[TrialSummary],
+    *,
+    console: Console,
+    target: Target | None = None,
 ) -> None:
     """Chooses the winner by one fixed evaluation, measures it on the test list and promotes it."""
     console.print("choosing the winner by one fixed evaluation ...")
     candidates = candidates_of(ranking(trials, config.direction), finalists, config)
     choice = choose(candidates, evaluation_judge(config), minimise=config.direction == "minimize")
     test = _known_test(folder, choice) or evaluate_test(choice, config)
-    ship(folder, config, choice, test=test, among=(len(trials), len(finalists)), console=console)
+    ship(folder, config, choice, test=test, among=(len(trials), len(finalists)), console=console, target=target)
 
 
 def ship(
-    folder: Path, config: StudyConfig, choice: Choice, *, test: Mapping[str, Any] | None, among: Sequence[int], console: Console
+    folder: Path,
+    config: StudyConfig,
+    choice: Choice,
+    *,
+    test: Mapping[str, Any] | None,
+    among: Sequence[int],
+    console: Console,
+    target: Target | None = None,
 ) -> None:
-    """Writes the choice and promotes its winner."""
+    """Writes the choice and promotes its winner as `target` says."""
     from deploy.promotion import promote
 
+    target = target or Target()
     candidate = choice.winner.candidate
     save_choice(folder, choice_data(choice, config, test=test, among=among))
     console.print("promoting it to ONNX ...")
     # the spec that goes with the model names it, so that `depth_net evaluate -e promotion/spec.yaml` needs nothing else
     model = str(folder / "promotion" / "model.onnx")
     own = {"results_dir": str(folder), "evaluate.checkpoint": model, "inference.checkpoint": model}
+    if "openvino" in target.formats:
+        own["export.format"] = "openvino"
     spec = with_values(spec_of(candidate, config), {**own, "export.checkpoint": str(candidate.checkpoint)})
     # without a validation list the runtimes are compared on training images
     split = "val" if spec.dataset.val_dataset.data_sources else "train"
-    promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split)
+    promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split, height=target.height, width=target.width)
 
 
 def register(folder: Path, config: StudyConfig, mirror: Mirror, *, data_hash: str, console: Console) -> None:
@@ -106,10 +145,12 @@ def register(folder: Path, config: StudyConfig, mirror: Mirror, *, data_hash: st
         tell(console, f"registered: {config.skill} version {version}, alias champion")
 
 
-def promote_study(folder: Path, number: int | None) -> int:
-    """`automl promote`: ships the winner again, or trial `number` in its place; the exit code."""
+def promote_study(folder: Path, number: int | None, target: Target | None = None) -> int:
+    """`automl promote`: ships the winner again, or trial `number` in its place, as `target`; the exit code."""
     quiet_libraries()
     snapshot, console = read_snapshot(folder), screen()
+    target = target or Target()
+    _check_target(target, snapshot.config)
     if snapshot.active:
         raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {folder}`, or wait for its end")
     config, finalists = snapshot.config, final_trials(folder)
@@ -123,11 +164,11 @@ def promote_study(folder: Path, number: int | None) -> int:
     mirror = open_mirror(tracking_for(snapshot.folder, config.name, str(config.notes.get("study_id", config.name))), console)
     try:
         if number is None:
-            ship_best(snapshot.folder, config, snapshot.trials, finalists, console=console)
+            ship_best(snapshot.folder, config, snapshot.trials, finalists, console=console, target=target)
         else:
             choice = pick(_named(snapshot, number), evaluation_judge(config))
             among = (len(snapshot.trials), len(finalists))
-            ship(snapshot.folder, config, choice, test=_known_test(snapshot.folder, choice), among=among, console=console)
+            ship(snapshot.folder, config, choice, test=_known_test(snapshot.folder, choice), among=among, console=console, target=target)
         write_report(snapshot, finalists)
     finally:
         mirror.close()
@@ -156,6 +197,24 @@ def lists_hash(config: StudyConfig) -> str:
     spec = spec_from_dict(config.spec)
     splits = [split for split in ("train", "val") if getattr(spec.dataset, f"{split}_dataset").data_sources]
     return content_hash([data_hash(spec, split) for split in splits])
+
+
+def _check_target(target: Target, config: StudyConfig) -> None:
+    """Refuses a size that the network does not take, and OpenVINO where it is not installed, before anything is measured."""
+    from deploy.onnx_export import nearest_legal_size
+    from deploy.openvino_runtime import check_openvino
+    from models.registry import network_info
+
+    spec = spec_from_dict(config.spec)
+    stride = network_info(spec.model.model_type).stride
+    sides = nearest_legal_size(*spec.dataset.val_dataset.augmentation.crop_size, stride)
+    size = (target.height or sides[0], target.width or sides[1])
+    legal = nearest_legal_size(*size, stride)
+    if size != legal:
+        message = f"height and width must be multiples of {stride} for this network, but got {size[0]}x{size[1]}"
+        raise SpecError(message, hint=f"the nearest legal size: --height {legal[0]} --width {legal[1]}")
+    if "openvino" in target.formats:
+        check_openvino()
 
 
 def _named(snapshot: StudySnapshot, number: int) -> TrialSummary:

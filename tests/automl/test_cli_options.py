@@ -21,7 +21,7 @@ COMMANDS = {
     "status": "--json",
     "resume": "--yes -y",
     "extend": "--trials --max-hours --gpu-hours --deadline --disk-budget --epochs --yes -y",
-    "promote": "--trial",
+    "promote": "--trial --to --height --width",
     "try": "--left --right --image --out",
     "export-report": "",
     "stop": "--trial",
