@@ -151,7 +151,7 @@ def _write_graph(typed: TypedGraph, name: str, source: Path, target: Path, spec:
     if path.resolve() == source.resolve():
         raise UnsupportedError(f"{path} is the graph that is read", hint=f"give another {ACTION}.trt_engine")
     write_typed(typed, path)
-    counts = ", ".join(f"{count} operators in {kind}" for kind, count in typed.nodes.items())
+    counts = ", ".join(f"{count_text(count, 'operator')} in {kind}" for kind, count in typed.nodes.items())
     tell(console, f"wrote {shown_path(path)}: {counts}, {count_text(typed.casts, 'cast')}, {path.stat().st_size / 2**20:.1f} MiB")
     if typed.named:
         tell(console, f"layers_precision set {count_text(len(typed.named), 'operator')}: {', '.join(typed.named[:3])}")

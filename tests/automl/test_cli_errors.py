@@ -189,4 +189,4 @@ def test_depth_net_evaluate_of_an_engine_that_is_not_there(tmp_path: Path, capsy
     spec = small_stereo_spec(tmp_path)
     arguments = ["evaluate", "-e", str(spec), "evaluate.trt_engine=model.engine", f"results_dir={tmp_path}"]
     assert run_app(depth_net.app, "depth_net", arguments) == MISUSED
-    assert "evaluate.trt_engine: model.engine: there is no such file" in capsys.readouterr().err
+    assert "evaluate.trt_engine: weight file model.engine does not exist" in capsys.readouterr().err

@@ -154,8 +154,8 @@ def test_a_changed_shape_is_said(made: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("action", "overrides", "words"),
     [
-        ("evaluate", ["evaluate.checkpoint=m.engine"], "evaluate.checkpoint: m.engine: there is no such"),
-        ("inference", ["inference.trt_engine=m.engine"], "inference.trt_engine: m.engine: there is no such"),
+        ("evaluate", ["evaluate.checkpoint=m.engine"], "evaluate.checkpoint: weight file m.engine does not exist"),
+        ("inference", ["inference.trt_engine=m.engine"], "inference.trt_engine: weight file m.engine does not exist"),
         ("inference", ["inference.checkpoint=MADE/stereo.pth", "inference.save_ply=true"], "needs dataset.focal_x"),
         ("inference", ["inference.checkpoint=MADE/stereo.pth", "inference.input_dir=."], "are both set"),
         ("inference", ["inference.checkpoint=MADE/stereo.pth", "dataset.infer_dataset.data_sources=[]"], "inference.input_dir=..."),
