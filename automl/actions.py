@@ -162,7 +162,7 @@ def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceRe
     sizes = {size for report in reports for size in report.sizes}
     if model.suffix.lower() not in EXPORTED:
         check_image_memory(spec, split, sizes)
-    section = spec.inference if split == "infer" else spec.evaluate
+    section = getattr(spec, "inference" if split == "infer" else "evaluate")
     predictor = load_predictor(model, spec, split=split, runtime=section.runtime)
     if model.suffix.lower() in EXPORTED:
         _say_facts(getattr(predictor, "facts", None), spec, console)
@@ -170,12 +170,12 @@ def predictor_of(model: Path, spec: Spec, split: str, reports: Sequence[SourceRe
     return predictor
 
 
-def say_shapes(predictor: Predictor, loaded: LoadedSpec, split: str, action: str, console: Console) -> None:
-    """Notes on sizes in the spec that a model of one size overrules."""
+def say_shapes(predictor: Predictor, loaded: LoadedSpec, split: str, console: Console) -> None:
+    """A note on a crop_size of the user's that a model of one size overrules."""
     from deploy.pairing import shape_notes
 
     if predictor.fixed_size is not None:
-        for line in shape_notes(loaded.spec, loaded.given, size=predictor.fixed_size, splits=(split,), actions=(action,)):
+        for line in shape_notes(loaded.spec, loaded.given, size=predictor.fixed_size, splits=(split,)):
             tell(console, f"note  {line}")
 
 

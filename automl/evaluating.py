@@ -38,7 +38,7 @@ def evaluate_action(spec_file: Path, overrides: Sequence[str]) -> int:
     try:
         with failures_recorded(folder, "evaluate") as status:
             predictor = predictor_of(model, spec, "test", preflight(spec, ("test",), console), console)
-            say_shapes(predictor, loaded, "test", "evaluate", console)
+            say_shapes(predictor, loaded, "test", console)
             begin(status, folder, spec, name_of("evaluate", model), console)
             with counted(console, "evaluates") as count:
                 done = evaluate(predictor, spec, "test", progress=count, keep_going=True, maps=folder)

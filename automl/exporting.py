@@ -32,7 +32,8 @@ def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
     from deploy.samples import split_with_images
 
     loaded, console = load(spec_file, overrides, "export"), screen()
-    spec, section = loaded.spec, loaded.spec.export
+    spec = loaded.spec
+    section = spec.export
     checkpoint = model_file(spec, "export", console)
     target = Path(section.onnx_file) if section.onnx_file else checkpoint.with_suffix(".onnx")
     folder = results_folder(spec, "export") if spec.results_dir or section.results_dir else target.parent / "export"
@@ -42,7 +43,7 @@ def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
     openvino = _check_format(spec, target)
     for place in (folder, target.parent):
         check_writable(place, hint="choose another export.onnx_file or results_dir")
-    for line in (*pairing_notes(spec, loaded.given), *shape_notes(spec, loaded.given, size=size)):
+    for line in (*pairing_notes(spec), *shape_notes(spec, loaded.given, size=size)):
         tell(console, f"note  {line}")
     split = split_with_images(spec)
     with failures_recorded(folder, "export") as status:

@@ -45,7 +45,7 @@ def inference_action(spec_file: Path, overrides: Sequence[str]) -> int:
     try:
         with failures_recorded(folder, "inference") as status:
             predictor = predictor_of(model, spec, "infer", preflight(spec, ("infer",), console), console)
-            say_shapes(predictor, loaded, "infer", "inference", console)
+            say_shapes(predictor, loaded, "infer", console)
             begin(status, folder, spec, name_of("inference", model), console)
             with counted(console, "infers") as count:
                 written = infer(predictor, spec, pictures, progress=count)

@@ -10,7 +10,7 @@ from search_spaces.spec.keys import Acts, key
 RUNNING, INERT = Acts.RUNNING, Acts.INERT
 FROM_SPLIT = "the batch size of the split's section is taken"
 FROM_FILE = "the shape is read from the model file"
-ON_CPU = "the graph is always traced on the CPU"
+ON_CPU = "the graph is always traced on the CPU, as FP16 engines need it"
 RUNTIMES = ("auto", "compiled", "bf16", "cpu", "cuda", "tensorrt")
 RUNTIME = "how the model file runs; docs/deploy.md says which of them suits which kind of file"
 ONE_GPU = "one device measures, so that no sample counts twice"
