@@ -282,7 +282,10 @@ def check_precision(asked: str, *, family: str, encoder: str | None, quantized: 
     if asked == "INT8":
         if not quantized:
             message = f"{key}=INT8 needs a graph with QuantizeLinear and DequantizeLinear nodes, and this one has none"
-            raise UnsupportedError(message, hint="depth_net quantize writes one; calibration by the builder is gone in TensorRT 11")
+            raise UnsupportedError(
+                message,
+                hint="one is written by depth_net quantize with quantize.backend=onnxruntime mode=static_ptq algorithm=max",
+            )
         return Precision.FP32
     if quantized and asked != "FP32":
         raise UnsupportedError(f"{key}={asked}: the graph is quantised to int8 already", hint=f"{key}=INT8 builds it as it is")

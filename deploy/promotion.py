@@ -203,7 +203,7 @@ def engine_status() -> Engine:
         return Engine(built=False, reason="no GPU")
     if importlib.util.find_spec("tensorrt") is None:
         return Engine(built=False, reason="tensorrt is not installed")
-    return Engine(built=False, reason="this release builds no engines")
+    return Engine(built=False, reason="promotion builds none: depth_net gen_trt_engine --parent does")
 
 
 def promotion_to_json(promotion: Promotion) -> dict[str, Any]:
