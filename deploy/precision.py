@@ -40,6 +40,8 @@ class Precision(StrEnum):
 
 ELEMENT = {Precision.FP32: TensorProto.FLOAT, Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 _TORCH = {TensorProto.FLOAT16: torch.float16, TensorProto.BFLOAT16: torch.bfloat16}
+# what flows from the images: floats and their quantised forms; other integers are shapes and indices
+_DATA = (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8)
 HEAVY = frozenset({"Attention", "Conv", "ConvTranspose", "Gemm", "MatMul"})
 _SUMS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 FLOAT32 = frozenset(
@@ -210,7 +212,7 @@ def _choose(graph: onnx.GraphProto, types: Mapping[str, int], low: int, named: M
     held: dict[str, int] = {value.name: TensorProto.FLOAT for value in graph.input}
     kinds: list[int | None] = []
     for index, node in enumerate(graph.node):
-        moving = [name for name in node.input if types.get(name) == TensorProto.FLOAT and name not in constant]
+        moving = [name for name in node.input if types.get(name) in _DATA and name not in constant]
         floats = any(types.get(name) == TensorProto.FLOAT for name in (*node.output, *moving))
         kind: int | None
         if not floats or node.op_type in _ANY_TYPE:

@@ -146,6 +146,7 @@ def test_a_quantised_graph_is_refused_and_recognised() -> None:
     }"""
     model = parser.parse_model(text)
     assert has_quantization(model)
+    assert typed_graph(model, Precision.FP32).nodes == {"FP32": 2}
     with pytest.raises(UnsupportedError, match="quantised already"):
         typed_graph(model, Precision.FP16)
 
