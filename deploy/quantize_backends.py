@@ -77,6 +77,8 @@ def check_quantize(spec: Spec, model: Path, folder: Path) -> None:
     _check_model(spec, model, backend)
     device_of(spec)
     target = folder / backend.writes
+    if target.exists() and model.exists() and target.samefile(model):
+        raise UserError(f"quantize.model_path is {target}, which this run would replace", hint="name the model that it was made from")
     if target.exists() and not section.overwrite:
         raise UserError(f"{target} is there already and is not overwritten", hint="give another results_dir, or quantize.overwrite=true")
     if section.backend == quantize_weights.BACKEND:

@@ -7,11 +7,14 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import pytest
 import torch
 from torch import nn
 
+from deploy.calibration import calibration
 from deploy.onnx_export import export_onnx
 from deploy.quantize import Quantized, quantize, worsening
 from deploy.quantize_backends import check_quantize
@@ -219,15 +222,28 @@ def test_an_interruption_leaves_nothing(spec: Spec, exported: Path, tmp_path: Pa
     assert names(tmp_path) == []
 
 
+def two_convolutions(path: Path) -> Path:
+    """A stereo graph of 64 x 96: the sum of one 1x1 convolution of each image."""
+    weight = onnx.numpy_helper.from_array(np.full((1, 3, 1, 1), 0.5, np.float32), "weight")
+    images = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 64, 96]) for name in ("left_image", "right_image")]
+    answer = onnx.helper.make_tensor_value_info("disparity", onnx.TensorProto.FLOAT, [1, 1, 64, 96])
+    nodes = [onnx.helper.make_node("Conv", [value.name, "weight"], [f"{value.name}_out"], name=f"conv_{value.name}") for value in images]
+    nodes.append(onnx.helper.make_node("Add", ["left_image_out", "right_image_out"], ["disparity"], name="sum"))
+    graph = onnx.helper.make_graph(nodes, "two", images, [answer], [weight])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 def test_stereo_is_calibrated_on_both_images(scenes: SampleSet, tmp_path: Path) -> None:
     spec = stereo_spec(*lists(scenes, "stereo", "GenericDataset"), "dataset.val_dataset.workers=0")
-    path = export_onnx(network_of(spec), spec, tmp_path / "model.onnx", height=64, width=64, batch=1, iterations=1).path
-    values = {**STATIC, "quantize.layers": [{"module_name": "*layer1*", "weights": {"dtype": "int8"}}], "quantize.calibration_images": 1}
-    done = quantize(path, with_values(spec, {**values, "quantize.max_metric_drop": 9.0}), tmp_path / "out")
-    assert done.accepted, done.reason
-    assert done.metric == "epe"
-    assert all("layer1" in name for name in done.kinds)
-    assert load_predictor(done.model, spec).predict(images_of(spec, 1, (64, 64))).shape == (1, 1, 64, 64)
+    spec = with_values(spec, {**STATIC, "quantize.max_metric_drop": 9.0})
+    done = quantize(two_convolutions(tmp_path / "model.onnx"), spec, tmp_path / "out")
+    with calibration(spec, (64, 96)) as images:
+        right = torch.cat([pair[1] for pair in images.images()])
+    held = {value.name: onnx.numpy_helper.to_array(value) for value in onnx.load(done.model).graph.initializer}
+    assert (done.metric, sorted(done.kinds)) == ("epe", ["conv_left_image", "conv_right_image"])
+    assert held["right_image_scale"] == pytest.approx(float(right.max() - right.min()) / 255, rel=1e-5)
+    assert load_predictor(done.model, spec).predict(images_of(spec, 1)).shape == (1, 1, 64, 96)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +274,11 @@ def test_an_existing_model_is_kept(spec: Spec, checkpoint: Path, tmp_path: Path)
     with pytest.raises(UserError, match="not overwritten"):
         check_quantize(spec, checkpoint, tmp_path)
     check_quantize(with_values(spec, {"quantize.overwrite": True}), checkpoint, tmp_path)
+
+
+def test_a_model_does_not_replace_itself(packed: Quantized, spec: Spec) -> None:
+    with pytest.raises(UserError, match="which this run would replace"):
+        check_quantize(with_values(spec, {"quantize.overwrite": True}), packed.model, packed.model.parent)
 
 
 def test_without_torchao_one_error_says_how_to_get_it(
