@@ -214,12 +214,14 @@ def test_a_precision_of_the_other_family(depth_net: Refused, family: str, precis
 def test_an_engine_for_an_action(depth_net: Refused, tmp_path: Path, action: str, key: str):
     (tmp_path / "model.engine").touch()
     error = depth_net(action, "stereo", f"{action}.{key}=model.engine")
-    assert f"{action}.{key} is model.engine, but TensorRT engines cannot be run in this release\n" in error
-    assert f"set {action}.checkpoint to the .onnx file that the engine was built from" in error
+    assert f"depth_net {action} with model.engine needs " in error
+    assert "[tensorrt]" in error.partition("hint:")[2]
 
 
 def test_an_engine_that_is_not_there(depth_net: Refused):
-    assert "in this release (and there is no such file)" in depth_net("evaluate", "stereo", "evaluate.trt_engine=gone.engine")
+    assert "evaluate.trt_engine: weight file gone.engine does not exist" in depth_net(
+        "evaluate", "stereo", "evaluate.trt_engine=gone.engine"
+    )
 
 
 def test_a_model_of_an_unknown_ending(depth_net: Refused, tmp_path: Path):

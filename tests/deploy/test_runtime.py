@@ -89,7 +89,7 @@ def test_a_missing_file_is_said(spec: Spec, tmp_path: Path) -> None:
         load_predictor(tmp_path / "none.pth", spec)
 
 
-@pytest.mark.parametrize(("name", "told"), [("model.engine", "TensorRT"), ("model.zip", r"\.zip")])
+@pytest.mark.parametrize(("name", "told"), [("model.engine", "tensorrt"), ("model.zip", r"\.zip")])
 def test_a_kind_of_file_that_nothing_runs_is_said(spec: Spec, tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UnsupportedError, match=told):
