@@ -18,8 +18,9 @@ from torch import Tensor
 
 from search_spaces.errors import DataError, SpecError
 from search_spaces.spec import Spec, get_value, with_values
-from trials.data import build_dataset
+from trials.data import build_dataset, collate
 from trials.data.loader import DepthDataset
+from trials.evaluate import images_of
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _KEY = "dataset.quant_calibration_dataset.images_dir"
@@ -42,9 +43,7 @@ class Calibration:
     def images(self) -> Iterator[tuple[Tensor, ...]]:
         """Each image (left and right) as normalised tensors 1 x 3 x H x W, read when its turn comes."""
         for index in self.indices:
-            item = self.dataset[index]
-            pair = (item["image"], item["right_image"]) if "right_image" in item else (item["image"],)
-            yield tuple(image.unsqueeze(0) for image in pair)
+            yield images_of(collate([self.dataset[index]]))
 
 
 def check_calibration(spec: Spec) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from torch import Tensor
 
 from deploy import quantize_graph, quantize_weights
 from deploy.calibration import calibration
@@ -23,11 +22,11 @@ from deploy.latency import LatencyTable, measure_latency
 from deploy.quantize_backends import BACKENDS, device_of
 from deploy.quantize_rules import idle_rules, rules_of
 from deploy.runtime import OnnxPredictor, TorchPredictor, load_network, load_predictor
+from deploy.samples import sample_batches
 from deploy.sidecar import METADATA_KEY, ModelFacts, file_sha256, sidecar_path, write_json
 from search_spaces.objective import LEADING
 from search_spaces.spec import Spec
-from trials.data import build_dataset
-from trials.evaluate import CountTo, Evaluation, Predictor, evaluate, fitted_spec
+from trials.evaluate import CountTo, Evaluation, Predictor, evaluate, fitted_spec, images_of
 from trials.failures import NonFiniteError
 
 REPORT = "quantize.json"
@@ -244,9 +243,7 @@ def _measure(made: _Made, target: Path, candidate: Path, spec: Spec, *, stage: S
 
 def _latency(original: Predictor, quantized: Predictor, spec: Spec) -> LatencyTable:
     """Both on the first image of the validation list, as evaluation feeds it."""
-    item = build_dataset(fitted_spec(spec, "val", original.fixed_size), "val", training=False)[0]
-    pair = (item["image"], item["right_image"]) if "right_image" in item else (item["image"],)
-    images: tuple[Tensor, ...] = tuple(image.unsqueeze(0) for image in pair)
+    images = images_of(next(sample_batches(fitted_spec(spec, "val", original.fixed_size), "val", 1)))
     return measure_latency({"before": original, "after": quantized}, images, warm_up=1, budget_s=20.0)
 
 
