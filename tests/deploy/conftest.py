@@ -10,7 +10,10 @@ from deploy.onnx_export import export_onnx
 from tests.deploy.networks import mono_spec, network_of, stereo_spec
 
 
-@pytest.fixture(scope="session", params=[("mono", 17), ("mono", 23), ("stereo", 17), ("stereo", 18)], ids=str)
+SLOW = pytest.param(("stereo", 18), marks=pytest.mark.slow)  # its export alone takes half a minute
+
+
+@pytest.fixture(scope="session", params=[("mono", 17), ("mono", 23), ("stereo", 17), SLOW], ids=str)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelProto:
     """The graph of a network of either family, by either of torch's exporters, with a free batch."""
     family, opset = request.param
