@@ -9,7 +9,6 @@ from onnx import ModelProto
 from deploy.onnx_export import export_onnx
 from tests.deploy.networks import mono_spec, network_of, stereo_spec
 
-
 SLOW = pytest.param(("stereo", 18), marks=pytest.mark.slow)  # its export alone takes half a minute
 
 
