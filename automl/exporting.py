@@ -60,7 +60,7 @@ def export_action(spec_file: Path, overrides: Sequence[str]) -> int:
             opset=section.opset_version,
             checkpoint=checkpoint,
         )
-        done = export_gated(network, spec, target, draw, samples=section.parity_samples, split=split, openvino=openvino)
+        done = export_gated(network, spec, target, draw, size=size, samples=section.parity_samples, split=split, openvino=openvino)
         if done.reason is None:
             status.write("SUCCESS", "Export finished successfully.")
         else:

@@ -30,6 +30,7 @@ from trials.scoring import Scorer
 # no further image is begun when it is over: at 576x960 one takes minutes on a CPU
 BUDGET_S = 60.0
 Draw = Callable[[Path], ExportReport]
+Sample = tuple[tuple[Tensor, ...], Batch | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +48,33 @@ class Gated:
     reason: str | None
 
 
-def export_gated(network: nn.Module, spec: Spec, target: Path, draw: Draw, *, samples: int, split: str | None, openvino: bool) -> Gated:
+def export_gated(
+    network: nn.Module,
+    spec: Spec,
+    target: Path,
+    draw: Draw,
+    *,
+    size: tuple[int, int],
+    samples: int,
+    split: str | None,
+    openvino: bool,
+) -> Gated:
     """Lets `draw` write a file, holds it against `network` on up to `samples` images and names it `target`, or else a rejected one.
 
-    The images are those of `split`, made-up ones where it is None.  With `openvino` an `.xml` is written and checked too.  DataError
-    for images that cannot be read.
+    `size` is the height and width that `draw` writes.  The images are those of `split`, made-up ones where it is None.  With
+    `openvino` an `.xml` is written and checked too.  DataError for images that cannot be read, before anything is drawn.
     """
     candidate = target.with_name(f".{target.stem}.{os.getpid()}.candidate.onnx")
     xml = candidate.with_suffix(".xml")
+    images = _read(spec, split, size, samples)
     try:
         report = draw(candidate)
         models = [candidate, *(write_openvino(candidate, xml)[:1] if openvino else ())]
         checks: dict[str, Check] = {}
-        if samples:
+        if images:
             reference = TorchPredictor(network, spec.family, iterations=report.facts.iterations)
             candidates: list[FilePredictor] = [OpenVinoPredictor(path) if path == xml else OnnxPredictor(path) for path in models]
-            checks = check_candidates(reference, candidates, spec, samples=samples, split=split)
+            checks = _compared(reference, candidates, spec, images)
         told = [f"{name}: {check.reason}" for name, check in checks.items() if check.reason is not None]
         final = target.with_suffix(".rejected.onnx") if told else target
         files = _publish(candidate, final)
@@ -80,24 +92,30 @@ def export_gated(network: nn.Module, spec: Spec, target: Path, draw: Draw, *, sa
     return gated
 
 
+def _read(spec: Spec, split: str | None, size: tuple[int, int], samples: int) -> list[Sample]:
+    """The images that the gate looks at, each with its batch where that has ground truth."""
+    if split is None:
+        return [(images, None) for images in made_up_images(spec.family, size, samples)]
+    batches = sample_batches(fitted_spec(spec, split, size), split, samples) if samples else ()
+    return [(images_of(batch), batch if "target" in batch else None) for batch in batches]
+
+
 def check_candidates(
     reference: Predictor, candidates: Sequence[FilePredictor], spec: Spec, *, samples: int, split: str | None
 ) -> dict[str, Check]:
-    """The check of each candidate, all on the same images; the reference answers each image once."""
+    """The check of each candidate on up to `samples` images of `split` (None: made-up ones) at the size of the first; see `_compared`."""
     size = candidates[0].fixed_size
     assert size is not None
-    truth: list[Batch | None]
-    if split is None:
-        pairs = list(made_up_images(spec.family, size, samples))
-        truth = [None] * len(pairs)
-    else:
-        batches = list(sample_batches(fitted_spec(spec, split, size), split, samples))
-        pairs, truth = [images_of(batch) for batch in batches], [batch if "target" in batch else None for batch in batches]
+    return _compared(reference, candidates, spec, _read(spec, split, size, samples))
+
+
+def _compared(reference: Predictor, candidates: Sequence[FilePredictor], spec: Spec, samples: Sequence[Sample]) -> dict[str, Check]:
+    """The check of each candidate, all on the same images; the reference answers each image once."""
     names = [reference.name, *(candidate.name for candidate in candidates)]
     scorers = {name: Scorer(spec, keep_going=True) for name in names}
     comparisons = {name: Comparison(reference.name, name, tolerance=tolerance_for(spec)) for name in names[1:]}
     started = time.perf_counter()
-    for images, batch in zip(pairs, truth, strict=True):
+    for images, batch in samples:
         answers = {predictor.name: predictor.predict(images) for predictor in (reference, *candidates)}
         for name, answer in answers.items():
             if name in comparisons:

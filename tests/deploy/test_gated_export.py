@@ -13,7 +13,8 @@ from deploy.gated_export import Draw, Gated, export_gated
 from deploy.onnx_export import ExportReport, export_onnx
 from deploy.pairing import pairing_notes, shape_notes
 from deploy.samples import made_up_images
-from search_spaces.spec import Spec
+from search_spaces.errors import DataError
+from search_spaces.spec import Spec, with_values
 from tests.deploy.networks import mono_spec, network_of, stereo_spec
 from tests.deploy.test_promotion import broken, with_lists
 from trials.data.sample import write_samples
@@ -35,7 +36,9 @@ def drawn(network: nn.Module, spec: Spec) -> Draw:
 
 
 def gated(network: nn.Module, spec: Spec, folder: Path, draw: Draw | None = None, *, split: str | None = "val") -> Gated:
-    return export_gated(network, spec, folder / "m.onnx", draw or drawn(network, spec), samples=2, split=split, openvino=False)
+    return export_gated(
+        network, spec, folder / "m.onnx", draw or drawn(network, spec), size=(28, 42), samples=2, split=split, openvino=False
+    )
 
 
 def perturbed(network: nn.Module, spec: Spec) -> Draw:
@@ -67,13 +70,22 @@ def test_one_changed_weight_is_stopped_and_kept_aside(spec: Spec, network: nn.Mo
     assert json.loads((tmp_path / "m.rejected.json").read_text())["parity"]["passed"] is False
 
 
+def test_images_that_cannot_be_read_are_said_before_anything_is_drawn(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("gone.png gone.pfm\n")
+    lists = with_values(
+        spec, {"dataset.val_dataset.data_sources": [{"data_file": str(tmp_path / "val.txt"), "dataset_name": "MetricMonoDataset"}]}
+    )
+    with pytest.raises(DataError):
+        gated(network, lists, tmp_path, lambda path: pytest.fail(f"{path} was drawn"))
+
+
 def test_made_up_images_find_it_too(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
     assert gated(network, spec, tmp_path, perturbed(network, spec), split=None).reason is not None
 
 
 def test_openvino_is_written_and_checked(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install -e '.[openvino]'")
-    done = export_gated(network, spec, tmp_path / "m.onnx", drawn(network, spec), samples=1, split="val", openvino=True)
+    done = export_gated(network, spec, tmp_path / "m.onnx", drawn(network, spec), size=(28, 42), samples=1, split="val", openvino=True)
     assert (done.reason, sorted(done.checks)) == (None, ["onnxruntime", "openvino"])
     assert names(tmp_path) == ["m.bin", "m.json", "m.onnx", "m.xml"]
 
