@@ -79,7 +79,8 @@ def _say(console: Console, spec: Spec, done: Quantized) -> None:
         tell(console, f"calibrated on {done.calibrated_on}")
     unit = metric_info(spec.family, done.metric).unit
     unit = " px" if unit == "px" else ""
-    worse = "" if done.change is None else f" ({round(100 * done.change, 2) + 0.0:+.2f} %, allowed +{100 * spec.quantize.max_metric_drop:g} %)"
+    allowed = f"allowed +{100 * spec.quantize.max_metric_drop:g} %"
+    worse = "" if done.change is None else f" ({round(100 * done.change, 2) + 0.0:+.2f} %, {allowed})"
     before, after = (number_text(values.get(done.metric)) for values in (done.before, done.after))
     tell(console, f"{done.metric:<8}{before} -> {after}{unit}{worse}, {count_text(done.num_images, 'image')}, {done.mode}")
     sizes = f"{done.size_before / 2**20:.2f} -> {done.size_after / 2**20:.2f} MiB"

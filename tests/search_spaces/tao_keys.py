@@ -239,6 +239,7 @@ DIFFERENT: dict[str, tuple[str, Any, str]] = {
     ),
     "export.input_width": ("low", 14, "mono networks work in steps of 14"),
     "export.input_height": ("low", 14, "mono networks work in steps of 14"),
+    "export.format": ("options", ("onnx", "openvino", "xdl"), "OpenVINO files for CPUs"),
     "export.opset_version": ("low", 16, "older operator sets lack what the graphs need"),
     "inference.conf_threshold": ("low", 0.0, "a probability"),
     "train.num_gpus": ("high", 64, "no machine has more"),
