@@ -60,12 +60,26 @@ class Cube:
     def settled(self, points: Array) -> Array:
         """`points` (n, axes) as a model sees them: in the middle of their shares, and in the middle of an axis that does not count."""
         found = np.where(np.isfinite(points), points, 0.5)
-        if any(parameter.condition is not None for parameter in self.space.parameters):
-            counts = [self.active(self.values(point)) for point in found]
-            found = np.where(np.array(counts, dtype=bool).reshape(found.shape), found, 0.5)
-        return np.where(
-            self._shares > 0, (np.minimum(np.floor(found * self._shares), self._shares - 1) + 0.5) / np.maximum(self._shares, 1), found
-        )
+        middles = (np.minimum(np.floor(found * self._shares), self._shares - 1) + 0.5) / np.maximum(self._shares, 1)
+        found = np.where(self._shares > 0, middles, found)
+        return np.where(self.counting(found), found, 0.5)
+
+    def counting(self, points: Array) -> npt.NDArray[np.bool_]:
+        """Which axes count at each of `points` (n, axes) whose coordinates are all known, shape (n, axes)."""
+        counts = np.ones(points.shape, dtype=bool)
+        keys = [parameter.key for parameter in self.space.parameters]
+        for axis, parameter in enumerate(self.space.parameters):
+            condition = parameter.condition
+            if condition is None:
+                continue
+            if condition.key not in keys:
+                counts[:, axis] = False
+                continue
+            parent = keys.index(condition.key)
+            positions = np.unique(points[:, parent])  # few: a parent has few values
+            held = [position for position in positions if from_unit(self.axes[parent], float(position)) in condition.values]
+            counts[:, axis] = counts[:, parent] & np.isin(points[:, parent], held)
+        return counts
 
     @cached_property
     def _shares(self) -> npt.NDArray[np.int64]:
