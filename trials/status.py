@@ -72,14 +72,15 @@ class StatusWriter:
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         end = self._path.stat().st_size if self._path.is_file() else 0
+        before_this, self.begun = self.begun, True  # before the file is there: a signal may come right after
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self._path, end)  # a full disk takes half a line, which no reader understands
+            self.begun = before_this
             raise
-        self.begun = True
 
 
 def kpi_of(metrics: Mapping[str, float | None], family: str) -> dict[str, float | None]:

@@ -69,7 +69,16 @@ def test_nodes_are_found_by_pattern() -> None:
     assert matching_nodes(graph("[head_a] a = Relu(x) \n [body_b] y = Sigmoid(a)"), "head_*") == [("head_a", "Relu")]
 
 
-def test_exported_graphs_and_their_typed_copies_list_nothing(exported: onnx.ModelProto) -> None:
+def list_nothing(exported: onnx.ModelProto) -> None:
     for given in (exported, *(typed_graph(exported, precision).model for precision in (Precision.FP16, Precision.BF16))):
         report = check_graph(given)
         assert (report.blocks, blocked(given)) == ((), {})
+
+
+def test_exported_graphs_and_their_typed_copies_list_nothing(exported: onnx.ModelProto) -> None:
+    list_nothing(exported)
+
+
+@pytest.mark.slow
+def test_the_stereo_graph_of_torch_export_lists_nothing(stereo_by_torch_export: onnx.ModelProto) -> None:
+    list_nothing(stereo_by_torch_export)

@@ -47,6 +47,14 @@ def folder_spec(folder: Path, *, family: str = "mono", **inference: Any) -> Spec
     )
 
 
+def listed_spec(folder: Path, *names: str) -> Spec:
+    """A relative network and a list of images."""
+    (folder / "list.txt").write_text("\n".join(names), encoding="utf-8")
+    source = {"data_file": str(folder / "list.txt"), "dataset_name": "RelativeMonoDataset"}
+    split = {"data_sources": [source], "workers": 0, "augmentation": {"crop_size": [28, 42]}}
+    return spec_from_dict({"model": {"model_type": "RelativeDepthAnything", "encoder": "vitt"}, "dataset": {"infer_dataset": split}})
+
+
 class Ramp:
     """1 in the left column, growing by 1 with each column."""
 
@@ -175,7 +183,7 @@ def test_outputs_never_replace_a_file_of_the_list(tmp_path: Path) -> None:
     for name in ("x.png", "x_disp.png"):
         write_png(tmp_path / name, np.zeros((28, 42, 3), np.uint8))
     with pytest.raises(DataError, match=r"x_disp\.png is a file of the list"):
-        infer(Ramp(), folder_spec(tmp_path), tmp_path)
+        infer(Ramp(), listed_spec(tmp_path, "x.png", "x_disp.png"), tmp_path)
 
 
 def test_a_cloud_without_a_camera_is_refused_before_any_work(scenes: SampleSet, tmp_path: Path) -> None:
