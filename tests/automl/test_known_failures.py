@@ -222,8 +222,12 @@ def test_a_mistake_found_before_the_start_leaves_no_trace(tmp_path: Path):
 @pytest.mark.parametrize("action", ["evaluate", "inference", "export"])
 def test_an_interrupted_action(place: Path, made: Path, capsys: pytest.CaptureFixture[str], action: str, number: signal.Signals):
     begun = place / "out" / action / "status.json"
-    with once(begun, lambda: os.kill(os.getpid(), number)):
-        assert run_app(depth_net.app, "depth_net", arguments(action, made, rows=action != "export")) == INTERRUPTED
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
+    try:
+        with once(begun, lambda: os.kill(os.getpid(), number)):
+            assert run_app(depth_net.app, "depth_net", arguments(action, made, rows=action != "export")) == INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err.startswith("error: interrupted")
     assert last_line(action) == f"User/System interruption: {action} was interrupted."
     assert not list(place.glob("out/*/results.json"))
