@@ -20,10 +20,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # every worker of a search would compile torch and Ray again, which takes longer than to import them
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test lint format schemas bench parity dashboard clean check
+.PHONY: help setup run test test-scale lint format schemas bench parity dashboard clean check
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found"; echo; echo "hint: install one, or name it: make PYTHON=/path/to/python3.12"; exit 2; }
@@ -55,7 +55,11 @@ lint: $(READY)  ## ruff, mypy --strict, layer contracts, duplicate code
 	@$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 --ignore-imports=y search_spaces models trials deploy automl
 
 test: lint  ## lint, types, layers and all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not scale' tests
+
+test-scale: $(READY)  ## several ranks, a Ray cluster, PostgreSQL, tracking services: 15 minutes at most, nightly
+	@$(BIN)/python -m pip install --quiet --no-compile -e '.[scale]'
+	@$(BIN)/python -m pytest -m scale --session-timeout=900 tests/scale
 
 check: test  ## the same as test
 
