@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data import DepthDataset, EpochSampler, EqualShapeBatches, Item, collate
-from trials.workers import loader_workers
+from trials.workers import EndWithTrainer, loader_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,7 @@ class TrialData(pl.LightningDataModule):
             persistent_workers=workers > 0,
             # a plain fork copies the locks of other threads (OpenMP, Ray, ONNX Runtime) as they are, and can wait for one for ever
             multiprocessing_context="forkserver" if workers else None,
+            worker_init_fn=EndWithTrainer() if workers else None,
             pin_memory=pinned and torch.cuda.is_available(),
             # the loader draws a seed each pass; from its own generator, so that the global one stays where the network left it
             generator=torch.Generator().manual_seed(self._seed % 2**63),

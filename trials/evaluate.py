@@ -25,7 +25,7 @@ from trials.data.loader import split_of
 from trials.output_names import output_stems, with_ending
 from trials.raw_maps import raw_endings, write_map
 from trials.scoring import ImageScore, Scorer
-from trials.workers import loader_workers
+from trials.workers import EndWithTrainer, loader_workers
 
 CountTo = Callable[[int, int], None]  # images done, images in all
 
@@ -144,6 +144,7 @@ def evaluation_loader(spec: Spec, split: str) -> DataLoader[Item]:
         num_workers=workers,
         # a plain fork copies the locks of the predictor's threads as they are, and can wait for one for ever
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=EndWithTrainer() if workers else None,
     )
 
 

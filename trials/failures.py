@@ -21,6 +21,7 @@ from search_spaces.errors import DataError, UserError
 from trials.contract import Cause, Failure
 
 OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+LOADER_DIED = "DataLoader worker"  # torch's words about a loader process that ended without a Python exception
 TAIL_LINES = 12
 
 
@@ -90,7 +91,7 @@ def _foreign_cause(error: BaseException) -> Cause:
     out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
     if out_of_memory or any(words in text for words in OUT_OF_MEMORY_WORDS):
         return Cause.OOM
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or LOADER_DIED in str(error):
         return Cause.INFRASTRUCTURE
     return Cause.CRASH
 
@@ -99,6 +100,8 @@ def _first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     lines = str(error).strip().splitlines()
+    if LOADER_DIED in str(error):
+        return f"a process that loads data was killed; when memory ran out, fewer dataset.<split>.workers help ({lines[0]})"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

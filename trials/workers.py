@@ -1,4 +1,4 @@
-"""How many processes load data: what the spec asks for, within what this machine and this data set bear.
+"""How many processes load data: what the spec asks for, within what this machine and this data set bear; and how they end.
 
 The spec's default of 8 is TAO's and meant for a GPU server.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import select
+import threading
 
 import torch
 
@@ -29,6 +31,31 @@ def loader_workers(wanted: int, *, samples: int) -> int:
     return workers
 
 
+class EndWithTrainer:
+    """Called in a new loader process: lets it end as soon as the process that made this object is gone, also after `kill -9`.
+
+    Torch's own watch looks at the parent.  That is the fork server here, which waits for its children: all would stay for ever.
+    """
+
+    def __init__(self) -> None:
+        self._trainer = os.getpid()
+
+    def __call__(self, worker: int) -> None:
+        """Begin to watch; `worker` is the number that torch gives."""
+        threading.Thread(target=_end_with, args=(self._trainer,), name=f"watch-{worker}", daemon=True).start()
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with(process: int) -> None:
+    try:
+        end = os.pidfd_open(process)
+    except ProcessLookupError:
+        os._exit(1)
+    watch = select.poll()
+    watch.register(end, select.POLLIN)  # readable once the process has ended
+    watch.poll()
+    os._exit(1)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
 import pytest
 import torch
 
@@ -44,3 +50,27 @@ def test_small_sets_are_loaded_in_the_training_process() -> None:
 def test_loader_processes_leave_one_core() -> None:
     assert loader_workers(10_000, samples=10**6) == usable_cores() - 1
     assert loader_workers(0, samples=10**6) == 0
+
+
+LOADING = """
+import sys, time, torch
+from torch.utils.data import DataLoader, TensorDataset
+from trials.workers import EndWithTrainer
+processes = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "forkserver"}
+batches = iter(DataLoader(TensorDataset(torch.zeros(4)), worker_init_fn=EndWithTrainer(), **processes))
+next(batches)
+print("loading", flush=True)
+time.sleep(60)
+"""
+
+
+def test_loader_processes_end_with_a_trainer_that_is_killed() -> None:
+    trainer = subprocess.Popen([sys.executable, "-c", LOADING], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert trainer.stdout is not None
+    assert trainer.stdout.readline() == b"loading\n"
+    loaders = psutil.Process(trainer.pid).children(recursive=True)
+    assert loaders
+    os.kill(trainer.pid, signal.SIGKILL)
+    trainer.wait()
+    trainer.stdout.close()
+    assert psutil.wait_procs(loaders, timeout=30)[1] == []

@@ -36,6 +36,7 @@ from trials.run import run_trial
         (MemoryError(), Cause.OOM),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), Cause.OOM),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x.pth"), Cause.INFRASTRUCTURE),
+        (RuntimeError("DataLoader worker (pid(s) 4711) exited unexpectedly"), Cause.INFRASTRUCTURE),
         (RuntimeError("shape mismatch"), Cause.CRASH),
         (KeyError("image"), Cause.CRASH),
     ],
