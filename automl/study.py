@@ -25,15 +25,14 @@ from optuna.storages import BaseStorage
 from automl.algorithms import complete_settings
 from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
 from automl.course import Promotion, Verdict
-from automl.fidelity import last_chance, rule_of
+from automl.ending import Ending
+from automl.fidelity import rule_of
 from automl.folders import below
-from automl.giving_up import FailureWatch, limit_end
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
 from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
-from automl.leftovers import drop_leftovers
 from automl.population import PopulationRule
 from automl.proposals import Unavailable
-from automl.requests import forget_study_stop, read_stop
+from automl.requests import forget_study_stop
 from automl.retention import CheckpointKeeper
 from automl.segments import segment_spec
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary
@@ -65,7 +64,7 @@ class Study:
         self.resumed = bool(ledger.records)
         self._ledger = ledger
         self._source = source
-        self._final, self._clock = search is not None, clock
+        self._clock = clock
         self._rule = rule_of(config)
         self._standings = LedgerStandings(ledger, self._rule, config.direction)
         self._sign = 1.0 if config.direction == "minimize" else -1.0
@@ -73,10 +72,19 @@ class Study:
         self._guard = threading.RLock()
         self._lock: DriverLock | None = None
         self._storage: BaseStorage | None = None
-        self._halt: StudyEnd | None = None  # a stop that was asked for while trials run
         self._at_rung: set[int] = set()  # trials that the rule told to pause
-        self._failures = FailureWatch()
         self.spending: Spending = Spending(config, ledger, clock) if search is None else search.spending
+        self._ending = Ending(
+            folder,
+            config,
+            ledger,
+            source=source,
+            rule=self._rule,
+            standings=self._standings,
+            spending=self.spending,
+            clock=clock,
+            final=search is not None,
+        )
         self._keeper = CheckpointKeeper(folder, config, ledger, self._standings, movable=not isinstance(self._rule, PopulationRule))
         self._resume_known_trials()
 
@@ -153,11 +161,12 @@ class Study:
         budget, the best paused trial is taken there.
         """
         with self._guard:
-            over = self._is_over() or self._ending() is not None
+            over = self._ending.is_over() or self._ending.near() is not None
             try:
                 record = None if over else self._next()
             except Unavailable as error:  # as after Ctrl-C: what runs pauses, and all of it can be resumed
-                record, self._halt = None, StudyEnd(reason=EndReason.INTERRUPTED, message=error.message)
+                record = None
+                self._ending.halt(EndReason.INTERRUPTED, error.message)
             if record is None:
                 return None
             spec = self._spec_of(record)
@@ -172,11 +181,11 @@ class Study:
             self._ledger.note_report(record, report, _finite(report.metrics.get(self.config.objective)))
             if report.epoch >= self.config.epochs:
                 return Decision.CONTINUE  # it ends by itself, as complete
-            asked = self._heed_requests()
+            asked = self._ending.heed_requests()
             if record.number in asked:
                 record.stopped_by = "user"
                 return Decision.STOP
-            if self._halt is not None or self.spending.reached(final=self._final) is not None:
+            if self._ending.pauses():
                 return Decision.PAUSE
             verdict = self._judge(record)
             match verdict.decision:
@@ -196,7 +205,7 @@ class Study:
             self._ledger.note_effort(record, elapsed_s=result.elapsed_s, peak_memory_mib=result.peak_memory_mib, checkpoint=checkpoint)
             self.spending.note_running(self.config.name, record.number, None)
             if result.state is not State.FAILED:
-                self._failures.note(None)
+                self._ending.failures.note(None)
             match result.state:
                 case State.COMPLETE:
                     self._complete(record, result)
@@ -209,19 +218,19 @@ class Study:
                 case State.FAILED:
                     self._fail(record, result.error or Failure(cause=Cause.CRASH, message="the trial failed and gave no reason"))
             self._tidy(record)
-            self._is_over()
+            self._ending.is_over()
             return record.status
 
     def finished(self) -> bool:
         """True when nothing runs and nothing will: the search is exhausted, stopped, interrupted or given up."""
         with self._guard:
-            return self._is_over()
+            return self._ending.is_over()
 
     def interrupt(self, message: str = "interrupted by Ctrl-C or SIGTERM") -> None:
         """Start nothing more; running trials pause at their next report and can be resumed later."""
         with self._guard:
-            if self._halt is None and self._ledger.end_of_search() is None:
-                self._halt = StudyEnd(reason=EndReason.INTERRUPTED, message=message)
+            if self._ledger.end_of_search() is None:
+                self._ending.halt(EndReason.INTERRUPTED, message)
 
     @property
     def end(self) -> StudyEnd | None:
@@ -258,7 +267,7 @@ class Study:
             record = self._ledger.add(self._source.draw(number, self._ledger.records, turn))
             self._take_place(record)
             return record
-        last = self._last_chance()
+        last = self._ending.last_chance()
         return None if last is None else self._promote(last)
 
     def _promote(self, promotion: Promotion) -> TrialRecord:
@@ -275,69 +284,12 @@ class Study:
         if replaced.status is TrialStatus.PAUSED:
             self._ledger.stop(replaced, f"replaced by trial {record.number}")
 
-    def _last_chance(self) -> Promotion | None:
-        enough = int(self.config.settings.get("min_top_configs", 1))
-        if sum(record.status in {TrialStatus.RUNNING, TrialStatus.COMPLETE} for record in self._ledger.records) >= enough:
-            return None
-        return last_chance(self._standings.now(), self.config.epochs)
-
-    def _is_over(self) -> bool:
-        """Settle the end of the search when it has come; True when it has."""
-        for number in sorted(self._heed_requests()):
-            if number < len(self._ledger.records):
-                record = self._ledger.records[number]
-                if record.status in {TrialStatus.PAUSED, TrialStatus.WAITING}:
-                    self._ledger.stop(record, "user")
-        if any(record.status is TrialStatus.RUNNING for record in self._ledger.records):
-            return False
-        if self._ledger.end_of_search() is not None:
-            return True
-        end = self._ending()
-        if end is None or end.reason is EndReason.LIMIT:
-            end = self._exhausted() or end
-        if end is not None:
-            self._settle(end)
-        return end is not None
-
-    def _exhausted(self) -> StudyEnd | None:
-        records = self._ledger.records
-        if self._source.has_next(records) or any(record.status is TrialStatus.WAITING for record in records):
-            return None
-        if self._rule.promotable(self._standings.now()) is not None or self._last_chance() is not None:
-            return None
-        if records and not any(record.value is not None and record.status is not TrialStatus.FAILED for record in records):
-            causes = sorted({record.error.cause.value for record in records if record.error is not None})
-            return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {self.config.objective} (causes: {', '.join(causes)})")
-        return StudyEnd(reason=EndReason.EXHAUSTED, message=f"all {len(records)} trials were run")
-
-    def _ending(self) -> StudyEnd | None:
-        """Why nothing more is started though there is more to do, or None."""
-        limit = None if self._halt is not None else self.spending.reached(final=self._final)
-        if limit is None:
-            return self._halt or self._failures.verdict(self._ledger.records)
-        return limit_end(limit, self._ledger.records, total=self._source.total, objective=self.config.objective)
-
     def _tidy(self, record: TrialRecord) -> None:
         """Remove files that nobody needs; when the rest does not fit on disk, the search stops."""
         self._keeper.tidy(record)
         message = self._keeper.fit()
-        if message is not None and self._halt is None:
-            self._halt = StudyEnd(reason=EndReason.FAILED, message=message)
-
-    def _settle(self, end: StudyEnd) -> None:
-        if end.reason is EndReason.EXHAUSTED:
-            for record in self._ledger.records:
-                if record.status is TrialStatus.PAUSED:
-                    self._ledger.stop(record, "never promoted")
-            drop_leftovers(self.snapshot())  # first: a driver that is killed in between does it again
-        self._ledger.note_end(end)
-
-    def _heed_requests(self) -> frozenset[int]:
-        """Numbers of trials that the user wants stopped; notes a request to stop the whole study."""
-        asked = read_stop(self.folder)
-        if asked.study and self._halt is None:
-            self._halt = StudyEnd(reason=EndReason.STOPPED, message="stopped by `automl stop`")
-        return frozenset() if self._final else asked.trials  # `automl stop --trial` names trials of the search
+        if message is not None:
+            self._ending.halt(EndReason.FAILED, message)
 
     # How a segment ended
 
@@ -363,11 +315,11 @@ class Study:
             self._ledger.retry(record, failure)
             return
         self._ledger.fail(record, failure)
-        self._failures.note(failure)
+        self._ending.failures.note(failure)
 
     def _resume_known_trials(self) -> None:
         """Let the search go on where it was left: judge again what died right after a report at its rung."""
-        if self._can_go_on():
+        if self._ending.can_go_on():
             self._ledger.note_end(None)
         for record in self._ledger.records:
             self._take_place(record)
@@ -381,13 +333,6 @@ class Study:
                     self._ledger.stop(record, f"{self._rule.name} rule")
                 case Decision.CONTINUE:
                     self._ledger.grant(record, verdict.granted)
-
-    def _can_go_on(self) -> bool:
-        """Whether a search that came to its end has more to do: it was cut short, or extended since."""
-        end = self._ledger.end_of_search()
-        if end is None or end.reason is EndReason.EXHAUSTED:
-            return end is not None and self._source.has_next(self._ledger.records)
-        return end.reason is not EndReason.LIMIT or self.spending.reached(final=self._final) is None
 
     def _judge(self, record: TrialRecord) -> Verdict:
         return self._rule.judge(self._standings.course(record), self._standings.now())
