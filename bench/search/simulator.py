@@ -23,10 +23,14 @@ _KILL_STREAM = 31
 
 
 class VirtualClock:
-    """Seconds since the search began; only the simulator moves it."""
+    """Seconds since the search began, moved by the simulator, and by a method whose own time is to count.
+
+    `due_s` is when the event that is dealt with happened: before `now` when the method was still busy.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.due_s = 0.0
 
     def __call__(self) -> float:
         return self.now
@@ -115,7 +119,7 @@ class Simulation:
         while self._heap and self._heap[0][0] <= self._deadline_s:
             at_s, _, worker = heapq.heappop(self._heap)
             self._check_until(at_s)
-            self.clock.now = at_s
+            self.clock.due_s, self.clock.now = at_s, max(at_s, self.clock.now)
             self._step(worker)
         self._check_until(math.inf)
         return self._outcome()
