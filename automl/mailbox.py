@@ -21,20 +21,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkOrder:
-    """What all segments of a search share: the runner (None = `trials.run.run_trial`), whose code it is, where paths start."""
+    """What all segments of a search share: the runner (None = `trials.run.run_trial`), whose code it is, where paths start.
+
+    `root` is the folder of the driver's packages and `code` their hash; `study_file` is the study.yaml that every worker must see, with
+    `study_digest` for its content.
+    """
 
     run: RunTrial | None
-    install: Path
+    root: Path
+    code: str
+    study_file: Path
+    study_digest: str | None
     working_folder: Path
 
 
 class Mailbox:
-    """Carries specs, reports and answers; an asyncio actor, so a waiting report blocks nobody else."""
+    """Carries specs, reports and answers; an asyncio actor, so a waiting report blocks nobody else.
+
+    A segment whose machine was given up may still run there, cut off from everybody.  Its ticket is retired: nothing that it says
+    counts any more, and it is told so.
+    """
 
     def __init__(self, order: WorkOrder) -> None:
         self._order = order
         self._specs: dict[int, Mapping[str, Any]] = {}
-        self._workers: dict[int, int] = {}
+        self._workers: dict[int, Any] = {}
+        self._retired: set[int] = set()
         self._waiting: dict[int, asyncio.Future[str]] = {}
         self._inbox: list[tuple[int | None, Any]] = []
         self._arrived = asyncio.Event()
@@ -48,17 +60,24 @@ class Mailbox:
         """Lay a segment's spec ready; `ticket` is its number among all segments of this driver."""
         self._specs[ticket] = spec
 
-    async def take_spec(self, ticket: int, process: int) -> Mapping[str, Any]:
-        """The spec of a segment, for the worker of that `process` id."""
-        self._workers[ticket] = process
+    async def take_spec(self, ticket: int, worker: Any) -> Mapping[str, Any]:
+        """The spec of a segment, for `worker`, the actor that runs it."""
+        self._workers[ticket] = worker
         return self._specs.pop(ticket)
 
-    async def worker_of(self, ticket: int) -> int | None:
-        """The process id of the worker that took a segment, None before one did."""
+    async def worker_of(self, ticket: int) -> Any | None:
+        """The actor that took a segment, None before one did."""
         return self._workers.get(ticket)
 
-    async def report(self, data: Mapping[str, Any]) -> str:
-        """Hand in a report and wait for the driver's answer."""
+    async def retire(self, ticket: int) -> None:
+        """The driver counts this segment as ended."""
+        self._retired.add(ticket)
+        self._workers.pop(ticket, None)
+
+    async def report(self, ticket: int, data: Mapping[str, Any]) -> str | None:
+        """Hand in a report and wait for the driver's answer; None for a segment that was retired."""
+        if ticket in self._retired:
+            return None
         letter = self._next
         self._next += 1
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -22,14 +21,18 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from automl.cluster import check_nodes, here
+from automl.config import CONFIG_FILE
 from automl.engine import Proceedings, RunTrial
 from automl.events import OnEvent, ignore
 from automl.mailbox import Mailbox, WorkOrder
+from automl.own_code import code_root
 from automl.ray_session import RaySession
-from automl.ray_worker import FATAL, RESULT, SegmentTrainable, installed
+from automl.ray_worker import FATAL, RESULT, SegmentTrainable
 from automl.silence import SilenceWatch
 from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
+from automl.worksite import digest_of
 from search_spaces.errors import StudyError
 from trials.contract import Cause, Decision, Failure, State, TrialResult, report_from_json, result_from_json, trial_spec_to_json
 
@@ -50,12 +53,20 @@ def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, o
     `run` must be importable by a worker; None is `trials.run.run_trial`.  The first Ctrl-C or SIGTERM lets running trials pause at their
     next validation, the second ends them at once; both leave a study that can be resumed.
     """
-    install = installed()
-    assert install is not None
-    order = WorkOrder(run=run, install=install, working_folder=study.config.working_folder.resolve())
+    study_file = study.folder / CONFIG_FILE
+    order = WorkOrder(
+        run=run,
+        root=code_root(),
+        code=session.code,
+        study_file=study_file,
+        study_digest=digest_of(study_file),
+        working_folder=study.config.working_folder.resolve(),
+    )
+    if session.slots is None:
+        check_nodes(order, session.resources)
     proceedings = Proceedings(study, on_event)
     name = f"segments-{uuid.uuid4().hex}"  # a session may run several studies
-    mailbox = ray.remote(num_cpus=0)(Mailbox).options(name=name).remote(order)
+    mailbox = ray.remote(num_cpus=0)(Mailbox).options(name=name, scheduling_strategy=here()).remote(order)
     proceedings.begin()
     try:
         _search(study, proceedings, Address(name=name, mailbox=mailbox), session)
@@ -71,7 +82,7 @@ def _search(study: Study, proceedings: Proceedings, address: Address, session: R
     """Let Ray Tune ask until nothing is left; raise what went wrong on our own side."""
     watch = SilenceWatch(study.config.limits.trial_timeout_s)
     courier = Courier(proceedings, address.mailbox, watch)
-    searcher = StudySearcher(study, proceedings, address, slots=min(session.slots, study.config.parallel), courier=courier)
+    searcher = StudySearcher(study, proceedings, address, room=session.room, courier=courier)
     tuner = tune.Tuner(
         tune.with_resources(SegmentTrainable, tune.PlacementGroupFactory([dict(session.resources)])),
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
@@ -94,7 +105,8 @@ def _search(study: Study, proceedings: Proceedings, address: Address, session: R
     if courier.error is not None:
         raise courier.error
     if searcher.fatal is not None:
-        raise StudyError(searcher.fatal, hint="rename that folder, or start the search from another one")
+        message, hint = searcher.fatal
+        raise StudyError(message, hint=hint)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
@@ -103,20 +115,20 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
     Called from Tune's loop alone.  A Ray trial is one segment.
     """
 
-    def __init__(self, study: Study, proceedings: Proceedings, address: Address, *, slots: int, courier: Courier) -> None:
+    def __init__(self, study: Study, proceedings: Proceedings, address: Address, *, room: Callable[[], int], courier: Courier) -> None:
         super().__init__()
-        self.fatal: str | None = None
+        self.fatal: tuple[str, str] | None = None  # what is wrong with a machine, and the way out
         self._study = study
         self._proceedings = proceedings
         self._address = address
-        self._slots = slots
+        self._room = room
         self._courier = courier
         self._running: dict[str, int] = {}
         self._tickets = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next segment, None while slots are full or nothing can start, FINISHED at the end."""
-        if len(self._running) >= self._slots:
+        if len(self._running) >= min(self._room(), self._study.config.parallel):
             return None
         if self._courier.error is not None or self._study.finished():
             return str(Searcher.FINISHED)
@@ -136,12 +148,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         number = self._running.pop(trial_id, None)
         if number is None:
             return
+        self._address.mailbox.retire.remote(self._courier.tickets[number])
         timeout = self._courier.watch.ended(number)
         fatal = None if result is None else result.get(FATAL)
         text = None if result is None else result.get(RESULT)
         if fatal is not None:
-            self.fatal = str(fatal)
-            self._study.interrupt(self.fatal)
+            message, hint = json.loads(fatal)
+            self.fatal = (message, hint)
+            self._study.interrupt(message)
             self._proceedings.end_trial(_result(number, State.INTERRUPTED))
         elif text is None:
             failure = timeout or Failure(cause=Cause.INFRASTRUCTURE, message="the worker process died")
@@ -201,12 +215,11 @@ class Courier:
 
     def _end_worker(self, number: int) -> None:
         """Kill the worker of a trial that says nothing; Tune then sees a dead process."""
-        process = ray.get(self._mailbox.worker_of.remote(self.tickets[number]))
-        if process is None:
+        worker = ray.get(self._mailbox.worker_of.remote(self.tickets[number]))
+        if worker is None:
             return  # it has not begun
         self.watch.give_up(number)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+        ray.kill(worker)
 
     def _handle(self, letter: int | None, content: Any) -> None:
         decision = Decision.PAUSE

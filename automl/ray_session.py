@@ -1,6 +1,6 @@
-"""A Ray of our own on this machine, started once for all phases of a search: its start alone takes seconds.
+"""The Ray of a search, entered once for all its phases: one of our own on this machine, or a cluster that is there.
 
-Nothing of it outlives the session: processes, sockets and scratch files are gone afterwards.
+Nothing of our own Ray outlives the session: processes, sockets and scratch files are gone afterwards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 import psutil
 import ray
 
+from automl.cluster import joined, look, nodes, room, trial_resources
+from automl.own_code import code_hash, code_root, copy_code
 from search_spaces.errors import UnsupportedError
 
 _SCRATCH = "automl"
@@ -37,15 +39,24 @@ _QUIET = {
 
 @dataclass(frozen=True, kw_only=True)
 class RaySession:
-    """A Ray that runs: `slots` trials fit on it at once, each with `resources`.  Valid inside `ray_session` alone."""
+    """A Ray that runs trials with `resources` each.  Valid inside `ray_session` alone.
 
-    slots: int
+    `slots` is how many of them this machine runs at once; None on a cluster, where nodes come and go.  `code` is the hash of the copy of
+    our packages that was sent to the workers, empty when they share the driver's.
+    """
+
+    slots: int | None
     resources: Mapping[str, float]
     scratch: Path
+    code: str = ""
+
+    def room(self) -> int:
+        """How many trials fit now."""
+        return room(nodes(), self.resources) if self.slots is None else self.slots
 
 
 @contextlib.contextmanager
-def ray_session(folder: Path, *, slots: int, gpus_per_trial: int = 0) -> Iterator[RaySession]:
+def ray_session(folder: Path, *, slots: int, gpus_per_trial: float = 0.0) -> Iterator[RaySession]:
     """A Ray on this machine for `slots` trials at a time, each with its share of the cores and `gpus_per_trial` GPUs.
 
     It starts from `folder` (the study's), so that workers find no package of the user's current folder.  UnsupportedError
@@ -53,25 +64,39 @@ def ray_session(folder: Path, *, slots: int, gpus_per_trial: int = 0) -> Iterato
     """
     cores = len(os.sched_getaffinity(0))
     cpus = float(cores // slots) if slots <= cores else cores / slots
-    with _short_folder() as scratch, _environment(_QUIET), _hushed(), _cluster(folder, scratch, cores, threads=max(1, int(cpus))):
+    with _short_folder() as scratch, _environment(_QUIET), _hushed(), _own_ray(folder, scratch, cores, cpus=cpus):
         check_gpus(wanted=gpus_per_trial, present=int(ray.cluster_resources().get("GPU", 0)))
         yield RaySession(slots=slots, resources={"CPU": cpus, "GPU": float(gpus_per_trial)}, scratch=scratch)
 
 
-def check_gpus(*, wanted: int, present: int) -> None:
+@contextlib.contextmanager
+def cluster_session(
+    folder: Path, address: str, *, gpus_per_trial: float = 0.0, cpus_per_trial: float | None = None
+) -> Iterator[RaySession]:
+    """The cluster at `address`, for as many trials at a time as its nodes have room for.
+
+    A copy of our five packages travels to each node, nothing else of this machine.  StudyError when nobody answers there,
+    UnsupportedError when no node has room for a trial.
+    """
+    with _short_folder() as scratch, _environment(_QUIET), _hushed():
+        resources = trial_resources(look(address), gpus=gpus_per_trial, cpus=cpus_per_trial)
+        code = copy_code(code_root(), scratch / "code")
+        env = {"working_dir": str(code), "env_vars": _worker_environment(resources["CPU"])}
+        with contextlib.chdir(folder), _own_sigterm(), joined(address, logging_level=logging.CRITICAL, runtime_env=env):
+            yield RaySession(slots=None, resources=resources, scratch=scratch, code=code_hash(code))
+
+
+def check_gpus(*, wanted: float, present: int) -> None:
     """UnsupportedError when a trial wants more GPUs than there are: Ray would wait for them for ever."""
     if wanted > present:
-        raise UnsupportedError(f"a trial is to have {wanted} GPUs, but this machine has {present}", hint=f"use --gpus-per-trial {present}")
+        raise UnsupportedError(
+            f"a trial is to have {wanted:g} GPUs, but this machine has {present}", hint=f"use --gpus-per-trial {present}"
+        )
 
 
 @contextlib.contextmanager
-def _cluster(folder: Path, scratch: Path, cores: int, *, threads: int) -> Iterator[None]:
-    """Ray with its files in `scratch`, gone afterwards.
-
-    That folder is short, because sockets in it have a length limit.  `threads` are set before a worker imports torch; waiting
-    OpenMP threads sleep, because spinning ones slow everybody down when several trials share the cores.
-    """
-    env = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+def _own_ray(folder: Path, scratch: Path, cores: int, *, cpus: float) -> Iterator[None]:
+    """Ray with its files in `scratch`, gone afterwards.  That folder is short, because sockets in it have a length limit."""
     with contextlib.chdir(folder), _own_sigterm():
         ray.init(
             address="local",
@@ -80,13 +105,21 @@ def _cluster(folder: Path, scratch: Path, cores: int, *, threads: int) -> Iterat
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             object_store_memory=_OBJECT_STORE_BYTES,
-            runtime_env={"env_vars": env},
+            runtime_env={"env_vars": _worker_environment(cpus)},
             _temp_dir=str(scratch),
         )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _worker_environment(cpus: float) -> dict[str, str]:
+    """What is set before a worker imports torch: its threads, which sleep while they wait.
+
+    Spinning ones slow everybody down when several trials share the cores.
+    """
+    return {"OMP_NUM_THREADS": str(max(1, int(cpus))), "OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 
 
 @contextlib.contextmanager

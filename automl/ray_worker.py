@@ -6,7 +6,6 @@ Imports little: each new worker pays for it before torch.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ import ray
 from ray import tune
 
 from automl.mailbox import WorkOrder
+from automl.worksite import worksite_fault
 from trials.contract import (
     Decision,
     ProgressEvent,
@@ -31,6 +31,7 @@ from trials.contract import (
 
 RESULT, FATAL = "trial_result", "fatal"
 LOG_FILE = "worker.log"
+GONE = 75  # exit code of a worker that nobody waits for
 
 
 class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no types
@@ -53,11 +54,11 @@ class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no 
     def step(self) -> dict[str, Any]:
         """Run the segment; the result is JSON-able data."""
         order: WorkOrder = ray.get(self._mailbox.order.remote())
-        trial = trial_spec_from_json(ray.get(self._mailbox.take_spec.remote(self._ticket, os.getpid())))
-        found = installed()
-        if found != order.install:
-            message = f"the worker would run {found} instead of {order.install}: another folder on its path holds a package named models"
-            return {FATAL: message, "done": True}
+        this = ray.get_runtime_context().current_actor
+        trial = trial_spec_from_json(ray.get(self._mailbox.take_spec.remote(self._ticket, this)))
+        fault = worksite_fault(order)
+        if fault is not None:
+            return {FATAL: json.dumps([fault.message, fault.hint]), "done": True}
         with worker_log(trial.folder / LOG_FILE), contextlib.chdir(order.working_folder):
             result = self._run(order, trial)
         return {RESULT: json.dumps(result_to_json(result)), "done": True}  # text: Tune would take a mapping apart
@@ -71,20 +72,16 @@ class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no 
         return run(trial, self._report, progress=self._progress)
 
     def _report(self, report: Report) -> Decision:
-        return Decision(ray.get(self._mailbox.report.remote(report_to_json(report))))
+        try:
+            answer = ray.get(self._mailbox.report.remote(self._ticket, report_to_json(report)))
+        except ray.exceptions.RayError:
+            answer = None
+        if answer is None:  # the driver is gone or has given this segment to another machine: nothing here may be written any more
+            os._exit(GONE)
+        return Decision(answer)
 
     def _progress(self, event: ProgressEvent) -> None:
         self._mailbox.progress.remote(event)
-
-
-def installed() -> Path | None:
-    """The folder of the package `models` that this process would import (without importing it)."""
-    loaded = sys.modules.get("models")
-    origin = getattr(loaded, "__file__", None)
-    if origin is None:
-        found = importlib.util.find_spec("models")
-        origin = None if found is None else found.origin
-    return None if origin is None else Path(origin).resolve().parent
 
 
 @contextlib.contextmanager
