@@ -7,12 +7,12 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from search_spaces.errors import SpecError, nearest
 from search_spaces.spec.actions import Evaluate, Export, GenTrtEngine, Inference, Quantize, Wandb
 from search_spaces.spec.dataset import Dataset
-from search_spaces.spec.keys import Acts, FieldInfo, fields_of, key
+from search_spaces.spec.keys import Acts, FieldInfo, fields_of, key, section_fields
 from search_spaces.spec.model import Model
 from search_spaces.spec.train import Train
 
@@ -68,7 +68,7 @@ def get_value(spec: Spec, dotted: str) -> Any:
     """The value (or section) at a dotted key; SpecError for an unknown one."""
     value: Any = spec
     for part in dotted.split("."):
-        if not dataclasses.is_dataclass(value) or part not in {item.name for item in dataclasses.fields(value)}:
+        if not dataclasses.is_dataclass(value) or part not in section_fields(cast(Any, type(value))):
             raise unknown_key(dotted)
         value = getattr(value, part)
     return value

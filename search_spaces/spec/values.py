@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from search_spaces.errors import SpecError, nearest
 from search_spaces.spec.dataset import DataSource
-from search_spaces.spec.keys import Key, allows_none, without_none
+from search_spaces.spec.keys import Key, allows_none, section_fields, without_none
 from search_spaces.spec.tree import all_fields, unknown_key
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def build(kind: type[T], data: Mapping[str, Any], places: Places, prefix: str = 
 
     Raises SpecError with rule, value and place for an unknown key or an illegal value.
     """
-    known = {item.name: item for item in dataclasses.fields(cast(Any, kind))}
+    known = section_fields(cast(Any, kind))
     hints = _hints(cast(Any, kind))
     values: dict[str, Any] = {}
     for name, value in data.items():
@@ -49,7 +49,7 @@ def build(kind: type[T], data: Mapping[str, Any], places: Places, prefix: str = 
 
 def plain(section: object) -> dict[str, Any]:
     """JSON-able data of a section: groups become dicts, tuples lists.  The inverse of `build`."""
-    return {item.name: _plain_value(getattr(section, item.name)) for item in dataclasses.fields(cast(Any, section))}
+    return {name: _plain_value(getattr(section, name)) for name in section_fields(cast(Any, type(section)))}
 
 
 def place_of(dotted: str, places: Places) -> str:
