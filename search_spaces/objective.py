@@ -2,11 +2,12 @@
 
 Nobody infers a direction from a name: `d1` is an outlier share in stereo (lower is better) and an accuracy in mono
 (higher is better).  Definitions follow the KITTI and Middlebury benchmarks (stereo) and Eigen et al. 2014 (mono).
+Beside these stand the costs of a network, which belong to no split and are the same for all families.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -20,7 +21,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class MetricInfo:
-    """One metric of one family; `name` is without the split."""
+    """One metric of one family; `name` is without the split.  A cost has no split anyway."""
 
     name: str
     unit: str
@@ -31,10 +32,20 @@ class MetricInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a search improves: `metric` with its split (`val/loss`) and the direction."""
+    """What a search improves: `metric` with its split (`val/loss`), or a cost (`latency_ms`), and the direction."""
 
     metric: str
     direction: Direction
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is what the network costs and not how well it predicts."""
+        return self.metric in COSTS
+
+    @property
+    def sign(self) -> float:
+        """1 where less is better, -1 where more is: what makes a cost to minimise of a value."""
+        return 1.0 if self.direction == "minimize" else -1.0
 
     def better(self, value: float, other: float) -> bool:
         """Whether `value` beats `other`."""
@@ -73,6 +84,18 @@ _METRIC: _Rows = (
     ("silog", "", "minimize", "scale-invariant error: sqrt(mean g^2 - 0.5 mean(g)^2), g = ln p - ln t, averaged over images"),
     ("sq_rel", "m", "minimize", "mean of (p - t)^2 / t, averaged over images"),
 )
+LATENCY, PEAK_MEMORY, PARAMETERS = "latency_ms", "peak_memory_mib", "parameters"
+_COSTS: _Rows = (
+    (
+        LATENCY,
+        "ms",
+        "minimize",
+        "median time of one prediction in PyTorch: one image (pair) of the validation's size, on the trial's device",
+    ),
+    (PEAK_MEMORY, "MiB", "minimize", "most memory that training held: of the GPU, or of the whole process on a CPU"),
+    (PARAMETERS, "", "minimize", "count of the numbers that the network consists of, frozen ones too"),
+)
+COSTS = tuple(row[0] for row in _COSTS)
 
 
 def metrics_of(family: Family, *, relative: bool = False) -> tuple[MetricInfo, ...]:
@@ -82,7 +105,10 @@ def metrics_of(family: Family, *, relative: bool = False) -> tuple[MetricInfo, .
 
 
 def metric_info(family: Family, name: str, *, relative: bool = False) -> MetricInfo:
-    """The metric that `val/epe`, `val_epe` or `epe` names in this family; SpecError with the nearest name otherwise."""
+    """The metric that `val/epe`, `val_epe` or `epe` names in this family, or a cost; SpecError with the nearest name otherwise."""
+    for cost, unit, way, text in _COSTS:
+        if cost == name:
+            return MetricInfo(name=cost, unit=unit, direction=way, definition=text, family=family)
     _, bare = _split_and_name(name)
     for info in metrics_of(family, relative=relative):
         if info.name == bare:
@@ -93,8 +119,10 @@ def metric_info(family: Family, name: str, *, relative: bool = False) -> MetricI
 def objective_for(family: Family, metric: str, *, relative: bool = False) -> Objective:
     """The objective for a metric name in any spelling; no split means `val`.
 
-    `relative` refuses metrics that need metres.  Only `loss` exists for the train split.
+    `relative` refuses metrics that need metres.  Only `loss` exists for the train split, and no split for a cost.
     """
+    if metric in COSTS:
+        return Objective(metric=metric, direction=metric_info(family, metric).direction)
     split, bare = _split_and_name(metric)
     known = {info.name: info for info in metrics_of(family, relative=relative)}
     if bare not in known:
@@ -102,6 +130,25 @@ def objective_for(family: Family, metric: str, *, relative: bool = False) -> Obj
     if split == "train" and bare != "loss":
         raise SpecError(f"the only metric of training itself is train/loss, but {metric} was asked for", hint=f"use val/{bare}")
     return Objective(metric=f"{split}/{bare}", direction=known[bare].direction)
+
+
+def objectives_for(family: Family, metrics: Sequence[str], *, relative: bool = False) -> tuple[Objective, ...]:
+    """The objectives in the order given, the first of which decides about every single training.
+
+    SpecError as `objective_for`, for a metric that is named twice, and for a cost in the first place: training does not change it.
+    """
+    found = tuple(objective_for(family, metric, relative=relative) for metric in metrics)
+    names = [objective.metric for objective in found]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise SpecError(f"{twice} is named twice among the objectives", hint="name each once")
+    if found[0].is_cost:
+        better = next((name for name in names if name not in COSTS), f"val/{LEADING[family]}")
+        raise SpecError(
+            f"the first objective picks the best epoch of a training and ends poor ones early, but {names[0]} is no result of training",
+            hint=f"put another one first: --metric {better} --metric {names[0]}",
+        )
+    return found
 
 
 def _split_and_name(metric: str) -> tuple[str, str]:
@@ -115,8 +162,8 @@ def _split_and_name(metric: str) -> tuple[str, str]:
 
 def _unknown_metric(family: Family, metric: str, *, relative: bool = False) -> SpecError:
     names = [info.name for info in metrics_of(family, relative=relative)]
-    guess = nearest(_split_and_name(metric)[1], names)
+    guess = nearest(_split_and_name(metric)[1], [*names, *COSTS])
     kind = "relative mono" if relative else family
-    known = f"known are {', '.join(f'val/{name}' for name in names)} and train/loss"
-    hint = f"did you mean val/{guess}? {known}" if guess else known
+    known = f"known are {', '.join(f'val/{name}' for name in names)}, train/loss and the costs {', '.join(COSTS)}"
+    hint = f"did you mean {guess if guess in COSTS else f'val/{guess}'}? {known}" if guess else known
     return SpecError(f"{kind} networks have no metric {metric}", hint=hint)

@@ -60,7 +60,8 @@ class TrialSpec:
     `spec` is the complete resolved spec as plain data; `values` are the sampled parameters, already
     applied in it.  `folder` is the trial's results_dir.  `max_epochs` is the full budget: the schedule's horizon, never a rung.
     `objective` is the metric whose best value picks `best.pth` (`val/loss`, `val/epe`, ...); its direction comes
-    from `search_spaces.objective`.  `resume_from` is a `dn_model_latest.pth` of an earlier segment.
+    from `search_spaces.objective`.  `costs` are costs of the network that its reports shall tell too (`latency_ms`, ...).
+    `resume_from` is a `dn_model_latest.pth` of an earlier segment.
     """
 
     study: str
@@ -72,6 +73,7 @@ class TrialSpec:
     seed: int
     folder: Path
     objective: str = "val/loss"
+    costs: tuple[str, ...] = ()
     resume_from: Path | None = None
 
     @property
@@ -154,6 +156,7 @@ def trial_spec_to_json(spec: TrialSpec) -> dict[str, Any]:
         "seed": spec.seed,
         "folder": str(spec.folder),
         "objective": spec.objective,
+        "costs": list(spec.costs),
         "resume_from": None if spec.resume_from is None else str(spec.resume_from),
     }
 
@@ -162,6 +165,7 @@ def trial_spec_from_json(data: Mapping[str, Any]) -> TrialSpec:
     """The TrialSpec that `trial_spec_to_json` wrote."""
     fields = dict(data)
     fields["folder"] = Path(fields["folder"])
+    fields["costs"] = tuple(fields.get("costs", ()))
     fields["resume_from"] = None if fields["resume_from"] is None else Path(fields["resume_from"])
     return TrialSpec(**fields)
 

@@ -30,6 +30,7 @@ from search_spaces.spec.weights import first_weights
 from trials.callbacks import ExactResume, PeakMemory, ProgressFeed
 from trials.checkpoints import AtomicFiles, CheckpointFolder, Resume, read_resume
 from trials.contract import Cause, Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
+from trials.costs import CostMeter
 from trials.data import DepthDataset, build_dataset
 from trials.datamodule import Start, TrialData
 from trials.devices import check_device, cuda_device, lightning_precision
@@ -184,7 +185,10 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
         if module.schedule.warmup_steps < spec.train.optim.warmup_steps:
             logger.info("warm-up: %d steps, half of the run, instead of %d", module.schedule.warmup_steps, spec.train.optim.warmup_steps)
         records = Records(status=outcome.status, metrics=MetricsLog(folder / "metrics.jsonl"), checkpoints=outcome.checkpoints)
-        loop = TrialLoop(trial, spec, objective=objective, report=report, records=records, stop=stop, spec_data=spec_to_dict(spec))
+        costs = CostMeter(trial.costs, known={} if resume is None or resume.best is None else resume.best.metrics)
+        loop = TrialLoop(
+            trial, spec, objective=objective, report=report, records=records, stop=stop, spec_data=spec_to_dict(spec), costs=costs
+        )
         outcome.loop = loop
         if resume is not None:
             done = resume.start.epoch >= epochs
@@ -195,7 +199,7 @@ def _run(trial: TrialSpec, report: ReportTo, progress: ProgressTo | None, parts:
                 return State.COMPLETE
         steps = module.schedule.total_steps
         feed = [] if progress is None else [ProgressFeed(progress, number=trial.number, max_epochs=epochs, total_steps=steps)]
-        trainer = _trainer(spec, [ExactResume(), outcome.peak, *feed, loop], folder=folder, epochs=epochs, validates=data.validates)
+        trainer = _trainer(spec, [ExactResume(), outcome.peak, *feed, costs, loop], folder=folder, epochs=epochs, validates=data.validates)
         outcome.status.write("STARTED", "Starting Training Loop.")
         trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else resume.path, weights_only=True)
         return loop.state

@@ -21,6 +21,7 @@ from search_spaces.objective import Objective
 from search_spaces.spec import Spec
 from trials.checkpoints import TRIAL_KEY, Best, CheckpointFolder, Resume, trial_state
 from trials.contract import Decision, Report, ReportTo, State, TrialSpec
+from trials.costs import CostMeter
 from trials.datamodule import Start, TrialData
 from trials.failures import Interrupted, TrialFailure
 from trials.interruption import StopRequest
@@ -55,6 +56,7 @@ class TrialLoop(pl.Callback):
         records: Records,
         stop: StopRequest,
         spec_data: Mapping[str, Any],
+        costs: CostMeter,
     ) -> None:
         self.state = State.COMPLETE
         self.best: Best | None = None
@@ -68,6 +70,7 @@ class TrialLoop(pl.Callback):
         self._records = records
         self._stop = stop
         self._spec_data = spec_data
+        self._costs = costs
         self._position = Start()
         self._started = self._epoch_started = time.monotonic()
         self._due = False
@@ -133,8 +136,8 @@ class TrialLoop(pl.Callback):
         module, epoch = _module(pl_module), trainer.current_epoch + 1
         module.check_learned()
         module.check_weights()
-        metrics = finite(module.train_summary() | module.validation)
         validated = bool(module.validation) or not _data(trainer).validates
+        metrics = finite(module.train_summary() | module.validation | (self._costs.measured(trainer, module) if validated else {}))
         decision = Decision.CONTINUE
         self._write_status(module, metrics, epoch=epoch)
         if validated:

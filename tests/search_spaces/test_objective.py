@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from search_spaces.errors import SpecError
-from search_spaces.objective import metric_info, metrics_of, objective_for
+from search_spaces.objective import metric_info, metrics_of, objective_for, objectives_for
 
 
 def test_d1_is_lower_better_in_stereo_and_higher_better_in_mono() -> None:
@@ -58,3 +58,28 @@ def test_train_loss_is_an_objective() -> None:
 def test_better() -> None:
     assert objective_for("stereo", "epe").better(1.0, 2.0)
     assert objective_for("mono", "d1").better(0.9, 0.8)
+
+
+def test_costs_have_no_split_and_less_of_them_is_better() -> None:
+    assert [(one.metric, one.direction, one.is_cost) for one in objectives_for("mono", ["d1", "latency_ms", "parameters"])] == [
+        ("val/d1", "maximize", False),
+        ("latency_ms", "minimize", True),
+        ("parameters", "minimize", True),
+    ]
+    assert metric_info("stereo", "peak_memory_mib").unit == "MiB"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        (["latency_ms", "val/epe"], "put another one first: --metric val/epe --metric latency_ms"),
+        (["parameters"], "put another one first: --metric val/epe --metric parameters"),
+        (["val/epe", "epe"], "name each once"),
+        (["val/epe", "val/latency_ms"], "did you mean latency_ms?"),
+        (["val/epe", "latency"], "did you mean latency_ms?"),
+    ],
+)
+def test_objectives_that_cannot_stand_together_are_refused(metrics: list[str], told: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        objectives_for("stereo", metrics)
+    assert told in str(caught.value.hint)
