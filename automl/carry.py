@@ -179,11 +179,10 @@ def engine_of(config: StudyConfig) -> Iterator[RunStudy]:
 
         def on_ray(study: Study, on_event: OnEvent) -> StudySnapshot:
             from automl.ray_engine import run_ray
-            from automl.ray_session import ray_session
+            from automl.ray_session import session_of
 
             if not sessions:
-                started = ray_session(study.folder, slots=config.parallel, gpus_per_trial=config.gpus_per_trial)
-                sessions.append(opened.enter_context(started))
+                sessions.append(opened.enter_context(session_of(study.folder, config)))
             return run_ray(study, sessions[0], on_event=on_event)
 
         yield on_ray if config.engine == "ray" else lambda study, on_event: run_inline(study, on_event=on_event)

@@ -45,8 +45,13 @@ SpecFile = Annotated[Path | None, typer.Option("-e", "--spec", help="spec.yaml; 
 Results = Annotated[Path | None, typer.Option("--results", help="Study folder.", metavar="DIR", show_default="results/SKILL")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Full budget of one trial; the same as train.num_epochs.")]
 Gpus = Annotated[
-    int | None,
-    typer.Option("--gpus-per-trial", min=0, help="Devices of one trial; the same as train.num_gpus.", show_default="what the spec says"),
+    float | None,
+    typer.Option(
+        "--gpus-per-trial", min=0, help="Devices of one trial, as train.num_gpus; 0.5 shares one.", show_default="what the spec says"
+    ),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to run on.", metavar="HOST:PORT", show_default="a Ray of this machine")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Fixes everything; the same as train.seed.")]
 Metric = Annotated[
@@ -116,6 +121,7 @@ def run(
     seed: Seed = None,
     metric: Metric = None,
     engine: Annotated[EngineName, typer.Option("--engine", help="Ray Tune, or this process alone.")] = EngineName.RAY,
+    address: Address = None,
     policy: Annotated[
         PolicyName | None,
         typer.Option("--policy", help="auto: search if the skill enables it; on: or fail; off: plain training.", show_default="auto"),
@@ -168,6 +174,7 @@ def run(
         seed=seed,
         metric=_one(metric),
         engine=engine.value,
+        address=address,
         policy=None if policy is None else policy.value,
         text=text,
         direct_fallback=direct_fallback,
@@ -222,11 +229,11 @@ def status(study: StudyDir, as_json: Json = False) -> int:
 
 
 @app.command()
-def resume(study: StudyDir, yes: Yes = False) -> int:
+def resume(study: StudyDir, address: Address = None, yes: Yes = False) -> int:
     """Continue an interrupted study: finished trials are kept, running ones go on from their last checkpoint."""
     from automl.launch import resume_study
 
-    return resume_study(study, yes=yes)
+    return resume_study(study, yes=yes, address=address)
 
 
 @app.command()

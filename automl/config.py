@@ -34,6 +34,8 @@ class StudyConfig:
     `working_folder` is the folder that relative paths of the spec start from.
     `algorithm` is the name that stood for searcher and fidelity, if one did; `settings` are those of the two (`automl.algorithms`).
     `limits` end the search early or bound its disk; `head_start` is what it knows before its first trial.
+    `gpus_per_trial` below 1 is a share of one GPU; `cpus_per_trial` None divides this machine's cores by `parallel`.
+    `address` is that of a Ray cluster, None for a Ray of our own.
     `notes` belong to the command line (tracking address, promotion size, ...): JSON-able, kept, never read by the search.
     """
 
@@ -53,8 +55,10 @@ class StudyConfig:
     reduction_factor: int = 3
     min_epochs: int = 1
     parallel: int = 1
-    gpus_per_trial: int = 0
+    gpus_per_trial: float = 0
+    cpus_per_trial: float | None = None
     engine: str = "ray"
+    address: str | None = None
     finalists: int = 2
     finalist_seeds: int = 1
     limits: Limits = field(default_factory=Limits)
@@ -70,7 +74,6 @@ class StudyConfig:
             "reduction_factor": 2,
             "min_epochs": 1,
             "parallel": 1,
-            "gpus_per_trial": 0,
             "finalists": 0,
             "finalist_seeds": 1,
         }
@@ -78,6 +81,7 @@ class StudyConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise StudyError(f"{name} must be a whole number >= {low}, but got {value!r}", hint=f"give {name} = {low} or more")
+        check_gpu_share(self.gpus_per_trial)
         if self.min_epochs > self.epochs:
             raise StudyError(
                 f"min_epochs <= epochs must hold, but got min_epochs={self.min_epochs}, epochs={self.epochs}", hint="raise epochs"
@@ -90,6 +94,15 @@ class StudyConfig:
                 f"unknown engine {self.engine!r}; known are {', '.join(ENGINES)}",
                 hint=f"did you mean {near}?" if near else f"leave it out for {ENGINES[0]}",
             )
+
+
+def check_gpu_share(gpus: float) -> None:
+    """StudyError unless `gpus` is a whole number of GPUs or a share of one."""
+    if isinstance(gpus, bool) or not isinstance(gpus, (int, float)) or not (0 <= gpus < 1 or (gpus >= 1 and gpus == int(gpus))):
+        raise StudyError(
+            f"gpus_per_trial must be a whole number, or a share of one GPU between 0 and 1, but got {gpus!r}",
+            hint="0.5 puts two trials on each GPU, 2 gives each trial two GPUs",
+        )
 
 
 def config_to_data(config: StudyConfig) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from automl.config import StudyConfig, load_config, save_config
+from automl.amend import amend
+from automl.config import StudyConfig
 from automl.console import screen, tell
 from automl.fidelity import rule_of
-from automl.journal import DriverLock
 from automl.launch import FEWEST_FOR_FINALISTS, FINALISTS, resume_study
 from automl.limits import Limits
 from automl.population import PopulationRule
@@ -41,15 +41,8 @@ def extend_study(folder: Path, extension: Extension, *, yes: bool) -> int:
     if snapshot.active:
         raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {folder}` first")
     config = extended(snapshot.config, extension)
-    lock = DriverLock(snapshot.folder)
-    lock.take()
-    try:
-        before = load_config(snapshot.folder)
-        if before != snapshot.config:
-            raise StudyError(f"{folder} was changed by another process in the meantime", hint="run the command again")
-        save_config(config, snapshot.folder)
-    finally:
-        lock.release()
+    before = snapshot.config
+    amend(snapshot.folder, before, config)
     told = [f"{config.trials} trials instead of {before.trials}"] if config.trials != before.trials else []
     told += [f"limits: {', '.join(config.limits.describe())}"] if config.limits != before.limits else []
     tell(screen(), f"extended: {'; '.join(told)}")

@@ -7,7 +7,6 @@ made before any worker starts; the winner is chosen before anything is promoted.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from automl.algorithms import ALGORITHMS, complete_settings
+from automl.amend import amend, moved
 from automl.carry import carry_out
 from automl.config import StudyConfig
 from automl.console import screen, tell
@@ -27,6 +27,7 @@ from automl.earlier import gather
 from automl.entry import DONE, quiet_libraries
 from automl.fidelity import rule_of
 from automl.limits import Limits
+from automl.placement import Placement, has_gpu, placed
 from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, resolve
 from automl.review import Review, review_data, review_view
@@ -93,13 +94,17 @@ def make_review(resolved: Resolved) -> Review:
 
     with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
         spec = divide_for_review(resolved, Path(scratch))
-        check_device(spec)
+        fields = resolved.settings.fields
+        placement = placed(resolved.request, spec, parallel=fields.get("parallel"), cpus=fields.get("cpus_per_trial"))
+        here = not (placement.gpus and resolved.request.address) or has_gpu()  # else this machine says nothing about the workers'
+        if here:
+            check_device(spec)
         sources = check_data(spec)
-        told = (*check_weights(spec), *check_memory(spec))
+        told = (*check_weights(spec), *(check_memory(spec) if here else ()))
         rows = sum(source.rows for source in sources if source.split == "train")
         steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
         space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs, request=resolved.settings.space)
-        config = _config(resolved, space.space)
+        config = _config(resolved, space.space, placement)
         rule = rule_of(config)
         gathered = gather(config, rule, studies=resolved.request.warm_start, points=resolved.request.enqueue)
         config = replace(config, head_start=gathered.start)
@@ -117,8 +122,8 @@ def make_review(resolved: Resolved) -> Review:
             rungs=rule.rungs,
             search_epochs=rule.likely_epochs(config.trials),
             sources=tuple(sources),
-            device=device_text(config.gpus_per_trial),
-            times=measure(spec),
+            device=placement.text,
+            times=measure(spec) if here else None,
             tracking=tracking_for(resolved.folder, config.name, "").shown,
             notes=(*resolved.notes, *told, *gathered.notes),
             faults=space.faults,
@@ -142,8 +147,8 @@ def start(resolved: Resolved, review: Review) -> int:
         study.close()
 
 
-def resume_study(folder: Path, *, yes: bool) -> int:
-    """`automl resume`: goes on with the search, or with what comes after it."""
+def resume_study(folder: Path, *, yes: bool, address: str | None = None) -> int:
+    """`automl resume`: goes on with the search, or with what comes after it; `address` moves it to that Ray cluster."""
     quiet_libraries()
     snapshot = read_snapshot(folder)
     console = screen()
@@ -157,6 +162,8 @@ def resume_study(folder: Path, *, yes: bool) -> int:
     if snapshot.end is not None and snapshot.end.reason.is_success and over >= snapshot.config.trials:
         console.print("the search itself is over; finalists, choice and promotion go on where they were left")
     confirm(yes or not sys.stdin.isatty())
+    if address is not None:
+        amend(folder, snapshot.config, moved(snapshot.config, address))
     for line in check_surroundings(snapshot.config):
         tell(console, f"note: {line}")
     study = Study.open(folder)
@@ -230,20 +237,10 @@ def check_memory(spec: Spec) -> tuple[str, ...]:
     return () if line is None else (f"memory   {line}",)
 
 
-def device_text(gpus_per_trial: int) -> str:
-    """The device of a trial in words."""
-    import torch
-
-    if not gpus_per_trial:
-        return f"CPU ({len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores)"
-    name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "GPU"
-    return f"{gpus_per_trial} of {torch.cuda.device_count()} GPUs ({name}) a trial"
-
-
-def _config(resolved: Resolved, space: SearchSpace) -> StudyConfig:
+def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> StudyConfig:
     """The study's settings, but for its head start."""
     request, spec, objective, settings = resolved.request, resolved.spec, resolved.objective, resolved.settings
-    gpus, fields = _gpus(request, spec), settings.fields
+    gpus, fields = placement.gpus, settings.fields
     repeatable = all(
         item.repeatable for item in ALGORITHMS.values() if (item.searcher, item.fidelity) == (settings.searcher, settings.fidelity)
     )
@@ -264,9 +261,11 @@ def _config(resolved: Resolved, space: SearchSpace) -> StudyConfig:
         settings=complete_settings(settings.own, searcher=settings.searcher, fidelity=settings.fidelity),
         reduction_factor=fields.get("reduction_factor", 3),
         min_epochs=fields.get("min_epochs", 1),
-        parallel=_parallel(fields.get("parallel"), gpus),
+        parallel=placement.parallel,
         gpus_per_trial=gpus,
+        cpus_per_trial=placement.cpus,
         engine=request.engine,
+        address=request.address,
         limits=_limits(request.limits.over(settings.limits), gpus, request.engine),
         notes={"route": resolved.route.why, "asked_skill": request.skill},
     )
@@ -276,7 +275,7 @@ def _config(resolved: Resolved, space: SearchSpace) -> StudyConfig:
     return replace(config, trials=trials, parallel=min(trials, config.parallel), finalists=finalists, finalist_seeds=seeds)
 
 
-def _limits(limits: Limits, gpus: int, engine: str) -> Limits:
+def _limits(limits: Limits, gpus: float, engine: str) -> Limits:
     """The limits that were asked for; StudyError for one that this search cannot keep."""
     if limits.gpu_hours is not None and not gpus:
         raise StudyError("--gpu-hours is given, but the trials run on the CPU", hint="use --max-hours")
@@ -285,35 +284,3 @@ def _limits(limits: Limits, gpus: int, engine: str) -> Limits:
             "--trial-timeout needs trials in processes of their own, but --engine inline runs them in this one", hint="use --engine ray"
         )
     return limits
-
-
-def _gpus(request: RunRequest, spec: Spec) -> int:
-    """Devices of one trial: what was asked for, else what the spec says, never more than there are by default."""
-    import torch
-
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if request.gpus_per_trial is None:
-        return min(spec.train.num_gpus, there)
-    if request.gpus_per_trial > there:
-        raise StudyError(f"--gpus-per-trial {request.gpus_per_trial}, but this machine has {there}", hint="lower it; 0 trains on the CPU")
-    return request.gpus_per_trial
-
-
-def _parallel(asked: int | None, gpus_per_trial: int) -> int:
-    """Trials at once: what was asked for, as far as there are GPUs for it."""
-    slots = _slots(gpus_per_trial)
-    if asked is not None and gpus_per_trial and asked > slots:
-        raise StudyError(
-            f"{asked} trials at once need {asked * gpus_per_trial} GPUs, but this machine has room for {slots}",
-            hint=f"lower --parallel (automl_max_concurrent) to {slots}",
-        )
-    return asked or slots
-
-
-def _slots(gpus_per_trial: int) -> int:
-    """Trials at once on this machine: one per group of GPUs, or one per two cores."""
-    if gpus_per_trial:
-        import torch
-
-        return max(1, torch.cuda.device_count() // gpus_per_trial)
-    return max(1, (os.cpu_count() or 1) // 2)

@@ -20,11 +20,12 @@ from rich.table import Table
 from automl.console import metrics_table, screen, seconds_text, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, MISUSED, say_error
 from automl.folders import check_folder
-from automl.launch import check_data, check_memory, check_weights, confirm, device_text, divide_for_review, divide_lists
+from automl.launch import check_data, check_memory, check_weights, confirm, divide_for_review, divide_lists
 from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
+from automl.placement import device_text, has_gpu
 from automl.reader import read_snapshot
-from automl.resolve import Resolved, RunRequest, check_devices, resolve
+from automl.resolve import Resolved, RunRequest, check_devices, resolve, whole_gpus
 from automl.shipping import open_mirror
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
@@ -65,6 +66,8 @@ class PlainRun:
 
 def run_plain(request: RunRequest, *, from_study: Path | None, yes: bool) -> int:
     """Carries out `automl off`."""
+    if 0 < (request.gpus_per_trial or 0) < 1:
+        raise SpecError("plain training takes whole GPUs, but --gpus-per-trial is a share of one", hint="use --gpus-per-trial 1")
     if from_study is not None:
         return train_again(request, from_study, yes=yes)
     resolved = resolve(request)
@@ -100,7 +103,7 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
         raise StudyError(f"{study} has no trial with a metric yet, so there is no winner to train again", hint=f"`automl status {study}`")
     values = choice["values"] if choice is not None else dict(best.values) if best is not None else {}
     spec = with_values(spec_from_dict(snapshot.config.spec), values)
-    options = {"train.num_epochs": request.epochs, "train.seed": request.seed, "train.num_gpus": request.gpus_per_trial or None}
+    options = {"train.num_epochs": request.epochs, "train.seed": request.seed, "train.num_gpus": whole_gpus(request.gpus_per_trial) or None}
     overrides = [*request.overrides, *(f"{key}={value}" for key, value in options.items() if value is not None)]
     loaded = read_spec(None, overrides, template=spec_to_dict(spec), action="train", environ=os.environ)
     check_devices(loaded)
@@ -128,7 +131,7 @@ def review(run: PlainRun, console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    gpus = run.spec.train.num_gpus if _has_gpu() else 0
+    gpus = run.spec.train.num_gpus if has_gpu() else 0
     rows = {
         "network": f"{run.spec.model.model_type}, encoder {run.spec.model.encoder}",
         "objective": f"{run.objective.metric} picks the best checkpoint",
@@ -273,9 +276,3 @@ def _identity(run: PlainRun) -> str:
     study_id = uuid.uuid4().hex[:12]
     path.write_text(json.dumps({"study_id": study_id, "skill": run.skill, "objective": run.objective.metric}) + "\n", encoding="utf-8")
     return study_id
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

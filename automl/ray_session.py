@@ -20,6 +20,7 @@ import psutil
 import ray
 
 from automl.cluster import joined, look, nodes, room, trial_resources
+from automl.config import StudyConfig
 from automl.own_code import code_hash, code_root, copy_code
 from search_spaces.errors import UnsupportedError
 
@@ -53,6 +54,13 @@ class RaySession:
     def room(self) -> int:
         """How many trials fit now."""
         return room(nodes(), self.resources) if self.slots is None else self.slots
+
+
+def session_of(folder: Path, config: StudyConfig) -> contextlib.AbstractContextManager[RaySession]:
+    """The Ray that the study of `config` in `folder` runs on."""
+    if config.address is None:
+        return ray_session(folder, slots=config.parallel, gpus_per_trial=config.gpus_per_trial)
+    return cluster_session(folder, config.address, gpus_per_trial=config.gpus_per_trial, cpus_per_trial=config.cpus_per_trial)
 
 
 @contextlib.contextmanager

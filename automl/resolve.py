@@ -6,18 +6,20 @@ one key (--epochs, --seed, --gpus-per-trial).  Nothing is written, and torch is 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from automl.config import check_gpu_share
 from automl.folders import check_folder
 from automl.from_weights import fitted
 from automl.limits import Limits
 from automl.policy import Route, asked_policy, decide
 from automl.settings import SearchSettings, checked_budget, read_settings, understood
-from search_spaces.errors import DataError, SkillError, SpecError, UnsupportedError
+from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError
 from search_spaces.objective import LEADING, Objective, objective_for
 from search_spaces.skill import Skill, find_skill, list_skills
 from search_spaces.space_request import request_of
@@ -47,10 +49,11 @@ class RunRequest:
     choices: tuple[str, ...] = ()
     priors: tuple[str, ...] = ()
     parallel: int | None = None
-    gpus_per_trial: int | None = None
+    gpus_per_trial: float | None = None
     seed: int | None = None
     metric: str | None = None
     engine: str = "ray"
+    address: str | None = None
     policy: str | None = None
     text: str | None = None
     direct_fallback: bool = False
@@ -81,6 +84,8 @@ class Resolved:
 
 def resolve(request: RunRequest) -> Resolved:
     """What `request` means; UserError for everything that cannot be meant."""
+    if request.address is not None and request.engine != "ray":
+        raise StudyError(f"--address goes with --engine ray, not with {request.engine}", hint="leave one of the two out")
     skill = _skill(request)
     given, overrides = read_settings(request.spec_file, request.settings_file, request.overrides)
     request = replace(request, overrides=overrides)
@@ -97,6 +102,8 @@ def resolve(request: RunRequest) -> Resolved:
     notes = [*told, *loaded.assumed, *loaded.warnings]
     if route.search:
         notes += [*settings.notes, *checked_budget(settings, epochs=spec.train.num_epochs)]
+        if "cpus_per_trial" in settings.fields and request.address is None:
+            notes.append("cpus_per_trial has no effect without --address: this machine's cores are divided by the trials at once")
         if settings.space.priors and settings.searcher == "grid":
             notes.append("priors have no effect: a grid takes every combination")
     elif given.values:
@@ -162,10 +169,11 @@ def _load(request: RunRequest, settings: SearchSettings, template: Mapping[str, 
         raise SpecError(
             f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used"
         )
+    gpus = whole_gpus(request.gpus_per_trial)
     given: Sequence[tuple[str, str, int | None]] = (
         ("--epochs", "train.num_epochs", request.epochs),
         ("--seed", "train.seed", request.seed),
-        ("--gpus-per-trial", "train.num_gpus", request.gpus_per_trial or None),
+        ("--gpus-per-trial", "train.num_gpus", gpus or None),
     )
     extra = []
     for option, key, value in given:
@@ -182,11 +190,17 @@ def _load(request: RunRequest, settings: SearchSettings, template: Mapping[str, 
     environ = None if route.search else os.environ
     overrides = [*request.overrides, *extra]
     loaded = read_spec(request.spec_file, overrides, template=template, action="train", environ=environ)
-    by_option = request.gpus_per_trial and not loaded.places["train.num_gpus"].startswith("environment")
-    if by_option and len(loaded.spec.train.gpu_ids) != request.gpus_per_trial:
-        ids = list(range(request.gpus_per_trial or 0))
+    by_option = gpus and not loaded.places["train.num_gpus"].startswith("environment")
+    if by_option and len(loaded.spec.train.gpu_ids) != gpus:
+        ids = list(range(gpus))
         return replace(loaded, spec=with_values(loaded.spec, {"train.num_gpus": len(ids), "train.gpu_ids": ids}))
     return loaded
+
+
+def whole_gpus(asked: float | None) -> int:
+    """Devices that a trial with `asked` GPUs sees: a share of one is one; 0 when nothing was asked for."""
+    check_gpu_share(asked or 0)
+    return math.ceil(asked or 0)
 
 
 def check_devices(loaded: LoadedSpec) -> None:

@@ -37,7 +37,7 @@ SAME = {
     "model": "llm_model",
 }
 LIMITS = ("max_hours", "gpu_hours", "deadline", "disk_budget", "trial_timeout")  # as the options of those names
-FINAL = ("finalists", "finalist_seeds")
+COUNTS = ("finalists", "finalist_seeds", "cpus_per_trial")
 # what this file and `automl.policy` read; the rest belongs to an algorithm, or has no effect
 READ = (
     "algorithm",
@@ -52,7 +52,7 @@ READ = (
     "override_automl_disabled_params",
     "automl_policy",
     *LIMITS,
-    *FINAL,
+    *COUNTS,
 )
 _STATES = "the states of trials are removed when nothing needs them any more; best.pth and the records of every trial stay"
 _STUDY = "a study is known by its folder"
@@ -103,8 +103,8 @@ class Given:
 class SearchSettings:
     """What the settings say; None and empty where they say nothing.
 
-    `fields` are fields of StudyConfig (trials, epochs, parallel, reduction_factor, min_epochs, finalists, finalist_seeds), `own` what the
-    searcher and the rule read besides, `policy` the raw `automl_policy`.
+    `fields` are fields of StudyConfig (trials, epochs, parallel, reduction_factor, min_epochs, finalists, finalist_seeds,
+    cpus_per_trial), `own` what the searcher and the rule read besides, `policy` the raw `automl_policy`.
     """
 
     algorithm: str | None = None
@@ -195,12 +195,12 @@ def understood(given: Given, *, algorithm: str | None = None, searcher: str | No
         disabled_too=_switch(given, "override_automl_disabled_params"),
     )
     notes = [f"{name} has no effect: {NO_EFFECT[name]} ({places[name]})" for name in idle]
-    final = {name: _at(places, name, lambda name=name: count_of(name, values[name])) for name in FINAL if name in values}
+    counts = {name: _at(places, name, lambda name=name: count_of(name, values[name])) for name in COUNTS if name in values}
     return SearchSettings(
         algorithm=pair.name if named else None,
         searcher=searcher,
         fidelity=fidelity,
-        fields={**study_fields(own, searcher=searcher, fidelity=fidelity), **final},
+        fields={**study_fields(own, searcher=searcher, fidelity=fidelity), **counts},
         limits=limits_of_settings(given),
         own={name: value for name, value in own.items() if name not in _standing_for_fields(searcher, fidelity)},
         metrics=metrics,

@@ -20,7 +20,12 @@ from search_spaces.errors import StudyError, UserError
 from search_spaces.skill import Skill
 from search_spaces.spec import Spec, spec_from_dict
 
-FREE = frozenset({"trials", "parallel", "gpus_per_trial", "engine", "finalists", "finalist_seeds", "working_folder", "limits", "notes"})
+FREE = frozenset(
+    {
+        *("trials", "finalists", "finalist_seeds", "limits", "working_folder", "notes"),
+        *("parallel", "gpus_per_trial", "cpus_per_trial", "engine", "address"),
+    }
+)
 _KEY = "settings"
 
 
