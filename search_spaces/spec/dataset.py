@@ -193,6 +193,18 @@ class Dataset:
         stereo_only=True,
         why="one camera has none",
     )
+    cache: str = key(
+        "off",
+        "decoded: the train and val lists are decoded once into memory-mapped files that all trials of a machine share",
+        options=("off", "decoded"),
+        acts=RUNNING,
+    )
+    cache_dir: str | None = key(
+        None, "folder of the cache, on a disk of this machine; null: depth-automl in the user's cache", acts=RUNNING
+    )
+    cache_limit_gib: float = key(
+        100.0, "what decoded samples may take in cache_dir, and as much again copies of s3:// objects", above=0.0, unit="GiB", acts=RUNNING
+    )
     train_dataset: Split = field(default_factory=Split)
     val_dataset: Split = field(default_factory=Split)
     test_dataset: Split = field(default_factory=Split)

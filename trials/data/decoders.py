@@ -107,7 +107,7 @@ def read_stored(path: Path) -> tuple[Form, Stored | F32]:
 def _decode(path: Path, flags: int) -> Stored:
     content = read_bytes(path)
     try:
-        with _quiet_opencv():
+        with quiet_opencv():
             image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags)
     except cv2.error as error:
         raise DataError(f"cannot decode {path}: {error.err}", hint="copy the file again") from error
@@ -117,7 +117,7 @@ def _decode(path: Path, flags: int) -> Stored:
 
 
 @contextlib.contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """OpenCV without its own lines on stderr: what went wrong is said once, by the DataError."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -21,7 +21,9 @@ from trials.data.datasets import DataClass, class_names, find_class
 from trials.data.decoders import U8, image_size
 from trials.data.geometry import Geometry, Size, plan_evaluation
 from trials.data.input_folder import read_source
-from trials.data.reading import DecodedCache, Sample, SampleReader, truth_rule
+from trials.data.pack import PackedRow
+from trials.data.packing import caches, pack_of
+from trials.data.reading import DecodedCache, RowReader, Sample, SampleReader, truth_rule
 from trials.data.transforms import augment_mono, augment_stereo, normalise, prepare_evaluation
 
 SPLITS = ("train", "val", "test", "infer")
@@ -116,14 +118,15 @@ def build_dataset(spec: Spec, split: str, *, training: bool, seed: int = 0) -> D
     assert split in SPLITS, split
     assert split == "train" or not training, f"{split} is never augmented"
     rows: list[Row] = []
-    readers: list[SampleReader] = []
+    readers: list[RowReader] = []
     for number, source in enumerate(sources_of(spec, split)):
         data_class = class_for(spec, source, f"dataset.{split}_dataset.data_sources[{number}]")
         rule = truth_rule(spec, data_class, evaluation=not training)
         reader = SampleReader(data_class=data_class, depth_scale=source.depth_scale, rule=rule)
         found = read_source(source, family=spec.family, action=split).rows
         rows.extend(found)
-        readers.extend([reader] * len(found))
+        pack = pack_of(spec, found, reader) if caches(spec, split) else None
+        readers.extend([reader] * len(found) if pack is None else [PackedRow(pack, number) for number in range(len(found))])
     augmentation = split_of(spec, split).augmentation
     return DepthDataset(rows, readers, spec=spec, augmentation=augmentation, training=training, seed=seed)
 
@@ -133,7 +136,7 @@ class DepthDataset(Dataset[Item]):
     so that `set_epoch` in the main process reaches workers that live on."""
 
     def __init__(
-        self, rows: Sequence[Row], readers: Sequence[SampleReader], *, spec: Spec, augmentation: Augmentation, training: bool, seed: int
+        self, rows: Sequence[Row], readers: Sequence[RowReader], *, spec: Spec, augmentation: Augmentation, training: bool, seed: int
     ) -> None:
         self.rows = tuple(rows)
         self.family = spec.family

@@ -24,6 +24,8 @@ from trials.data.geometry import Size
 from trials.data.input_folder import FOLDER, read_source
 from trials.data.loader import class_for, sources_of, split_of
 from trials.data.looking import Look, ValueRange, Warp, look_at, spread, value_range
+from trials.data.pack import sample_bytes
+from trials.data.packing import caches, check_room
 from trials.data.reading import SampleReader, read_mask, truth_rule
 from trials.data.transforms import best_valid_share
 
@@ -78,14 +80,19 @@ def preflight(spec: Spec, splits: Iterable[str]) -> list[SourceReport]:
     """One report per data source of the splits (train, val, test, infer), in their order.  Raises DataError for what cannot be used."""
     reports: list[SourceReport] = []
     images: dict[str, set[Path]] = {}
+    packed: list[tuple[Sequence[Row], SampleReader, int]] = []
     for split in splits:
         rows: list[Row] = []
         for number, source in enumerate(sources_of(spec, split)):
             check = _SourceCheck(spec, split, number=number, source=source)
             reports.append(check.report(shared=_shared(check.listing.rows, split, images)))
             rows.extend(check.listing.rows)
+            if caches(spec, split):
+                packed.append((check.listing.rows, check.reader, check.decoded_bytes))
         images[split] = {row.image.resolve() for row in rows}
         _check_count(spec, split, rows)
+    if packed:
+        check_room(spec, packed)
     return reports
 
 
@@ -113,7 +120,7 @@ def _check_count(spec: Spec, split: str, rows: Sequence[Row]) -> None:
 
 
 class _SourceCheck:
-    """The check of one source; reads its list at once and its files in `report`."""
+    """The check of one source; reads its list at once and its files in `report`, after which `decoded_bytes` is known."""
 
     def __init__(self, spec: Spec, split: str, *, number: int, source: DataSource) -> None:
         self.spec, self.split, self.source = spec, split, source
@@ -127,6 +134,9 @@ class _SourceCheck:
     def report(self, *, shared: Sequence[str]) -> SourceReport:
         """Decode the chosen rows one by one and judge what they hold."""
         looks = [self._look(row) for row in self.checked]
+        paired = self.spec.family == "stereo"
+        mean = sum(sample_bytes(look.size, look.truth_size, paired=paired) for look in looks) / len(looks)
+        self.decoded_bytes = int(mean * len({tuple(row.files()) for row in self.listing.rows}))
         self._check_center_crop(looks)
         values = np.concatenate([look.values for look in looks])
         masks = [look.valid for look in looks if look.valid is not None]

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -62,6 +63,13 @@ def truth_rule(spec: Spec, data_class: DataClass, *, evaluation: bool) -> TruthR
         low = spec.dataset.min_depth or 0.0
         high = float("inf") if spec.dataset.max_depth is None else spec.dataset.max_depth
     return TruthRule(low=low, high=high, evaluation=evaluation, normalise=spec.dataset.normalize_depth)
+
+
+class RowReader(Protocol):
+    """Gives rows of one data source."""
+
+    def read(self, row: Row) -> Sample:
+        """The decoded row; DataError as `SampleReader` raises it."""
 
 
 @dataclass(frozen=True, kw_only=True)

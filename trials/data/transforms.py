@@ -124,7 +124,8 @@ def _erase(right: U8, *, rng: np.random.Generator) -> U8:
     # a rectangle of TAO's 50 to 99 px would hide most of a small crop: at most a third of its shorter side
     longest = min(_ERASER_SIDE[1], max(1, min(height, width) // 3))
     shortest = min(_ERASER_SIDE[0], (longest + 1) // 2)
-    erased, mean = right.copy(), right.mean(axis=(0, 1)).astype(np.uint8)
+    erased = right.copy()
+    mean = (np.array(cv2.sumElems(erased)[:3]) / (height * width)).astype(np.uint8)
     for _ in range(int(rng.integers(1, 3))):
         top, left = int(rng.integers(0, height)), int(rng.integers(0, width))
         sides = rng.integers(shortest, longest + 1, size=2)
