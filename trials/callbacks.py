@@ -12,9 +12,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from trials.contract import ProgressEvent, ProgressTo
+from trials.ranks import ALONE, Rank
 from trials.seeding import random_state, set_random_state
 
 RNG_KEY = "rng"
+RNG_OF_RANKS = "rng_of_ranks"
 PROGRESS_INTERVAL_S = 0.25
 MIB = 2.0**20
 
@@ -22,18 +24,22 @@ MIB = 2.0**20
 class ExactResume(pl.Callback):
     """Stores the random state with every checkpoint and sets it again when training goes on: Lightning does neither."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: Rank = ALONE) -> None:
+        self._rank = rank
         self._loaded: dict[str, Any] | None = None
 
     @override
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the state of all generators."""
-        checkpoint[RNG_KEY] = random_state()
+        """Adds the state of all generators, those of other ranks apart."""
+        checkpoint[RNG_KEY], *others = self._rank.gather(random_state())
+        if others:
+            checkpoint[RNG_OF_RANKS] = others
 
     @override
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keeps the stored state for the start: what lies between may still draw numbers."""
-        self._loaded = checkpoint.get(RNG_KEY)
+        """Keeps the stored state for the start: what lies between may still draw numbers.  A rank that was not there begins anew."""
+        states = [checkpoint.get(RNG_KEY), *checkpoint.get(RNG_OF_RANKS, [])]
+        self._loaded = states[self._rank.number] if self._rank.number < len(states) else None
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

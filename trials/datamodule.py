@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data import DepthDataset, EpochSampler, EqualShapeBatches, Item, collate
+from trials.ranks import ALONE, Rank
 from trials.workers import EndWithTrainer, loader_workers
 
 
@@ -30,15 +31,19 @@ class Start:
 class TrainBatches(Sampler[list[int]]):
     """Full batches in the order of `EpochSampler`; the incomplete last one is dropped.
 
+    A batch of several ranks is made of one of `batch_size` samples for each, so that a step takes the same samples whatever the number
+    of ranks they are dealt to.
     The first pass begins at `start.batch`; its length, as `len` gives it, is always that of a whole epoch, because the
     training loop counts the batches done before.
     """
 
-    def __init__(self, samples: int, *, batch_size: int, seed: int, start: Start) -> None:
+    def __init__(self, samples: int, *, batch_size: int, seed: int, start: Start, rank: Rank = ALONE) -> None:
         self._order = EpochSampler(samples, seed)
         self._order.set_epoch(start.epoch)
+        self._first = rank.number * batch_size
         self._batch_size = batch_size
-        self._count = samples // batch_size
+        self._distance = rank.count * batch_size
+        self._count = samples // self._distance
         self._skip = start.batch
 
     def set_epoch(self, epoch: int) -> None:
@@ -46,31 +51,54 @@ class TrainBatches(Sampler[list[int]]):
         self._order.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order, first, self._skip = list(self._order), self._skip, 0
-        return iter([order[batch * self._batch_size : (batch + 1) * self._batch_size] for batch in range(first, self._count)])
+        order, skipped, self._skip = list(self._order), self._skip, 0
+        places = [batch * self._distance + self._first for batch in range(skipped, self._count)]
+        return iter([order[place : place + self._batch_size] for place in places])
 
     def __len__(self) -> int:
         return self._count
 
 
-class TrialData(pl.LightningDataModule):
-    """Loaders over data sets that it is given; `validation` None validates nothing.
+class ShareOfBatches(Sampler[list[int]]):
+    """What one rank takes of `batches`: every batch whole, each on one rank, some ranks with one more than others.
 
-    DataError when the training set does not fill one batch.
+    A rank that would have none takes the first: it has to take part in the pass, and an image counts once.
     """
 
-    def __init__(self, train: DepthDataset, validation: DepthDataset | None, spec: Spec, *, seed: int, start: Start) -> None:
+    def __init__(self, batches: EqualShapeBatches, rank: Rank) -> None:
+        self._batches, self._rank = batches, rank
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = list(self._batches)
+        return iter(batches[self._rank.number :: self._rank.count] or batches[:1])
+
+    def __len__(self) -> int:
+        return max(1, len(range(self._rank.number, len(self._batches), self._rank.count)))
+
+
+class TrialData(pl.LightningDataModule):
+    """Loaders over data sets that it is given, for one rank; `validation` None validates nothing.
+
+    DataError when the training set does not fill one batch of all ranks.
+    """
+
+    def __init__(
+        self, train: DepthDataset, validation: DepthDataset | None, spec: Spec, *, seed: int, start: Start, rank: Rank = ALONE
+    ) -> None:
         super().__init__()
         section = spec.dataset.train_dataset
-        if len(train) < section.batch_size:
+        if len(train) < section.batch_size * rank.count:
             lists = ", ".join(source.data_file for source in section.data_sources)
+            devices = "" if rank.count == 1 else f" on each of {rank.count} devices"
             raise DataError(
-                f"the training set has {len(train)} samples, which is less than one batch of {section.batch_size} ({lists})",
-                hint=f"set dataset.train_dataset.batch_size to at most {len(train)}",
+                f"the training set has {len(train)} samples, which is less than one batch of {section.batch_size}{devices} ({lists})",
+                hint=f"set dataset.train_dataset.batch_size to at most {len(train) // rank.count}"
+                if len(train) >= rank.count
+                else "train on fewer devices",
             )
-        self._spec, self._seed = spec, seed
+        self._spec, self._seed, self._rank = spec, seed, rank
         self._train, self._validation = train, validation
-        self._batches = TrainBatches(len(train), batch_size=section.batch_size, seed=seed, start=start)
+        self._batches = TrainBatches(len(train), batch_size=section.batch_size, seed=seed, start=start, rank=rank)
         train.set_epoch(start.epoch)
 
     @property
@@ -98,12 +126,12 @@ class TrialData(pl.LightningDataModule):
         if self._validation is None:
             return []
         section = self._spec.dataset.val_dataset
-        return self._loader(
-            self._validation, EqualShapeBatches(self._validation, section.batch_size), section.workers, pinned=section.pin_memory
-        )
+        batches = EqualShapeBatches(self._validation, section.batch_size)
+        share = batches if self._rank.count == 1 else ShareOfBatches(batches, self._rank)
+        return self._loader(self._validation, share, section.workers, pinned=section.pin_memory)
 
     def _loader(self, dataset: DepthDataset, batches: Sampler[list[int]], wanted: int, *, pinned: bool) -> DataLoader[Item]:
-        workers = loader_workers(wanted, samples=len(dataset))
+        workers = loader_workers(wanted, samples=len(dataset), ranks=self._rank.here)
         return DataLoader(
             dataset,
             batch_sampler=batches,

@@ -21,6 +21,7 @@ from trials.data.geometry import to_target_grid
 from trials.failures import CollapseError, NonFiniteError
 from trials.losses import sequence_loss
 from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler, parameter_groups, set_beta1
+from trials.ranks import ALONE, Rank
 from trials.scoring import Scorer, map_loss
 
 Batch = Mapping[str, Any]
@@ -49,11 +50,12 @@ def predict_map(network: nn.Module, batch: Batch, family: str) -> Tensor:
 
 
 class DepthModule(pl.LightningModule):
-    """Trains one network.  `total_steps` is the horizon of the schedule: optimiser steps of the full budget."""
+    """Trains one network, on one rank of possibly several.  `total_steps` is the schedule's horizon: optimiser steps of the full budget."""
 
-    def __init__(self, network: nn.Module, spec: Spec, *, total_steps: int) -> None:
+    def __init__(self, network: nn.Module, spec: Spec, *, total_steps: int, rank: Rank = ALONE) -> None:
         super().__init__()
         self.model = network
+        self._rank = rank
         self.spec = spec
         self.schedule: Schedule = make_schedule(spec, total_steps)
         self.validation: dict[str, float | None] = {}
@@ -63,6 +65,8 @@ class DepthModule(pl.LightningModule):
         self._rate: float | None = None
         self._map_loss = map_loss(spec)
         self._scorer = Scorer(spec)
+        self._scored: list[int] = []  # places of the images that the scorer saw in the validation list
+        self._nothing_learned = False  # in this step, on any rank
         self._loss_sum = 0.0
         self._loss_count = 0
 
@@ -91,6 +95,9 @@ class DepthModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Moves beta1 with the schedule; gradients are unscaled by now, and clipped next."""
         set_beta1(optimizer, self.schedule, self.global_step)
+        if self._nothing_learned:
+            for parameter in self.model.parameters():
+                parameter.grad = None  # as after a skipped batch of a single process: no decay, no momentum
 
     @override
     def on_train_start(self) -> None:
@@ -113,28 +120,43 @@ class DepthModule(pl.LightningModule):
 
     @override
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """The loss of a batch; None (batch skipped and counted) when it holds nothing to learn from."""
-        loss = self._training_loss(batch)
-        if loss is None:
-            self.skipped_batches += 1
-            return None
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._non_finite(value, batch)
-        self.last_finite_step = self.global_step
-        self.last_loss = value
-        self._rate = self.learning_rate()
-        self._loss_sum += value
-        self._loss_count += 1
-        return loss
+        """The loss of a batch; None (batch skipped and counted) when it holds nothing to learn from.
 
-    def _training_loss(self, batch: Batch) -> Tensor | None:
+        The gradient of several ranks is the mean over those that learn something from theirs.  The others take part with a zero.
+        """
+        maps = self._training_maps(batch)
+        loss = self._training_loss(maps, batch)
+        value = None if loss is None else float(loss.detach())
+        if value is not None and not math.isfinite(value):
+            raise self._non_finite(value, batch)
+        learned, total = self._rank.total(float(value is not None), value or 0.0)
+        self._nothing_learned = not learned
+        if learned:
+            self.last_finite_step = self.global_step
+            self.last_loss = total / learned
+            self._rate = self.learning_rate()
+            self._loss_sum += self.last_loss
+            self._loss_count += 1
+        else:
+            self.skipped_batches += 1
+        if self._rank.count == 1:
+            return loss
+        if loss is None:
+            return cast(Tensor, 0.0 * sum(each.nan_to_num().sum() for each in maps))
+        return loss if learned == self._rank.count else loss * (self._rank.count / learned)
+
+    def _training_maps(self, batch: Batch) -> list[Tensor]:
+        """The answers of the network that its loss is made of: for stereo the volume's estimate, then the refinements."""
         if self.spec.family == "stereo":
             network = cast(StereoNetwork, self.model)
             initial, predictions = network.unroll(batch["image"], batch["right_image"], self.spec.model.train_iters)
-            return sequence_loss(initial, predictions, batch["target"], batch["valid"])
-        prediction = to_target_grid(predict_map(self.model, batch, "mono"), batch["geometry"], "mono")
-        return self._map_loss(prediction, batch["target"], batch["valid"])
+            return [initial, *predictions]
+        return [to_target_grid(predict_map(self.model, batch, "mono"), batch["geometry"], "mono")]
+
+    def _training_loss(self, maps: list[Tensor], batch: Batch) -> Tensor | None:
+        if self.spec.family == "stereo":
+            return sequence_loss(maps[0], maps[1:], batch["target"], batch["valid"])
+        return self._map_loss(maps[0], batch["target"], batch["valid"])
 
     def _non_finite(self, loss: float, batch: Batch) -> NonFiniteError:
         """The failure of this step with what a person needs to find its cause."""
@@ -189,18 +211,21 @@ class DepthModule(pl.LightningModule):
     @override
     def on_validation_epoch_start(self) -> None:
         """Starts a new pass."""
-        self._scorer = Scorer(self.spec)
+        self._scorer, self._scored = Scorer(self.spec), []
+        self._rank.share_buffers(self.model)
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Scores a batch on the grid of its ground truth."""
         prediction = to_target_grid(predict_map(self.model, batch, self.spec.family), batch["geometry"], self.spec.family)
         self._scorer.update(prediction, batch["target"], batch["valid"], batch["path"])
+        self._scored += batch["index"].tolist()
 
     @override
     def on_validation_epoch_end(self) -> None:
         """Puts the numbers of the pass into `validation`; CollapseError when every map is constant."""
         scorer = self._scorer
+        scorer.pool(self._rank, self._scored)
         if scorer.num_images == 0:
             raise DataError(
                 f"none of the {scorer.skipped} validation images has a valid pixel",

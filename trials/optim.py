@@ -123,6 +123,14 @@ def parameter_groups(network: nn.Module, spec: Spec) -> list[dict[str, Any]]:
     return groups
 
 
+def freeze_unused(network: nn.Module) -> None:
+    """Freezes the parameters that no output depends on: ranks would wait for their gradients, or have to look for them in each step."""
+    unused = network.unused_parameters() if isinstance(network, NamesUnused) else frozenset()
+    for name, parameter in network.named_parameters():
+        if name in unused:
+            parameter.requires_grad_(False)
+
+
 def make_optimizer(network: nn.Module, spec: Spec) -> torch.optim.Optimizer:
     """AdamW or SGD over `parameter_groups`.  AdamW is the fused one except under fp16, whose loss scaling it would hide."""
     groups, optim = parameter_groups(network, spec), spec.train.optim

@@ -17,6 +17,7 @@ from search_spaces.spec import Spec
 from trials.failures import NonFiniteError
 from trials.losses import scale_and_shift_invariant, silog, smooth_l1
 from trials.metrics import PIXELS, finite_images, metric_set
+from trials.ranks import Rank
 
 MapLoss = Callable[[Tensor, Tensor, Tensor], Tensor | None]
 # std over |mean| of a map; float32 noise on a constant map stays below, any picture is orders of magnitude above
@@ -91,6 +92,18 @@ class Scorer:
         if why is NOT_FINITE and not self._keep_going:
             raise NonFiniteError(f"the prediction or the loss of {path} is not finite", details={"paths": [path]})
         self.images.append(ImageScore(path=path, num_pixels=num_pixels, skipped=why))
+
+    def pool(self, rank: Rank, indices: Sequence[int]) -> None:
+        """Takes in what the other ranks saw of the split; `indices` are the places of this one's images in the list.
+
+        All ranks then hold the same images in the order of the list, each once, so that every number is that of a single process.
+        """
+        if rank.count == 1:
+            return
+        parts = rank.gather((dict(zip(indices, self.images, strict=True)), self._largest_spread))
+        images = {index: image for part, _ in parts for index, image in part.items()}
+        self.images = [images[index] for index in sorted(images)]
+        self._largest_spread = max((spread for _, spread in parts if spread is not None), default=None)
 
     def compute(self) -> dict[str, float | None]:
         """`loss` (mean over images, whatever the batch size) and the family's metrics, without split prefix."""

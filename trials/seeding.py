@@ -35,6 +35,15 @@ def seeded(seed: int) -> Iterator[None]:
         set_random_state(before)
 
 
+def part_ways(rank: int) -> None:
+    """Gives rank `rank` random numbers of its own from here on, where all have drawn the same so far; the first goes on as it is."""
+    if rank:
+        seed = int(np.random.SeedSequence([torch.initial_seed() % 2**63, rank]).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  as above
+        torch.manual_seed(seed)
+
+
 @contextmanager
 def cudnn_settings(spec: Spec) -> Iterator[None]:
     """cuDNN as `train.cudnn` says; on exit as it was."""

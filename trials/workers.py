@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 SMALLEST_SET = 64
 
 
-def loader_workers(wanted: int, *, samples: int) -> int:
-    """Loader processes to use: at most one less than this process may use cores; none inside a daemon.
+def loader_workers(wanted: int, *, samples: int, ranks: int = 1) -> int:
+    """Loader processes to use: at most one less than this process may use cores, which `ranks` processes share; none inside a daemon.
 
     Without a GPU a small set gets none either: every core is busy with the network then, and decoded files are kept.
     """
     small = samples < SMALLEST_SET and not torch.cuda.is_available()
     alone = small or multiprocessing.current_process().daemon
-    workers = 0 if alone else min(wanted, max(0, usable_cores() - 1))
+    workers = 0 if alone else min(wanted, max(0, usable_cores() // ranks - 1))
     if workers != wanted:
         logger.info("%d loader processes instead of %d: %d samples, %d cores", workers, wanted, samples, usable_cores())
     return workers
