@@ -21,21 +21,19 @@ from search_spaces.errors import UnsupportedError
 from search_spaces.spec import LoadedSpec, Spec, require, results_folder
 
 if TYPE_CHECKING:
-    import onnx
-
-    from deploy.engine import EngineReport, Profile
-    from deploy.precision import TypedGraph
+    from deploy.engine import EngineReport
+    from deploy.engine_plan import EnginePlan
     from deploy.trt_support import SupportReport
 
 ACTION = "gen_trt_engine"
 SAMPLES = 4  # images on which a typed graph is held against its float32 one
 LONGEST = 40  # nodes that `--nodes` shows
-AMPERE = (8, 0)
 
 
 def gen_trt_engine_action(spec_file: Path, overrides: Sequence[str]) -> int:
     """An engine with its description, or, with graph_only, the ONNX graph that it would be built from."""
-    from deploy.engine import check_source, need_tensorrt
+    from deploy.engine import need_tensorrt
+    from deploy.engine_plan import build_planned
 
     loaded, console = load(spec_file, overrides, ACTION), screen()
     spec, section = loaded.spec, loaded.spec.gen_trt_engine
@@ -45,17 +43,18 @@ def gen_trt_engine_action(spec_file: Path, overrides: Sequence[str]) -> int:
     if source.suffix.lower() == ".onnx" and source.is_file() and not section.graph_only:
         instead = f"; {ACTION}.graph_only=true writes here the graph that it would be built from"
         need_tensorrt(section.gpu_id, what=f"depth_net {ACTION}", instead=instead)
-    model = check_source(source)
-    typed, name = _typed(model, loaded, console)
+    plan = _plan(loaded, source, console)
     for place in (folder, target.parent):
         check_writable(place, hint=f"choose another {ACTION}.trt_engine or results_dir")
     try:
         with failures_recorded(folder, ACTION) as status:
             begin(status, folder, spec, ACTION, console)
             if section.graph_only:
-                _write_graph(typed, name, source, target, spec, console)
+                _write_graph(plan, target, spec, console)
             else:
-                _say_engine(console, _build(typed, name, source, target, spec, console))
+                with _phases(console) as progress:
+                    report = build_planned(plan, target, spec, what=f"depth_net {ACTION}", progress=progress)
+                _say_engine(console, report)
             status.write("SUCCESS", "Gen_trt_engine finished successfully.")
     except KeyboardInterrupt:
         say_error("interrupted", "no engine was written; the same command starts again")
@@ -101,54 +100,44 @@ def _target(spec: Spec, source: Path) -> Path:
     return target
 
 
-def _typed(model: onnx.ModelProto, loaded: LoadedSpec, console: Console) -> tuple[TypedGraph, str]:
-    """The strongly typed graph and the name of its precision; refuses whatever the network, the graph or the GPU does not bear."""
-    from deploy.engine import check_precision, check_profile
-    from deploy.graph_file import INPUTS, family_of
-    from deploy.plain_operators import with_plain_operators
-    from deploy.precision import has_quantization, typed_graph
-    from deploy.trt_support import check_graph
+def _plan(loaded: LoadedSpec, source: Path, console: Console) -> EnginePlan:
+    """The strongly typed graph in the precision that is asked for; refuses whatever the network, the graph or the GPU does not bear."""
+    from deploy.engine import check_source
+    from deploy.engine_plan import plan_engine
+    from deploy.graph_file import family_of
+    from deploy.precision import has_quantization
 
-    spec = loaded.spec
-    source = Path(str(spec.gen_trt_engine.onnx_file))
+    model = check_source(source)
     family = family_of([value.name for value in model.graph.input], source)
-    sizes = next(value for value in model.graph.input if value.name == INPUTS[family][0]).type.tensor_type.shape.dim
-    check_profile(sizes[0].dim_value or None, _profile(spec))
-    quantized = has_quantization(model)
-    asked = _asked(loaded, family, quantized=quantized, console=console)
-    precision = check_precision(asked, family=family, encoder=spec.model.encoder, quantized=quantized)
-    plain = with_plain_operators(model)
-    support = check_graph(plain)
-    if not support.passes:
-        found = [*support.blocks, *(f"{operator.name}: {operator.blocks}" for operator in support.operators if operator.blocks)]
-        raise UnsupportedError(f"{source}: TensorRT does not take the graph: {'; '.join(found)}", hint=f"depth_net check_onnx {source}")
-    return typed_graph(plain, precision, layers=spec.gen_trt_engine.tensorrt.layers_precision), asked
+    asked = _asked(loaded, family, quantized=has_quantization(model), console=console)
+    return plan_engine(model, source, loaded.spec, data_type=asked)
 
 
 def _asked(loaded: LoadedSpec, family: str, *, quantized: bool, console: Console) -> str:
     """The spec's data_type; where nobody has said one, what suits the graph: INT8 if quantised, BF16 for mono where the GPU has it."""
     import torch
 
+    from deploy.engine_plan import computes_bf16, usual_data_type
+
     key, data_type = f"{ACTION}.tensorrt.data_type", loaded.spec.gen_trt_engine.tensorrt.data_type
     gpu = None if loaded.spec.gen_trt_engine.graph_only else loaded.spec.gen_trt_engine.gpu_id
-    able = gpu is None or torch.cuda.get_device_capability(gpu) >= AMPERE
     if key in loaded.given:
-        if data_type == "BF16" and not able:
+        if data_type == "BF16" and gpu is not None and not computes_bf16(gpu):
             told = torch.cuda.get_device_name(gpu)
             raise UnsupportedError(f"{key}=BF16 needs a GPU of compute capability 8.0 (Ampere) or later, not {told}", hint=f"{key}=FP32")
         if data_type == "BF16" and family == "stereo":
             tell(console, "note  TAO builds stereo engines in FP32 and FP16; BF16 keeps fewer digits of a disparity than FP16")
         return data_type
-    chosen = "INT8" if quantized else "BF16" if family == "mono" and able else "FP32"
+    chosen = usual_data_type(family, quantized=quantized, gpu=gpu)
     tell(console, f"note  {key} is not said: {chosen}")
     return chosen
 
 
-def _write_graph(typed: TypedGraph, name: str, source: Path, target: Path, spec: Spec, console: Console) -> None:
+def _write_graph(plan: EnginePlan, target: Path, spec: Spec, console: Console) -> None:
     from deploy.engine import write_typed
 
-    path = target.with_suffix(f".{name.lower()}.onnx")
-    if path.resolve() == source.resolve():
+    typed, path = plan.typed, target.with_suffix(f".{plan.precision.lower()}.onnx")
+    if path.resolve() == plan.source.resolve():
         raise UnsupportedError(f"{path} is the graph that is read", hint=f"give another {ACTION}.trt_engine")
     write_typed(typed, path)
     counts = ", ".join(f"{count_text(count, 'operator')} in {kind}" for kind, count in typed.nodes.items())
@@ -156,62 +145,28 @@ def _write_graph(typed: TypedGraph, name: str, source: Path, target: Path, spec:
     if typed.named:
         tell(console, f"layers_precision set {count_text(len(typed.named), 'operator')}: {', '.join(typed.named[:3])}")
     if typed.precision != "FP32" or typed.named:
-        _compare(source, path, spec, console)
+        _compare(plan.source, path, spec, console)
     tell(console, f"note  {ACTION}.graph_only=true: no engine was built")
 
 
 def _compare(source: Path, path: Path, spec: Spec, console: Console) -> None:
     """How far the typed graph's answers lie from the float32 ones, both in ONNX Runtime, on images of the lists if there are any."""
-    from deploy.gated_export import check_candidates
+    from deploy.gated_export import BUDGET_S
     from deploy.onnx_runtime import OnnxPredictor
-    from deploy.samples import split_with_images
+    from deploy.parity import Candidate, coarse_tolerance, compare
+    from deploy.samples import samples_at, split_with_images
 
-    reference, candidate = OnnxPredictor(source, runtime="cpu"), OnnxPredictor(path, runtime="cpu")
-    reference.name, candidate.name = "float32", path.name
+    reference, typed = OnnxPredictor(source, runtime="cpu"), OnnxPredictor(path, runtime="cpu")
+    reference.name, typed.name = "float32", path.name
     split = split_with_images(spec)
-    (check,) = check_candidates(reference, [candidate], spec, samples=SAMPLES, split=split).values()
+    assert reference.fixed_size is not None
+    samples = samples_at(reference.fixed_size, spec, split, SAMPLES)
+    candidate = Candidate(predictor=typed, tolerance=coarse_tolerance(spec))
+    (check,) = compare(reference, [candidate], spec, samples, budget_s=BUDGET_S).values()
     images = count_text(check.samples, "made-up image" if split is None else f"{split} image")
     gap = f"largest difference {number_text(check.max_abs)} {check.unit}, mean {number_text(check.mean_abs)}"
     metric = "" if check.metric is None else f"; {check.metric} moves by {number_text(check.metric_change)}"
     tell(console, f"in ONNX Runtime against float32 on {images}: {gap}{metric}")
-
-
-def _profile(spec: Spec) -> Profile:
-    from deploy.engine import Profile
-
-    section = spec.gen_trt_engine.tensorrt
-    return Profile(low=section.min_batch_size, usual=section.opt_batch_size, high=section.max_batch_size)
-
-
-def _build(typed: TypedGraph, name: str, source: Path, target: Path, spec: Spec, console: Console) -> EngineReport:
-    import torch
-
-    from deploy.engine import EngineSettings, build_engine, check_profile, check_workspace, need_tensorrt
-    from deploy.onnx_runtime import onnx_facts
-
-    section = spec.gen_trt_engine
-    tensorrt = need_tensorrt(section.gpu_id, what=f"depth_net {ACTION}")
-    torch.cuda.set_device(section.gpu_id)
-    check_workspace(section.tensorrt.workspace_size, torch.cuda.get_device_properties(section.gpu_id).total_memory)
-    batch = typed.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or None
-    settings = EngineSettings(
-        precision=name,
-        profile=check_profile(batch, _profile(spec)),
-        workspace_gib=section.tensorrt.workspace_size,
-        timing_cache=Path(section.timing_cache) if section.timing_cache else None,
-        verbose=section.verbose,
-    )
-    with _phases(console) as progress:
-        return build_engine(
-            typed.model,
-            target,
-            settings,
-            tensorrt=tensorrt,
-            gpu=torch.cuda.get_device_name(section.gpu_id),
-            facts=onnx_facts(source),
-            source=source,
-            progress=progress,
-        )
 
 
 def _say_engine(console: Console, report: EngineReport) -> None:

@@ -7,30 +7,25 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from deploy.graph_file import FilePredictor
 from deploy.onnx_export import ExportReport
 from deploy.onnx_runtime import OnnxPredictor
 from deploy.openvino_runtime import OpenVinoPredictor, move_openvino, write_openvino
-from deploy.parity import Check, Comparison, tolerance_for, with_metric
-from deploy.samples import made_up_images, sample_batches
+from deploy.parity import Candidate, Check, compare, tolerance_for
+from deploy.samples import samples_at
 from deploy.sidecar import file_sha256, move_model, sidecar_path, write_json
 from deploy.torch_runtime import TorchPredictor
 from search_spaces.spec import Spec
-from trials.data import Batch, to_target_grid
-from trials.evaluate import Predictor, fitted_spec, images_of
-from trials.scoring import Scorer
+from trials.evaluate import Predictor
 
 # no further image is begun when it is over: at 576x960 one takes minutes on a CPU
 BUDGET_S = 60.0
 Draw = Callable[[Path], ExportReport]
-Sample = tuple[tuple[Tensor, ...], Batch | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +61,16 @@ def export_gated(
     """
     candidate = target.with_name(f".{target.stem}.{os.getpid()}.candidate.onnx")
     xml = candidate.with_suffix(".xml")
-    images = _read(spec, split, size, samples)
+    images = list(samples_at(size, spec, split, samples))
     try:
         report = draw(candidate)
         models = [candidate, *(write_openvino(candidate, xml)[:1] if openvino else ())]
         checks: dict[str, Check] = {}
         if images:
             reference = TorchPredictor(network, spec.family, iterations=report.facts.iterations)
-            candidates: list[FilePredictor] = [OpenVinoPredictor(path) if path == xml else OnnxPredictor(path) for path in models]
-            checks = _compared(reference, candidates, spec, images)
+            predictors: list[Predictor] = [OpenVinoPredictor(path) if path == xml else OnnxPredictor(path) for path in models]
+            candidates = [Candidate(predictor=predictor, tolerance=tolerance_for(spec)) for predictor in predictors]
+            checks = compare(reference, candidates, spec, images, budget_s=BUDGET_S)
         told = [f"{name}: {check.reason}" for name, check in checks.items() if check.reason is not None]
         final = target.with_suffix(".rejected.onnx") if told else target
         files = _publish(candidate, final)
@@ -90,47 +86,6 @@ def export_gated(
         move_model(candidate, None)
         move_openvino(candidate, None)
     return gated
-
-
-def _read(spec: Spec, split: str | None, size: tuple[int, int], samples: int) -> list[Sample]:
-    """The images that the gate looks at, each with its batch where that has ground truth."""
-    if split is None:
-        return [(images, None) for images in made_up_images(spec.family, size, samples)]
-    batches = sample_batches(fitted_spec(spec, split, size), split, samples) if samples else ()
-    return [(images_of(batch), batch if "target" in batch else None) for batch in batches]
-
-
-def check_candidates(
-    reference: Predictor, candidates: Sequence[FilePredictor], spec: Spec, *, samples: int, split: str | None
-) -> dict[str, Check]:
-    """The check of each candidate on up to `samples` images of `split` (None: made-up ones) at the size of the first; see `_compared`."""
-    size = candidates[0].fixed_size
-    assert size is not None
-    return _compared(reference, candidates, spec, _read(spec, split, size, samples))
-
-
-def _compared(reference: Predictor, candidates: Sequence[FilePredictor], spec: Spec, samples: Sequence[Sample]) -> dict[str, Check]:
-    """The check of each candidate, all on the same images; the reference answers each image once."""
-    names = [reference.name, *(candidate.name for candidate in candidates)]
-    scorers = {name: Scorer(spec, keep_going=True) for name in names}
-    comparisons = {name: Comparison(reference.name, name, tolerance=tolerance_for(spec)) for name in names[1:]}
-    started = time.perf_counter()
-    for images, batch in samples:
-        answers = {predictor.name: predictor.predict(images) for predictor in (reference, *candidates)}
-        for name, answer in answers.items():
-            if name in comparisons:
-                comparisons[name].add(answers[reference.name], answer)
-            if batch is not None:
-                _score(scorers[name], answer, batch, spec)
-        if time.perf_counter() - started > BUDGET_S:
-            break
-    metrics = {name: scorer.compute() if scorer.num_images else {} for name, scorer in scorers.items()}
-    return {name: with_metric(each.check(), spec, metrics[reference.name], metrics[name]) for name, each in comparisons.items()}
-
-
-def _score(scorer: Scorer, answer: Tensor, batch: Batch, spec: Spec) -> None:
-    if tuple(answer.shape[-2:]) == batch["geometry"].network_size:  # else the comparison says what is wrong
-        scorer.update(to_target_grid(answer, batch["geometry"], spec.family), batch["target"], batch["valid"], batch["path"])
 
 
 def _publish(candidate: Path, final: Path) -> tuple[Path, ...]:

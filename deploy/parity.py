@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from deploy.samples import Sample
 from search_spaces.objective import LEADING
 from search_spaces.spec import Spec
+from trials.data import Batch, to_target_grid
 from trials.evaluate import Predictor
+from trials.scoring import Scorer
 
 # Hundreds of times what float32 in another order of sums was measured to change, and far below what a wrong weight
 # does: docs/adr/0002-onnx-exporter.md has the figures.  Largest, mean:
@@ -23,16 +28,30 @@ _METRIC = {"stereo": 0.005, "mono": 0.001}
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """The largest and the mean absolute difference that still pass, in `unit`.
+    """The largest and the mean absolute difference that still pass, in `unit`; None allows anything.
 
     Unit "px" and "m" compare the maps as they are; "range" divides by (maximum - minimum) of the reference's map,
-    for relative depth, which has no unit of its own.  `metric_abs` is what the leading metric (epe or abs_rel) may move by, None: anything.
+    for relative depth, which has no unit of its own.  `metric_abs` is what the leading metric (epe or abs_rel) may move by to either side,
+    `metric_drop` the share of it by which it may get worse.
     """
 
-    max_abs: float
-    mean_abs: float
+    max_abs: float | None
+    mean_abs: float | None
     unit: str
     metric_abs: float | None = None
+    metric_drop: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A predictor that is held against the network, and what it may differ by.
+
+    `decides` says that a model is rejected with it; else it falls alone, as a form of the model that was made with fewer digits does.
+    """
+
+    predictor: Predictor
+    tolerance: Tolerance
+    decides: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +83,11 @@ def tolerance_for(spec: Spec) -> Tolerance:
         return Tolerance(max_abs=_RELATIVE_SHARE_OF_RANGE[0], mean_abs=_RELATIVE_SHARE_OF_RANGE[1], unit="range", metric_abs=metric)
     largest, mean = (share * depth for share in _METRIC_SHARE_OF_MAX_DEPTH)
     return Tolerance(max_abs=largest, mean_abs=mean, unit="m", metric_abs=metric)
+
+
+def coarse_tolerance(spec: Spec) -> Tolerance:
+    """For int8, FP16 and BF16, whose digits differ by design: quantize.max_metric_drop alone decides."""
+    return Tolerance(max_abs=None, mean_abs=None, unit=tolerance_for(spec).unit, metric_drop=spec.quantize.max_metric_drop)
 
 
 class Comparison:
@@ -112,16 +136,35 @@ class Comparison:
         )
 
 
-def compare(reference: Predictor, candidate: Predictor, samples: Iterable[tuple[Tensor, ...]], *, tolerance: Tolerance) -> Check:
-    """The differences of `candidate` from `reference` on identical images, and the verdict.
+def compare(
+    reference: Predictor, candidates: Sequence[Candidate], spec: Spec, samples: Iterable[Sample], *, budget_s: float = math.inf
+) -> dict[str, Check]:
+    """The check of each candidate by its name, all on the same images; the reference answers each image once.
 
-    `samples` are what `predict` takes, each with any batch.  No sample, a map of another shape or a value that is not finite does
-    not pass.
+    Where the samples bring ground truth, the leading metric is compared too.  No further image is begun after `budget_s`.  No sample, a
+    map of another shape or a value that is not finite does not pass.
     """
-    comparison = Comparison(reference.name, candidate.name, tolerance=tolerance)
+    predictors = (reference, *(candidate.predictor for candidate in candidates))
+    scorers = {predictor.name: Scorer(spec, keep_going=True) for predictor in predictors}
+    comparisons = {each.predictor.name: Comparison(reference.name, each.predictor.name, tolerance=each.tolerance) for each in candidates}
+    started = time.perf_counter()
     for sample in samples:
-        comparison.add(reference.predict(sample), candidate.predict(sample))
-    return comparison.check()
+        answers = {predictor.name: predictor.predict(sample.images) for predictor in predictors}
+        for name, answer in answers.items():
+            if name in comparisons:
+                comparisons[name].add(answers[reference.name], answer)
+            if sample.truth is not None:
+                _score(scorers[name], answer, sample.truth, spec)
+        if time.perf_counter() - started > budget_s:
+            break
+    metrics = {name: scorer.compute() for name, scorer in scorers.items() if scorer.num_images}
+    expected = metrics.get(reference.name, {})
+    return {name: with_metric(each.check(), spec, expected, metrics.get(name, {})) for name, each in comparisons.items()}
+
+
+def _score(scorer: Scorer, answer: Tensor, batch: Batch, spec: Spec) -> None:
+    if tuple(answer.shape[-2:]) == batch["geometry"].network_size:  # else the comparison says what is wrong
+        scorer.update(to_target_grid(answer, batch["geometry"], spec.family), batch["target"], batch["valid"], batch["path"])
 
 
 def with_metric(check: Check, spec: Spec, reference: Mapping[str, float | None], candidate: Mapping[str, float | None]) -> Check:
@@ -129,16 +172,28 @@ def with_metric(check: Check, spec: Spec, reference: Mapping[str, float | None],
 
     Unchanged where either runtime has no such metric: there was no ground truth, or the maps were broken.
     """
-    name = LEADING[spec.family]
+    name, allowed = LEADING[spec.family], check.tolerance
     expected, answered = reference.get(name), candidate.get(name)
     if expected is None or answered is None:
         return check
-    change, allowed = answered - expected, check.tolerance.metric_abs
-    reason = check.reason
-    if allowed is not None and abs(change) > allowed:
-        told = f"{name} moves from {expected:.4g} to {answered:.4g}, allowed are {allowed:.4g}"
-        reason = told if reason is None else f"{reason}; {told}"
-    return replace(check, metric=name, metric_change=change, passed=reason is None, reason=reason)
+    change = answered - expected
+    told = [] if check.reason is None else [check.reason]
+    if allowed.metric_abs is not None and abs(change) > allowed.metric_abs:
+        told.append(f"{name} moves from {expected:.4g} to {answered:.4g}, allowed are {allowed.metric_abs:.4g}")
+    if allowed.metric_drop is not None and (worse := worsening(expected, answered, metric=name, allowed=allowed.metric_drop)[1]):
+        told.append(worse)
+    return replace(check, metric=name, metric_change=change, passed=not told, reason="; ".join(told) or None)
+
+
+def worsening(before: float | None, after: float | None, *, metric: str, allowed: float) -> tuple[float | None, str | None]:
+    """(after - before) / before, None where it is no number, and why it is too much, None where after <= before * (1 + allowed)."""
+    if before is None or after is None:
+        return None, f"{metric} could not be measured {'before' if before is None else 'after'} quantisation"
+    change = (after - before) / before if before else None
+    if after <= before * (1 + allowed):
+        return change, None
+    told = "" if change is None else f", {100 * change:.1f} % worse"
+    return change, f"{metric} goes from {before:.4g} to {after:.4g}{told}; quantize.max_metric_drop allows {100 * allowed:g} %"
 
 
 def _scale(maps_B1HW: Tensor, unit: str) -> Tensor:
@@ -151,8 +206,8 @@ def _scale(maps_B1HW: Tensor, unit: str) -> Tensor:
 
 def _verdict(largest: float, mean: float, tolerance: Tolerance) -> str | None:
     told = []
-    if largest > tolerance.max_abs:
+    if tolerance.max_abs is not None and largest > tolerance.max_abs:
         told.append(f"the largest difference is {largest:.4g} {tolerance.unit}, allowed are {tolerance.max_abs:.4g}")
-    if mean > tolerance.mean_abs:
+    if tolerance.mean_abs is not None and mean > tolerance.mean_abs:
         told.append(f"the mean difference is {mean:.4g} {tolerance.unit}, allowed are {tolerance.mean_abs:.4g}")
     return "; ".join(told) or None

@@ -7,67 +7,38 @@ The order of writing keeps that true after a crash at any point: the old verdict
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from deploy.graph_file import FilePredictor
-from deploy.latency import LatencyTable, measure_latency
+from deploy.engine_plan import missing_for_engine, profile_of
+from deploy.forms import ENGINE, INT8, MAKERS, NOT_ASKED, Form, Made, Maker, check_formats, form_path, formats_of, move_form
+from deploy.judgement import Judgement, Stage, judge, unseen
 from deploy.model_card import CARD, model_card
 from deploy.onnx_export import ExportReport, export_onnx, nearest_legal_size
-from deploy.openvino_runtime import check_openvino, move_openvino, write_openvino
-from deploy.parity import Check, Comparison, Tolerance, tolerance_for, with_metric
-from deploy.runtime import OnnxPredictor, OpenVinoPredictor, TorchPredictor, load_network
-from deploy.samples import sample_batches
-from deploy.sidecar import file_sha256, move_model, sidecar_path, write_json
+from deploy.openvino_runtime import move_openvino, write_openvino
+from deploy.parity import Candidate, Tolerance, tolerance_for
+from deploy.runtime import OnnxPredictor, OpenVinoPredictor, load_network
+from deploy.sidecar import file_sha256, move_model, rejected, sidecar_path, write_json
 from models.registry import network_info
+from search_spaces.errors import UserError
 from search_spaces.spec import Spec, get_value, save_spec
-from trials.data import evaluation_hash
-from trials.evaluate import evaluate, fitted_spec, images_of
-from trials.failures import NonFiniteError
 
 PREDICT, TEMPLATE = "predict.py", Path(__file__).parent / "templates" / "predict.py"
-MODEL, REJECTED, PREVIOUS, CANDIDATE = "model.onnx", "model.rejected.onnx", "model.previous.onnx", "candidate.onnx"
+MODEL, REJECTED, PREVIOUS = "model.onnx", "model.rejected.onnx", "model.previous.onnx"
 VERDICT, SPEC = "promotion.json", "spec.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
-    """Whether a TensorRT engine was built, and why not."""
-
-    built: bool
-    reason: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """How an exported model did against the network it was drawn from.
-
-    `checks` are those of each runtime, `check` that of the first one that did not pass, else of ONNX Runtime.  `metrics` are those of
-    each runtime (unprefixed names) over every image of `split` at the export shape; a runtime whose answers are not finite has none.
-    `evaluation_hash` says what they were measured on, `mode` how images met the network.
-    """
-
-    check: Check
-    checks: Mapping[str, Check]
-    metrics: Mapping[str, Mapping[str, float | None]]
-    split: str
-    mode: str
-    evaluation_hash: str
-    num_images: int | None
-    latency: LatencyTable
-
-
-@dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """The verdict on one checkpoint: `model` is the file that the gate let through, or the rejected one, then with a `reason`."""
+    """The verdict on one checkpoint: `model` is the file that the gate let through, or the rejected one, then with a `reason`.
+
+    `forms` are int8 and engine, whether they were asked for or not.
+    """
 
     promoted: bool
     reason: str | None
@@ -76,7 +47,7 @@ class Promotion:
     model: Path
     export: ExportReport
     judgement: Judgement
-    engine: Engine
+    forms: Mapping[str, Form]
     seconds: float
 
 
@@ -85,129 +56,109 @@ def promote(
     folder: Path,
     *,
     spec: Spec,
+    formats: Collection[str] | None = None,
     split: str = "val",
     height: int | None = None,
     width: int | None = None,
-    batch: int | None = 1,
-    opset: int | None = None,
     samples: int = 8,
     tolerance: Tolerance | None = None,
+    stage: Stage = unseen,
+    makers: Mapping[str, Maker] = MAKERS,
 ) -> Promotion:
     """Exports `checkpoint`, holds the file against torch on real images and ships it, or says with figures why not.
 
-    `spec` is the one the checkpoint was trained with.  The size defaults to the legal one nearest to the split's
-    crop_size, `opset` to export.opset_version; `batch` None leaves the batch free; `samples` and `tolerance` are those of
-    `judge`.  Running it again replaces what it wrote before.  A rejected model is an answer, not an error; UserError for
-    what cannot be tried at all.
+    `spec` is the one the checkpoint was trained with.  `formats` are some of FORMATS, onnx is always made; None: what `formats_of` says, an
+    engine only if it can be built.  The size defaults to the legal one nearest to the split's crop_size; the batch is 1, or free where the
+    engines' profile goes beyond it.  `samples` are those of `judge`, `tolerance` stands for the network's own.  Running it again replaces
+    what it wrote before.  A rejected model or form is an answer, not an error; UserError for what cannot be tried at all.
     """
     started = time.perf_counter()
-    if spec.export.format == "openvino":
-        check_openvino()
+    wanted = formats_of(spec) if formats is None else tuple(formats)
+    check_formats([name for name in wanted if formats is not None or name != ENGINE], spec)
     network = load_network(checkpoint, spec)
     crop = get_value(spec, f"dataset.{split}_dataset.augmentation.crop_size")
     legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
-    folder.mkdir(parents=True, exist_ok=True)
-    candidate = folder / CANDIDATE
-    try:
+    largest = profile_of(spec).high
+    with _scratch(folder) as scratch:
         export = export_onnx(
             network,
             spec,
-            candidate,
+            scratch / MODEL,
             height=legal[0] if height is None else height,
             width=legal[1] if width is None else width,
-            batch=batch,
-            opset=spec.export.opset_version if opset is None else opset,
-            overwrite=True,
+            batch=1 if largest == 1 else None,
+            opset=spec.export.opset_version,
             checkpoint=checkpoint,
         )
-        xml = write_openvino(candidate, candidate.with_suffix(".xml"))[0] if spec.export.format == "openvino" else None
-        judgement = judge(network, candidate, spec, split=split, samples=samples, tolerance=tolerance, openvino=xml)
-        promotion = _verdict(checkpoint, folder, export, judgement, seconds=time.perf_counter() - started)
-        _publish(promotion, spec, candidate)
-    finally:
-        move_openvino(candidate, None)
-        move_model(candidate, None)
+        candidates = _exact(scratch / MODEL, tolerance or tolerance_for(spec), openvino="openvino" in wanted)
+        made, forms = _make(scratch / MODEL, wanted, spec, makers, stage)
+        candidates += [form.candidate for form in made.values()]
+        judgement = judge(network, candidates, spec, split=split, samples=samples, batches=sorted({1, largest}), stage=stage)
+        model = folder / (MODEL if judgement.check.passed else REJECTED)
+        promotion = Promotion(
+            promoted=judgement.check.passed,
+            reason=judgement.check.reason,
+            folder=folder,
+            checkpoint=checkpoint,
+            model=model,
+            export=replace(export, path=model, sidecar=sidecar_path(model)),
+            judgement=judgement,
+            forms=forms | {name: _form(folder, name, form, judgement) for name, form in made.items()},
+            seconds=time.perf_counter() - started,
+        )
+        _publish(promotion, spec, scratch / MODEL)
     return promotion
 
 
-def judge(
-    network: nn.Module,
-    model: Path,
-    spec: Spec,
-    *,
-    split: str = "val",
-    samples: int = 8,
-    tolerance: Tolerance | None = None,
-    openvino: Path | None = None,
-) -> Judgement:
-    """Holds an exported file, and its `openvino` form, against its `network` on the images of `split`, all of them at the file's size.
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder beside the model where files have their names already and nobody looks for them; gone afterwards."""
+    scratch = folder / ".candidate"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
-    Up to `samples` images, evenly spread over the list, are compared pixel by pixel against `tolerance` (default:
-    `tolerance_for(spec)`); every image is evaluated in each runtime; all are timed.  DataError for lists that cannot be used.
-    """
-    reference, exported = TorchPredictor(network, spec.family), OnnxPredictor(model)
-    candidates: list[FilePredictor] = [exported, *([] if openvino is None else [OpenVinoPredictor(openvino)])]
-    spec = fitted_spec(spec, split, exported.fixed_size)
-    images = [images_of(batch) for batch in sample_batches(spec, split, samples)]
-    wanted = reference.name
-    expected = [reference.predict(sample) for sample in images]
-    checks: dict[str, Check] = {}
-    for candidate in candidates:
-        comparison = Comparison(wanted, candidate.name, tolerance=tolerance or tolerance_for(spec))
-        for sample, answer in zip(images, expected, strict=True):
-            comparison.add(answer, candidate.predict(sample))
-        checks[candidate.name] = comparison.check()
-    metrics: dict[str, Mapping[str, float | None]] = {}
-    counted = None
-    for predictor in (reference, *candidates):
+
+def _exact(model: Path, tolerance: Tolerance, *, openvino: bool) -> list[Candidate]:
+    """The runtimes that compute in float32: the model is rejected with any of them."""
+    candidates = [Candidate(predictor=OnnxPredictor(model), tolerance=tolerance)]
+    if openvino:
+        xml, _ = write_openvino(model, model.with_suffix(".xml"))
+        candidates.append(Candidate(predictor=OpenVinoPredictor(xml), tolerance=tolerance))
+    return candidates
+
+
+def _make(
+    model: Path, wanted: Collection[str], spec: Spec, makers: Mapping[str, Maker], stage: Stage
+) -> tuple[dict[str, Made], dict[str, Form]]:
+    """The forms that were made of `model`, and what to say of the others."""
+    made: dict[str, Made] = {}
+    others: dict[str, Form] = {}
+    for name, make in makers.items():
+        if name not in wanted:
+            lacking = missing_for_engine() if name == ENGINE else None
+            others[name] = Form(built=False, reason=lacking or NOT_ASKED)
+            continue
         try:
-            evaluation = evaluate(predictor, spec, split)
-        except NonFiniteError as error:
-            metrics[predictor.name] = {}
-            for name in [predictor.name] if predictor.name in checks else checks:
-                checks[name] = replace(checks[name], passed=False, reason=checks[name].reason or f"{predictor.name}: {error.message}")
-        else:
-            metrics[predictor.name], counted = evaluation.metrics, evaluation.num_images
-    checks = {name: with_metric(check, spec, metrics[wanted], metrics[name]) for name, check in checks.items()}
-    timed = tuple(image.expand(exported.batch or 1, -1, -1, -1).contiguous() for image in images[0])
-    return Judgement(
-        check=next((check for check in checks.values() if not check.passed), checks[exported.name]),
-        checks=checks,
-        metrics=metrics,
-        split=split,
-        mode=get_value(spec, f"dataset.{split}_dataset.augmentation.evaluation"),
-        evaluation_hash=evaluation_hash(spec, split),
-        num_images=counted,
-        latency=measure_latency({each.name: each for each in (reference, *candidates)}, timed),
-    )
+            made[name] = make(model, form_path(model, name), spec, stage)
+        except UserError as error:
+            others[name] = Form(built=False, reason=error.message)
+    return made, others
 
 
-def _verdict(checkpoint: Path, folder: Path, export: ExportReport, judgement: Judgement, *, seconds: float) -> Promotion:
-    model = folder / (MODEL if judgement.check.passed else REJECTED)
-    return Promotion(
-        promoted=judgement.check.passed,
-        reason=judgement.check.reason,
-        folder=folder,
-        checkpoint=checkpoint,
-        model=model,
-        export=replace(export, path=model, sidecar=sidecar_path(model)),
-        judgement=judgement,
-        engine=engine_status(),
-        seconds=seconds,
-    )
-
-
-def engine_status() -> Engine:
-    """Why no TensorRT engine stands beside the model on this machine."""
-    if not torch.cuda.is_available():
-        return Engine(built=False, reason="no GPU")
-    if importlib.util.find_spec("tensorrt") is None:
-        return Engine(built=False, reason="tensorrt is not installed")
-    return Engine(built=False, reason="promotion builds none: depth_net gen_trt_engine --parent does")
+def _form(folder: Path, name: str, made: Made, judgement: Judgement) -> Form:
+    """What became of a form that was made: it is kept as a rejected one if it is too far off, and not at all with a rejected model."""
+    if not judgement.check.passed:
+        return Form(built=False, reason="the model was rejected")
+    check, path = judgement.checks[made.candidate.predictor.name], form_path(folder / MODEL, name)
+    return Form(built=check.passed, reason=check.reason, file=(path if check.passed else rejected(path)).name, details=made.details)
 
 
 def promotion_to_json(promotion: Promotion) -> dict[str, Any]:
-    """Plain data of `promotion`, as `promotion.json` holds it; the model is named relative to the folder."""
+    """Plain data of `promotion`, as `promotion.json` holds it; files are named relative to the folder."""
     judgement, facts = promotion.judgement, promotion.export.facts
     export = asdict(promotion.export)
     export["path"], export["sidecar"] = promotion.export.path.name, promotion.export.sidecar.name
@@ -229,7 +180,7 @@ def promotion_to_json(promotion: Promotion) -> dict[str, Any]:
             "num_images": judgement.num_images,
         },
         "latency": asdict(judgement.latency),
-        "engine": asdict(promotion.engine),
+        **{name: asdict(promotion.forms[name]) for name in (ENGINE, INT8)},
         "seconds": round(promotion.seconds, 3),
     }
 
@@ -242,16 +193,22 @@ def _publish(promotion: Promotion, spec: Spec, candidate: Path) -> None:
         move_openvino(folder / REJECTED, None)
     elif (folder / MODEL).exists():
         move_model(folder / MODEL, folder / PREVIOUS)
-    # the card and the example are about model.onnx, and the OpenVINO files are its
+    # the card and the example are about model.onnx, and the OpenVINO files and other forms are its
     for name in (CARD, PREDICT):
         (folder / name).unlink(missing_ok=True)
     move_openvino(folder / MODEL, None)
+    for path in [form_path(folder / MODEL, name) for name in promotion.forms]:
+        move_form(path, None)
+        move_form(rejected(path), None)
     move_model(candidate, promotion.model)
     move_openvino(candidate, promotion.model)
+    for name, form in promotion.forms.items():
+        if form.file is not None:
+            move_form(form_path(candidate, name), folder / form.file)
     save_spec(spec, folder / SPEC)
+    data["files"] = {path.name: file_sha256(path) for path in sorted(folder.glob(f"{promotion.model.stem}.*")) if path.suffix != ".json"}
     if promotion.promoted:
         shutil.copyfile(TEMPLATE, folder / PREDICT)
         facts, latency = promotion.export.facts, promotion.judgement.latency
         (folder / CARD).write_text(model_card(spec, data, facts, latency, checkpoint=promotion.checkpoint), encoding="utf-8")
-    data["files"] = {path.name: file_sha256(path) for path in sorted(folder.glob(f"{promotion.model.stem}.*")) if path.suffix != ".json"}
     write_json(folder / VERDICT, data)

@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,20 @@ import onnx
 from deploy import quantize_graph, quantize_weights
 from deploy.calibration import calibration
 from deploy.graph_file import INPUTS
+from deploy.judgement import Stage, unseen
 from deploy.latency import LatencyTable, measure_latency
+from deploy.parity import worsening
 from deploy.quantize_backends import BACKENDS, device_of
 from deploy.quantize_rules import idle_rules, rules_of
 from deploy.runtime import OnnxPredictor, TorchPredictor, load_network, load_predictor
 from deploy.samples import sample_batches
-from deploy.sidecar import METADATA_KEY, ModelFacts, file_sha256, sidecar_path, write_json
+from deploy.sidecar import METADATA_KEY, ModelFacts, file_sha256, rejected, sidecar_path, write_json
 from search_spaces.objective import LEADING
 from search_spaces.spec import Spec
-from trials.evaluate import CountTo, Evaluation, Predictor, evaluate, fitted_spec, images_of
+from trials.evaluate import Evaluation, Predictor, evaluate, fitted_spec, images_of
 from trials.failures import NonFiniteError
 
 REPORT = "quantize.json"
-Stage = Callable[[str], AbstractContextManager[CountTo]]  # what is being done -> how far it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,6 @@ class Quantized:
     seconds: float
 
 
-@contextmanager
-def unseen(_: str) -> Iterator[CountTo]:
-    """A stage that nobody watches."""
-    yield lambda _done, _total: None
-
-
 def quantize(model: Path, spec: Spec, folder: Path, *, stage: Stage = unseen) -> Quantized:
     """Quantises `model` into `folder` and measures both on dataset.val_dataset, in the same way and at the same shape.
 
@@ -84,23 +78,12 @@ def quantize(model: Path, spec: Spec, folder: Path, *, stage: Stage = unseen) ->
         if spec.quantize.backend == quantize_weights.BACKEND:
             made = _pack(model, candidate, spec)
         else:
-            made = _convert(model, candidate, spec, stage)
+            made = convert_to_int8(model, candidate, spec, stage)
         done = _measure(made, target, candidate, spec, stage=stage, started=started)
         _publish(done, target, candidate, spec)
     finally:
         candidate.unlink(missing_ok=True)
     return done
-
-
-def worsening(before: float | None, after: float | None, *, metric: str, allowed: float) -> tuple[float | None, str | None]:
-    """(after - before) / before, None where it is no number, and why it is too much, None where after <= before * (1 + allowed)."""
-    if before is None or after is None:
-        return None, f"{metric} could not be measured {'before' if before is None else 'after'} quantisation"
-    change = (after - before) / before if before else None
-    if after <= before * (1 + allowed):
-        return change, None
-    told = "" if change is None else f", {100 * change:.1f} % worse"
-    return change, f"{metric} goes from {before:.4g} to {after:.4g}{told}; quantize.max_metric_drop allows {100 * allowed:g} %"
 
 
 def quantized_to_json(done: Quantized, spec: Spec) -> dict[str, Any]:
@@ -134,7 +117,7 @@ def quantized_to_json(done: Quantized, spec: Spec) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
+class Converted:
     """A quantised file that was not measured yet, and the model it came from."""
 
     source: Path
@@ -146,13 +129,13 @@ class _Made:
     size_after: int
 
 
-def _pack(model: Path, target: Path, spec: Spec) -> _Made:
+def _pack(model: Path, target: Path, spec: Spec) -> Converted:
     rules = rules_of(spec)
     network = load_network(model, spec, split="val")
     kinds = quantize_weights.choose_layers(network, spec, rules)
     before = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     after = quantize_weights.write_packed(network, kinds, model, spec, target)
-    return _Made(
+    return Converted(
         source=model,
         original=TorchPredictor(network, spec.family, device=device_of(spec)),
         kinds=kinds,
@@ -163,7 +146,8 @@ def _pack(model: Path, target: Path, spec: Spec) -> _Made:
     )
 
 
-def _convert(model: Path, target: Path, spec: Spec, stage: Stage) -> _Made:
+def convert_to_int8(model: Path, target: Path, spec: Spec, stage: Stage) -> Converted:
+    """Writes the int8 form of the ONNX file `model`, calibrated as the spec says and measured by nobody yet."""
     rules, original = rules_of(spec), _predictor(model, spec)
     assert isinstance(original, OnnxPredictor)
     with quantize_graph.prepared(model) as graph:
@@ -185,7 +169,7 @@ def _convert(model: Path, target: Path, spec: Spec, stage: Stage) -> _Made:
     written = onnx.load(target)
     onnx.helper.set_model_props(written, {} if original.facts is None else {METADATA_KEY: original.facts.to_text()})
     onnx.save(written, target)
-    return _Made(
+    return Converted(
         source=model,
         original=original,
         kinds=nodes,
@@ -203,7 +187,7 @@ def _predictor(path: Path, spec: Spec) -> Predictor:
     return load_predictor(path, spec, split="val", device=device)
 
 
-def _measure(made: _Made, target: Path, candidate: Path, spec: Spec, *, stage: Stage, started: float) -> Quantized:
+def _measure(made: Converted, target: Path, candidate: Path, spec: Spec, *, stage: Stage, started: float) -> Quantized:
     quantized, metric = _predictor(candidate, spec), LEADING[spec.family]
     with stage("evaluates the original") as progress:
         before = evaluate(made.original, spec, "val", progress=progress)
@@ -220,7 +204,7 @@ def _measure(made: _Made, target: Path, candidate: Path, spec: Spec, *, stage: S
     return Quantized(
         accepted=reason is None,
         reason=reason,
-        model=target if reason is None else _rejected(target),
+        model=target if reason is None else rejected(target),
         source=made.source,
         backend=spec.quantize.backend,
         kinds=made.kinds,
@@ -250,7 +234,7 @@ def _latency(original: Predictor, quantized: Predictor, spec: Spec) -> LatencyTa
 def _publish(done: Quantized, target: Path, candidate: Path, spec: Spec) -> None:
     """The folder holds the result of one run: what an earlier one left under these names goes, its report first and the new one last."""
     (target.parent / REPORT).unlink(missing_ok=True)
-    for path in (target, _rejected(target)):
+    for path in (target, rejected(target)):
         path.unlink(missing_ok=True)
         sidecar_path(path).unlink(missing_ok=True)
     candidate.replace(done.model)
@@ -259,7 +243,3 @@ def _publish(done: Quantized, target: Path, candidate: Path, spec: Spec) -> None
         told = {key: report[key] for key in ("accepted", "backend", "algorithm", "quantized", "source_sha256", "sha256")}
         write_json(sidecar_path(done.model), {**asdict(done.facts), "size_bytes": done.size_after, "quantization": told})
     write_json(target.parent / REPORT, report)
-
-
-def _rejected(target: Path) -> Path:
-    return target.with_name(f"{target.stem}.rejected{target.suffix}")

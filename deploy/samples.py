@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,10 +13,19 @@ from torch.nn import functional
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data import Batch, build_dataset, collate
+from trials.evaluate import fitted_spec, images_of
 
 SPLITS = ("test", "val")
 _COARSE = 16  # pixels from one random value to the next
 _SHIFT = 8  # of the right view, in pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What `predict` takes, with any batch, and the ground truth that goes with it, None where there is none."""
+
+    images: tuple[Tensor, ...]
+    truth: Batch | None = None
 
 
 def split_with_images(spec: Spec) -> str | None:
@@ -25,6 +35,16 @@ def split_with_images(spec: Spec) -> str | None:
         if sources and all(Path(source.data_file).expanduser().is_file() for source in sources):
             return split
     return None
+
+
+def samples_at(size: tuple[int, int], spec: Spec, split: str | None, count: int) -> Iterator[Sample]:
+    """Up to `count` samples of the split as a predictor of that height and width takes them; made-up images where it is None."""
+    if split is None:
+        for images in made_up_images(spec.family, size, count):
+            yield Sample(images=images)
+    elif count:
+        for batch in sample_batches(fitted_spec(spec, split, size), split, count):
+            yield Sample(images=images_of(batch), truth=batch if "target" in batch else None)
 
 
 def sample_batches(spec: Spec, split: str, count: int) -> Iterator[Batch]:

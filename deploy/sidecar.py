@@ -74,6 +74,11 @@ def sidecar_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
+def rejected(model: Path) -> Path:
+    """`<stem>.rejected<ending>`: where a model that the gate stopped is kept."""
+    return model.with_name(f"{model.stem}.rejected{model.suffix}")
+
+
 def move_model(model: Path, target: Path | None) -> None:
     """Moves a model with its sidecar, or removes both where there is no target."""
     for source, goal in ((sidecar_path(model), None if target is None else sidecar_path(target)), (model, target)):

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deploy.onnx_export import export_onnx
-from deploy.parity import compare, tolerance_for
+from deploy.parity import Candidate, compare, tolerance_for
 from deploy.runtime import OnnxPredictor, TorchPredictor
+from deploy.samples import Sample
 from models.registry import build_network, network_info
 from models.weights import load_weights
 from search_spaces.errors import UserError
@@ -81,12 +82,9 @@ def test_gradients_reach_every_trainable_parameter_but_the_listed_ones(spec: Spe
 def test_onnx_answers_as_torch_does(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
     height, width = SIZES[spec.family]
     report = export_onnx(network, spec, tmp_path / "model.onnx", height=height, width=width)
-    check = compare(
-        TorchPredictor(network, spec.family, device="cpu"),
-        OnnxPredictor(report.path),
-        [images(spec, 1), images(spec, 3)],
-        tolerance=tolerance_for(spec),
-    )
+    candidate = Candidate(predictor=OnnxPredictor(report.path), tolerance=tolerance_for(spec))
+    samples = [Sample(images=images(spec, 1)), Sample(images=images(spec, 3))]
+    (check,) = compare(TorchPredictor(network, spec.family, device="cpu"), [candidate], spec, samples).values()
     assert check.passed, check.reason
 
 

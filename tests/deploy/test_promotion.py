@@ -16,9 +16,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from deploy.judgement import judge
 from deploy.onnx_export import export_onnx
-from deploy.parity import Tolerance
-from deploy.promotion import Promotion, judge, promote
+from deploy.onnx_runtime import OnnxPredictor
+from deploy.parity import Candidate, Tolerance, tolerance_for
+from deploy.promotion import Promotion, promote
 from deploy.torch_runtime import TorchPredictor
 from search_spaces.spec import Spec
 from tests.deploy.networks import mono_spec, network_of, save_checkpoint, stereo_spec
@@ -92,7 +94,9 @@ def test_the_latency_table_has_both_runtimes(promotion: Promotion) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_the_engine_section_says_so(promotion: Promotion) -> None:
-    assert verdict(promotion.folder)["engine"] == {"built": False, "reason": "no GPU"}
+    told = verdict(promotion.folder)
+    assert (told["engine"]["built"], told["engine"]["reason"]) == (False, "no GPU")
+    assert (told["int8"]["built"], told["int8"]["reason"]) == (False, "not asked for")
 
 
 def test_a_model_over_tolerance_is_kept_aside_with_its_figures(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
@@ -134,16 +138,20 @@ def broken(path: Path, name_end: str, factor: float) -> Path:
     return path
 
 
+def candidates(path: Path, spec: Spec) -> list[Candidate]:
+    return [Candidate(predictor=OnnxPredictor(path), tolerance=tolerance_for(spec))]
+
+
 def test_a_broken_export_is_stopped(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
     path = export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42).path
-    judgement = judge(network, broken(path, "output_conv1.weight", 1.5), spec)
+    judgement = judge(network, candidates(broken(path, "output_conv1.weight", 1.5), spec), spec)
     assert not judgement.check.passed
     assert "difference" in str(judgement.check.reason)
 
 
 def test_a_model_that_answers_nan_is_stopped(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
     path = export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42).path
-    judgement = judge(network, broken(path, "output_conv1.weight", float("nan")), spec)
+    judgement = judge(network, candidates(broken(path, "output_conv1.weight", float("nan")), spec), spec)
     assert (judgement.check.passed, judgement.check.max_abs) == (False, None)
     assert judgement.metrics["onnxruntime"] == {}
 

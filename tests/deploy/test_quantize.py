@@ -16,7 +16,8 @@ from torch import nn
 
 from deploy.calibration import calibration
 from deploy.onnx_export import export_onnx
-from deploy.quantize import Quantized, quantize, worsening
+from deploy.parity import worsening
+from deploy.quantize import Quantized, quantize
 from deploy.quantize_backends import check_quantize
 from deploy.runtime import TorchPredictor, load_predictor
 from deploy.sidecar import METADATA_KEY

@@ -1,0 +1,134 @@
+"""Further forms of an exported model: int8 for CPUs, and a TensorRT engine.  Each is made of the ONNX file and judged with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.engine import engine_sidecar, load_onnx
+from deploy.engine_plan import build_planned, check_engine, missing_for_engine, plan_engine, usual_data_type
+from deploy.engine_runtime import TrtPredictor
+from deploy.graph_file import FilePredictor
+from deploy.judgement import Stage
+from deploy.onnx_runtime import OnnxPredictor
+from deploy.openvino_runtime import check_openvino
+from deploy.parity import Candidate, coarse_tolerance, tolerance_for
+from deploy.quantize import convert_to_int8
+from deploy.quantize_backends import check_quantize
+from deploy.sidecar import sidecar_path, write_json
+from search_spaces.errors import SpecError
+from search_spaces.spec import Spec, with_values
+
+INT8, ENGINE = "int8", "engine"
+FORMATS = ("onnx", "openvino", INT8, ENGINE)
+_WHAT = "automl promote --to engine"
+NOT_ASKED = "not asked for"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What became of one form: `file` names it in the model's folder, None where there is none; `reason` says why it is not `built`.
+
+    A form that was built and is too far from the checkpoint keeps `.rejected` in its name and counts as not built.
+    """
+
+    built: bool
+    reason: str | None
+    file: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A file that was not judged yet: how it is held against the network, and what the verdict tells of it."""
+
+    candidate: Candidate
+    details: Mapping[str, Any]
+
+
+Maker = Callable[[Path, Path, Spec, Stage], Made]  # the ONNX file, the file to write
+
+
+def check_formats(formats: Collection[str], spec: Spec) -> None:
+    """Raises what a promotion to `formats` would be refused for on this machine, before anything is read."""
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise SpecError(f"a model is promoted to {', '.join(FORMATS)}, but got {', '.join(unknown)}", hint="--to onnx,openvino")
+    if "openvino" in formats:
+        check_openvino()
+    if INT8 in formats:
+        check_quantize(int8_spec(spec), Path("model.onnx"), Path("promotion"))
+    if ENGINE in formats:
+        check_engine(spec, what=_WHAT)
+
+
+def formats_of(spec: Spec) -> tuple[str, ...]:
+    """What a promotion that nobody said more about makes: openvino where export.format says so, an engine where the machine can."""
+    openvino = ("openvino",) if spec.export.format == "openvino" else ()
+    return ("onnx", *openvino, *(() if missing_for_engine() else (ENGINE,)))
+
+
+def int8_spec(spec: Spec) -> Spec:
+    """`spec` with the backend that quantises an ONNX file; algorithm, layers and calibration images stay the user's."""
+    return with_values(spec, {"quantize.backend": "onnxruntime", "quantize.mode": "static_ptq", "quantize.overwrite": True})
+
+
+def make_int8(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
+    """Q/DQ nodes around the operators that hold weights, with ranges of the calibration images or of the train lists."""
+    spec = int8_spec(spec)
+    made = convert_to_int8(source, target, spec, stage)
+    details = {
+        "backend": spec.quantize.backend,
+        "algorithm": spec.quantize.algorithm,
+        "calibrated_on": made.calibrated_on,
+        "quantized_nodes": len(made.kinds),
+        "size_bytes": {"before": made.size_before, "after": made.size_after},
+    }
+    predictor = OnnxPredictor(target)
+    predictor.name = f"{predictor.name} int8"
+    facts = {} if predictor.facts is None else asdict(predictor.facts)
+    write_json(sidecar_path(target), {**facts, "size_bytes": made.size_after, "quantization": {**details, "quantized": dict(made.kinds)}})
+    return Made(candidate=Candidate(predictor=predictor, tolerance=coarse_tolerance(spec), decides=False), details=details)
+
+
+def make_engine(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
+    """A TensorRT engine in the spec's data_type; FP32 in the spec of a mono network means BF16 where the GPU has it, as everywhere."""
+    section = spec.gen_trt_engine
+    asked = section.tensorrt.data_type
+    data_type = usual_data_type(spec.family, quantized=False, gpu=section.gpu_id) if asked == "FP32" else asked
+    plan = plan_engine(load_onnx(source), source, spec, data_type=data_type)
+    with stage("builds the engine") as progress:
+        report = build_planned(plan, target, spec, what=_WHAT, progress=lambda _, done, total: progress(done, total))
+    predictor: FilePredictor = TrtPredictor(target)
+    predictor.name = f"tensorrt {data_type.lower()}"
+    tolerance = tolerance_for(spec) if data_type == "FP32" else coarse_tolerance(spec)
+    details = {
+        "precision": data_type,
+        "profile": None if report.profile is None else asdict(report.profile),
+        "tensorrt_version": report.tensorrt_version,
+        "gpu": report.gpu,
+        "build_seconds": round(report.seconds, 3),
+        "size_bytes": report.size_bytes,
+    }
+    return Made(candidate=Candidate(predictor=predictor, tolerance=tolerance, decides=False), details=details)
+
+
+MAKERS: Mapping[str, Maker] = {INT8: make_int8, ENGINE: make_engine}
+_ENDINGS = {INT8: ".int8.onnx", ENGINE: ".engine"}
+
+
+def form_path(model: Path, name: str) -> Path:
+    """Where a form of the model file `model` lies: `model.int8.onnx` or `model.engine`."""
+    return model.with_name(f"{model.stem}{_ENDINGS[name]}")
+
+
+def move_form(form: Path, target: Path | None) -> None:
+    """Moves a form with the description beside it, or removes both where there is no target."""
+    describe = engine_sidecar if form.suffix == _ENDINGS[ENGINE] else sidecar_path
+    for path, goal in ((describe(form), target and describe(target)), (form, target)):
+        if goal is None or not path.exists():
+            path.unlink(missing_ok=True)
+        else:
+            path.replace(goal)
