@@ -28,13 +28,13 @@ from torch import Tensor
 
 from automl.parents import resolve
 from bench.timing import conditions
+from deploy.engine_plan import missing_for_engine
 from deploy.latency import Latency, measure_latency
 from deploy.onnx_export import export_onnx, nearest_legal_size
 from deploy.onnx_runtime import OnnxPredictor
 from deploy.openvino_runtime import OpenVinoPredictor, write_openvino
 from deploy.parity import Check, Comparison, Tolerance, tolerance_for, worsening
 from deploy.precision import Precision, typed_graph
-from deploy.promotion import engine_status
 from deploy.quantize import quantize
 from deploy.runtime import load_network
 from deploy.samples import sample_batches
@@ -153,7 +153,7 @@ def ways_of(champion: Champion, folder: Path) -> list[Way]:
 
 def no_engine() -> tuple[Predictor, Sequence[Path]]:
     """Nothing: TensorRT does not run on CPUs, and engines have a benchmark of their own where it does."""
-    raise UnsupportedError(engine_status().reason or "not measured here")
+    raise UnsupportedError(missing_for_engine() or "not measured here")
 
 
 def allowed(spec: Spec, *, exact: bool) -> Tolerance:
