@@ -1,0 +1,83 @@
+"""Ray nodes as a user starts them (`ray start --block`), several on this machine, each of which can be killed like a machine that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+START_LIMIT_S = 90.0
+
+
+class RayCluster:
+    """A head and the nodes that joined it; a context manager that leaves no process.  `address` is what `--address` takes."""
+
+    def __init__(self, *, cpus: int) -> None:
+        with socket.socket() as probe:  # Ray's workers take ports from 10002 to 19999
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets in it have a length limit
+        self._nodes: list[subprocess.Popen[bytes]] = []
+        self._cpus = cpus
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the head."""
+        return f"127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._start("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}", cpus=self._cpus)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for node in reversed(self._nodes):
+            kill(node)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def join(self, *, cpus: int, **settings: str) -> subprocess.Popen[bytes]:
+        """One more node; `settings` stand in its environment."""
+        return self._start(f"--address={self.address}", cpus=cpus, settings=settings)
+
+    def _start(self, *arguments: str, cpus: int, settings: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        log = self.folder.with_name(f"{self.folder.name}-{len(self._nodes)}.log")
+        command = [str(Path(sys.executable).with_name("ray")), "start", *arguments, f"--num-cpus={cpus}", "--block"]
+        with log.open("wb") as stream:
+            node = subprocess.Popen(
+                [*command, "--object-store-memory=100000000"],
+                stdout=stream,
+                stderr=stream,
+                env={**os.environ, **(settings or {})},
+                start_new_session=True,
+            )
+        self._nodes.append(node)
+        deadline = time.monotonic() + START_LIMIT_S
+        while b"Ray runtime started" not in log.read_bytes():
+            assert node.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        log.unlink()
+        return node
+
+
+def kill(node: subprocess.Popen[bytes]) -> None:
+    """End a node and everything on it at once, as a power cut does."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(node.pid)
+        for process in [family, *family.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    node.wait(10)
+
+
+def workers_of(node: subprocess.Popen[bytes]) -> Iterator[int]:
+    """Process ids on a node."""
+    yield from (process.pid for process in psutil.Process(node.pid).children(recursive=True))

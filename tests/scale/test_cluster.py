@@ -1,0 +1,79 @@
+"""A search on a Ray cluster of two nodes: one dies in the middle, one joins, one does not share the folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from automl.events import StudyEvent, TrialReported
+from automl.ray_engine import run_ray
+from automl.ray_session import cluster_session
+from automl.snapshot import TrialStatus
+from automl.study import Study
+from tests.automl.toy import ToyRun, toy_config
+from tests.scale.ray_nodes import RayCluster, kill
+from trials.contract import Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
+
+pytestmark = pytest.mark.scale
+
+TRIALS, EPOCHS = 16, 9
+
+
+class Noted(ToyRun):
+    """Takes a moment for each epoch and notes in the shared folder what was trained, by which process."""
+
+    def __init__(self, epoch_s: float = 0.25) -> None:
+        super().__init__()
+        self.epoch_s = epoch_s
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        def noted(sent: Report) -> Decision:
+            time.sleep(self.epoch_s)
+            with (trial.folder / "trained.txt").open("a", encoding="utf-8") as stream:
+                stream.write(f"{sent.epoch} {os.getppid()}\n")
+            return report(sent)
+
+        return super().__call__(trial, noted, progress=progress)
+
+
+def trained(folder: Path) -> Counter[int]:
+    """How often each epoch of a trial was trained."""
+    return Counter(int(line.split()[0]) for line in (folder / "trained.txt").read_text().splitlines())
+
+
+def raylets(folder: Path) -> set[str]:
+    """The nodes that worked for a trial."""
+    return {line.split()[1] for line in (folder / "trained.txt").read_text().splitlines()}
+
+
+def test_a_node_that_dies_costs_at_most_the_epochs_it_was_in(tmp_path: Path) -> None:
+    with RayCluster(cpus=2) as cluster:
+        second = cluster.join(cpus=2)
+        told = 0
+
+        def on_event(event: StudyEvent) -> None:
+            nonlocal told
+            told += isinstance(event, TrialReported)
+            if told == 30 and second.poll() is None:
+                kill(second)
+
+        config = toy_config(trials=TRIALS, epochs=EPOCHS, fidelity="full", parallel=4, cpus_per_trial=1.0, address=cluster.address)
+        study = Study.create(tmp_path / "s", config)
+        with cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session:
+            assert session.room() == 4
+            snapshot = run_ray(study, session, run=Noted(), on_event=on_event)
+            assert session.room() == 2
+        study.close()
+    assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * TRIALS
+    assert all([epoch for epoch, _ in trial.curve] == list(range(1, EPOCHS + 1)) for trial in snapshot.trials)
+    moved = [trial for trial in snapshot.trials if trial.retries]
+    assert 1 <= len(moved) <= 2
+    assert all((trial.retries, trial.segments) == (1, 2) for trial in moved)
+    counts = {trial.number: trained(trial.folder) for trial in snapshot.trials}
+    assert all(set(count) == set(range(1, EPOCHS + 1)) for count in counts.values())
+    assert sum(sum(count.values()) - EPOCHS for count in counts.values()) <= len(moved)  # a moved trial repeats one epoch at most
+    assert all(len(raylets(trial.folder)) == 2 for trial in moved)
