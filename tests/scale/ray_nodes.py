@@ -62,7 +62,8 @@ class RayCluster:
         self._nodes.append(node)
         deadline = time.monotonic() + START_LIMIT_S
         while b"Ray runtime started" not in log.read_bytes():
-            assert node.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert node.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         log.unlink()
         return node
