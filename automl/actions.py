@@ -8,16 +8,13 @@ settings; where the two disagree the load refuses and names the keys.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from automl.console import screen, seconds_text, tell
+from automl.console import screen, tell
 from automl.entry import quiet_libraries
 from automl.folders import BY_KEY, check_writable
 from automl.from_weights import exported_template, fitted, template_of
@@ -36,12 +33,10 @@ if TYPE_CHECKING:
 
 # what a checkpoint decides about the data beside mean and standard deviation of its images: the range of its output
 OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "normalize_depth")
-Count = Callable[[int, int], None]
 ENGINE = ".engine"
 EXPORTED = (".onnx", ".xml", ENGINE)
 MODEL_KEYS = {"quantize": "model_path", "gen_trt_engine": "onnx_file"}  # elsewhere it is `checkpoint`
 LARGEST_STRETCH = 0.05
-LINE_EVERY_S = 30.0
 LEAST_MEMORY = 2.0  # of a prediction, in cost volumes; measured peaks are 2.4 to 3.6
 
 
@@ -259,22 +254,3 @@ def begin(status: StatusWriter, folder: Path, spec: Spec, action: str, console: 
     name = "DepthNet" if action == "export" else "depth_net" if "trt_" in action else "Depth Net"
     status.write("STARTED", f"Starting {name} {action}.")
     tell(console, f"{action.capitalize()} results will be saved at: {folder}")
-
-
-@contextmanager
-def counted(console: Console, doing: str) -> Iterator[Count]:
-    """How many images are done: a bar with the remaining time in a terminal, elsewhere a line every half minute."""
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(doing, total=None)
-        started = told = time.monotonic()
-
-        def count(done: int, total: int) -> None:
-            nonlocal told
-            progress.update(task, completed=done, total=total)
-            now = time.monotonic()
-            if not console.is_terminal and now - told >= LINE_EVERY_S:
-                told = now
-                tell(console, f"{doing} {done}/{total}, {seconds_text((now - started) / done * (total - done))} left")
-
-        yield count

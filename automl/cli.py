@@ -268,7 +268,12 @@ def extend(
 def promote(
     study: StudyDir,
     trial: Annotated[int | None, typer.Option("--trial", min=0, help="This trial in the winner's place.", metavar="N")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="Formats: onnx, openvino.", metavar="A,B", show_default="onnx")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="Formats: onnx, openvino, int8, engine.", metavar="A,B", show_default="onnx, and an engine where there is a GPU"
+        ),
+    ] = None,
     height: Annotated[int | None, typer.Option("--height", min=1, help="Height of the model.", show_default="that of crop_size")] = None,
     width: Annotated[int | None, typer.Option("--width", min=1, help="Width of the model.", show_default="that of crop_size")] = None,
 ) -> int:

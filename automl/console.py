@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from search_spaces.errors import SpecError
@@ -20,6 +23,8 @@ from search_spaces.spec import Family
 
 # a log file has no width: wide enough for a trial table, narrow enough for a CI page
 PLAIN_WIDTH = 140
+LINE_EVERY_S = 30.0
+Count = Callable[[int, int], None]
 MARKS: Mapping[str, tuple[str, str]] = {
     "waiting": ("dim", "waiting"),
     "running": ("cyan", "running"),
@@ -120,3 +125,22 @@ def metrics_table(title: str, metrics: Mapping[str, float | None], family: Famil
         better = "lower" if info.direction == "minimize" else "higher"
         table.add_row(escape(name), number_text(value), escape(info.unit), better, escape(info.definition))
     return table
+
+
+@contextmanager
+def counted(console: Console, doing: str) -> Iterator[Count]:
+    """How many images are done: a bar with the remaining time in a terminal, elsewhere a line every half minute."""
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(doing, total=None)
+        started = told = time.monotonic()
+
+        def count(done: int, total: int) -> None:
+            nonlocal told
+            progress.update(task, completed=done, total=total)
+            now = time.monotonic()
+            if not console.is_terminal and now - told >= LINE_EVERY_S:
+                told = now
+                tell(console, f"{doing} {done}/{total}, {seconds_text((now - started) / done * (total - done))} left")
+
+        yield count

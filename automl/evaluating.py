@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import begin, counted, load, model_file, name_of, need_lists, output_folder, predictor_of, preflight, say_shapes
-from automl.console import count_text, metrics_table, number_text, screen, tell
+from automl.actions import begin, load, model_file, name_of, need_lists, output_folder, predictor_of, preflight, say_shapes
+from automl.console import count_text, counted, metrics_table, number_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
 from automl.records import failures_recorded

@@ -169,8 +169,9 @@ class MlflowWriter:
                 raise
         known = self._client.search_model_versions(f"name = '{record.name}'")
         version = next((one for one in known if one.tags.get(KEY_TAG) == record.key), None)
+        source = self._source(record, run_id)  # also of a version that is known: its files may be new
         if version is None:
-            version = self._client.create_model_version(record.name, source=self._source(record, run_id), run_id=run_id)
+            version = self._client.create_model_version(record.name, source=source, run_id=run_id)
         for key, value in {**record.tags, KEY_TAG: record.key}.items():
             self._client.set_model_version_tag(record.name, version.version, key, without_credentials(value))
         self._client.set_registered_model_alias(record.name, record.alias, version.version)

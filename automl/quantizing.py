@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from automl.actions import begin, check_image_memory, counted, load, need_lists, preflight
-from automl.console import count_text, number_text, screen, tell
+from automl.actions import begin, check_image_memory, load, need_lists, preflight
+from automl.console import count_text, counted, number_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
 from automl.records import failures_recorded

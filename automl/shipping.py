@@ -6,6 +6,7 @@ picked by hand is not measured on it, or the list would become one more way to c
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from automl.config import StudyConfig
-from automl.console import number_text, screen, tell
-from automl.entry import DONE, FAILED, quiet_libraries
+from automl.console import counted, number_text, screen, tell
+from automl.entry import DONE, FAILED, quiet_libraries, say_error
 from automl.journal import DriverLock
 from automl.mirror import Mirror, ModelRecord, Tracking, prepare_database
 from automl.reader import final_trials, read_snapshot
@@ -29,26 +30,22 @@ from automl.winner import Choice, candidates_of, choice_data, choose, evaluate_t
 from search_spaces.errors import SpecError, StudyError
 from search_spaces.spec import spec_from_dict, with_values
 
-FORMATS = ("onnx", "openvino")
+FORMS = ("int8", "engine")  # what is made of the ONNX file, as promotion.json calls it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a winner is shipped as: `formats` of FORMATS, and height and width of the model, None for those of its validation crops."""
+    """What a winner is shipped as: formats (None: what its spec and the machine suggest), and height and width of the model, None for
+    those of its validation crops."""
 
-    formats: tuple[str, ...] = ("onnx",)
+    formats: tuple[str, ...] | None = None
     height: int | None = None
     width: int | None = None
 
 
 def target_of(to: str | None, height: int | None, width: int | None) -> Target:
-    """The target of `--to A,B`; SpecError for formats that are not known, with the way to those that are made of a promoted model."""
-    formats = tuple(name.strip() for name in to.split(",")) if to is not None else ("onnx",)
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        ways = {"engine": "depth_net gen_trt_engine", "int8": "depth_net quantize"}
-        way = next((f"`{ways[name]} -e spec.yaml --parent STUDY` makes it" for name in unknown if name in ways), None)
-        raise SpecError(f"--to takes {', '.join(FORMATS)}, but got {', '.join(unknown)}", hint=way or "--to onnx,openvino")
+    """The target of `--to A,B`."""
+    formats = None if to is None else tuple(name.strip() for name in to.split(","))
     return Target(formats=formats, height=height, width=width)
 
 
@@ -110,12 +107,19 @@ def ship(
     # the spec that goes with the model names it, so that `depth_net evaluate -e promotion/spec.yaml` needs nothing else
     model = str(folder / "promotion" / "model.onnx")
     own = {"results_dir": str(folder), "evaluate.checkpoint": model, "inference.checkpoint": model}
-    if "openvino" in target.formats:
-        own["export.format"] = "openvino"
     spec = with_values(spec_of(candidate, config), {**own, "export.checkpoint": str(candidate.checkpoint)})
     # without a validation list the runtimes are compared on training images
     split = "val" if spec.dataset.val_dataset.data_sources else "train"
-    promote(candidate.checkpoint, folder / "promotion", spec=spec, split=split, height=target.height, width=target.width)
+    promote(
+        candidate.checkpoint,
+        folder / "promotion",
+        spec=spec,
+        formats=target.formats,
+        split=split,
+        height=target.height,
+        width=target.width,
+        stage=functools.partial(counted, console),
+    )
 
 
 def register(folder: Path, config: StudyConfig, mirror: Mirror, *, data_hash: str, console: Console) -> None:
@@ -138,11 +142,22 @@ def register(folder: Path, config: StudyConfig, mirror: Mirror, *, data_hash: st
             "evaluation_hash": str(choice.get("evaluation_hash", "")),
             config.objective.replace("/", "_"): number_text(choice.get("value")),
             "folder": str(folder),
+            **_figures(promotion),
         },
     )
     version = mirror.register(record)
     if version is not None:
         tell(console, f"registered: {config.skill} version {version}, alias champion")
+
+
+def _figures(promotion: Mapping[str, Any]) -> dict[str, str]:
+    """The files of a promotion, and of each runtime its median latency and its metrics, as tags of a registered version."""
+    rows = promotion["latency"]["rows"]
+    speeds = {f"{row['runtime']}/p50_ms_batch_{row['batch']}": number_text(row["median_ms"]) for row in rows}
+    metrics = {
+        f"{runtime}/{name}": number_text(value) for runtime, values in promotion["metrics"].items() for name, value in values.items()
+    }
+    return {"files": ", ".join(promotion["files"]), **metrics, **speeds}
 
 
 def promote_study(folder: Path, number: int | None, target: Target | None = None) -> int:
@@ -180,7 +195,10 @@ def promote_study(folder: Path, number: int | None, target: Target | None = None
     if not promotion.get("promoted"):
         return FAILED
     register(snapshot.folder, config, mirror, data_hash=lists_hash(config), console=console)
-    return DONE
+    missing = [f"{name}: {promotion[name]['reason']}" for name in FORMS if name in (target.formats or ()) and not promotion[name]["built"]]
+    if missing:
+        say_error(f"not all that --to asks for was shipped: {'; '.join(missing)}", "the model itself is; promotion.json has the figures")
+    return FAILED if missing else DONE
 
 
 def export_report(folder: Path) -> int:
@@ -200,9 +218,9 @@ def lists_hash(config: StudyConfig) -> str:
 
 
 def _check_target(target: Target, config: StudyConfig) -> None:
-    """Refuses a size that the network does not take, and OpenVINO where it is not installed, before anything is measured."""
+    """Refuses a size that the network does not take, and formats that cannot be made here, before anything is measured."""
+    from deploy.forms import check_formats
     from deploy.onnx_export import nearest_legal_size
-    from deploy.openvino_runtime import check_openvino
     from models.registry import network_info
 
     spec = spec_from_dict(config.spec)
@@ -213,8 +231,7 @@ def _check_target(target: Target, config: StudyConfig) -> None:
     if size != legal:
         message = f"height and width must be multiples of {stride} for this network, but got {size[0]}x{size[1]}"
         raise SpecError(message, hint=f"the nearest legal size: --height {legal[0]} --width {legal[1]}")
-    if "openvino" in target.formats:
-        check_openvino()
+    check_formats(target.formats or (), spec)
 
 
 def _named(snapshot: StudySnapshot, number: int) -> TrialSummary:

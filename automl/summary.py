@@ -100,8 +100,16 @@ def promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> d
     gap = f"largest difference {number_text(check['max_abs'])} {check['unit']}, mean {number_text(check['mean_abs'])}"
     values = ", ".join(f"{name} {number_text(values.get(metric))}" for name, values in metrics.items())
     rows["same answer"] = f"{gap}; {metric} {values}"
-    rows["speed"] = ", ".join(f"{row['runtime']} {number_text(row['median_ms'])} ms" for row in promotion["latency"]["rows"])
-    rows["TensorRT"] = "built" if promotion["engine"]["built"] else f"not built: {promotion['engine']['reason']}"
+    timed = promotion["latency"]["rows"]
+    for batch in sorted({row["batch"] for row in timed}):
+        speeds = ", ".join(f"{row['runtime']} {number_text(row['median_ms'])} ms" for row in timed if row["batch"] == batch)
+        rows["speed" if batch == 1 else f"batch {batch}"] = speeds
+    for title, key in (("TensorRT", "engine"), ("int8", "int8")):
+        form = promotion[key]
+        if form["file"] is not None and form["reason"] is not None:
+            rows[title] = f"rejected: {form['reason']}; kept as {shown_path(folder / str(form['file']))}"
+        else:
+            rows[title] = shown_path(folder / str(form["file"])) if form["built"] else f"not built: {form['reason']}"
     return rows
 
 

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from automl import depth_net
-from automl.actions import counted
-from automl.console import screen
+from automl.console import counted, screen
 from automl.entry import DONE, FAILED, INTERRUPTED, run_app
 from deploy.onnx_export import export_onnx
 from deploy.runtime import load_network
