@@ -110,7 +110,7 @@ def trial_resources(present: Sequence[Node], *, gpus: float, cpus: float | None)
     resources = {"CPU": float(cpus), "GPU": float(gpus)}
     if not room(present, resources):
         raise UnsupportedError(
-            f"no node of the cluster has room for a trial with {describe(resources)}; there are {describe_nodes(present)}",
+            f"no node of the cluster has room for a trial with {describe(resources)}: it has {describe_nodes(present)}",
             hint="lower --gpus-per-trial or automl.cpus_per_trial, or add a larger node",
         )
     return resources
