@@ -16,7 +16,7 @@ import yaml
 from automl.head_start import HeadStart, head_start_from_data
 from automl.limits import Limits, limits_from_data
 from search_spaces.errors import StudyError, nearest
-from search_spaces.objective import Direction
+from search_spaces.objective import Direction, Objective
 from search_spaces.space import Condition, Constraint, Parameter, SearchSpace
 
 CONFIG_FILE = "study.yaml"
@@ -30,7 +30,7 @@ class StudyConfig:
 
     `spec` is the complete resolved spec as plain data (`trial 0` runs it as it stands); `space` is the reviewed search space.
     `epochs` is the full budget R of a trial, `trials` the number of configurations that are sampled (trial 0 counts).
-    `objective` is a metric's full name and `direction` its sense, "minimize" or "maximize".
+    `objective` is a metric's full name and `direction` its sense, "minimize" or "maximize"; `further` are objectives beside it.
     `working_folder` is the folder that relative paths of the spec start from.
     `algorithm` is the name that stood for searcher and fidelity, if one did; `settings` are those of the two (`automl.algorithms`).
     `limits` end the search early or bound its disk; `head_start` is what it knows before its first trial.
@@ -62,6 +62,7 @@ class StudyConfig:
     finalists: int = 2
     finalist_seeds: int = 1
     limits: Limits = field(default_factory=Limits)
+    further: tuple[Objective, ...] = ()
     head_start: HeadStart = field(default_factory=HeadStart)
     working_folder: Path = field(default_factory=Path.cwd)
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +96,11 @@ class StudyConfig:
                 hint=f"did you mean {near}?" if near else f"leave it out for {ENGINES[0]}",
             )
 
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All of them, the first one first: it picks the best epoch of a trial and ends poor trials early."""
+        return (Objective(metric=self.objective, direction=self.direction), *self.further)
+
 
 def check_gpu_share(gpus: float) -> None:
     """StudyError unless `gpus` is a whole number of GPUs or a share of one."""
@@ -114,6 +120,7 @@ def config_to_data(config: StudyConfig) -> dict[str, Any]:
     data["settings"] = _plain(config.settings)
     data["limits"] = config.limits.to_data()
     data["head_start"] = config.head_start.to_data()
+    data["further"] = [asdict(objective) for objective in config.further]
     data["notes"] = _plain(config.notes)
     return data
 
@@ -127,6 +134,7 @@ def config_from_data(data: Mapping[str, Any]) -> StudyConfig:
             raise StudyError(f"unknown key {key!r} in {CONFIG_FILE}", hint=f"did you mean {near}?" if near else "restore the file")
     arguments = dict(data)
     try:
+        arguments["further"] = tuple(Objective(**item) for item in data.get("further", ()))
         arguments["space"] = space_from_data(data["space"])
         arguments["working_folder"] = Path(data["working_folder"])
         arguments["limits"] = limits_from_data(data["limits"])

@@ -17,6 +17,7 @@ import yaml
 from automl.config import StudyConfig
 from automl.course import FidelityRule
 from automl.distributions import drawable
+from automl.front import best_of, further_of, turned
 from automl.head_start import LEARNERS, EarlierTrial, HeadStart, Point
 from automl.ledger import INFEASIBLE_CAUSES
 from automl.reader import read_snapshot
@@ -119,7 +120,7 @@ def complete_point(given: Mapping[str, Any], space: SearchSpace, spec: Spec) -> 
 
 def differences_of(config: StudyConfig, other: StudyConfig) -> list[str]:
     """In what an earlier study differs so that its values cannot be set beside new ones; empty for one that is alike."""
-    found = [name for name in ("objective", "direction", "epochs") if getattr(config, name) != getattr(other, name)]
+    found = [name for name in ("objective", "direction", "further", "epochs") if getattr(config, name) != getattr(other, name)]
     if config.space.fingerprint != other.space.fingerprint:
         found.append("search space")
     searched = {parameter.key for parameter in config.space.parameters} | set(OWN_OF_A_RUN)
@@ -143,7 +144,9 @@ def _earlier_trials(snapshot: StudySnapshot, config: StudyConfig, rule: Fidelity
         inside = all(drawable(config.space.parameter(key), value) for key, value in trial.values.items())
         if inside and trial.start == 0 and (by_rung or infeasible):
             complete = trial.status is TrialStatus.COMPLETE
-            found.append(EarlierTrial(values=dict(trial.values), by_rung=by_rung, complete=complete, infeasible=infeasible))
+            beside = turned(further_of(trial, config.further), config.further)
+            values = dict(trial.values)
+            found.append(EarlierTrial(values=values, by_rung=by_rung, complete=complete, infeasible=infeasible, beside=beside))
     return found
 
 
@@ -163,7 +166,8 @@ def _best_points(snapshot: StudySnapshot, config: StudyConfig, count: int) -> li
     """The best configurations that this space and spec allow; what the earlier space did not know has the spec's value."""
     spec, known = spec_from_dict(config.spec), {parameter.key for parameter in config.space.parameters}
     found: list[Point] = []
-    for trial in ranking(snapshot.trials, snapshot.config.direction):
+    first, ranked = best_of(snapshot.trials, snapshot.config, count), ranking(snapshot.trials, snapshot.config.direction)
+    for trial in (*first, *(trial for trial in ranked if trial not in first)):
         if len(found) == count:
             break
         try:

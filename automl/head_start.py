@@ -26,12 +26,16 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierTrial:
-    """A trial of another study: its values, the best objective up to each rung that it reached, and how it ended."""
+    """A trial of another study: its values, the best objective up to each rung that it reached, and how it ended.
+
+    `beside` are its further objectives as `Observation` has them.
+    """
 
     values: Mapping[str, Value]
     by_rung: tuple[tuple[int, float], ...]
     complete: bool
     infeasible: bool
+    beside: tuple[float, ...] | None = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,7 @@ class HeadStart:
                 best_by_rung={} if trial.infeasible else dict(trial.by_rung),
                 complete=trial.complete,
                 infeasible=trial.infeasible,
+                beside=trial.beside,
             )
             for place, trial in enumerate(self.trials)
         ]
@@ -63,6 +68,8 @@ class HeadStart:
                 "by_rung": [list(entry) for entry in trial.by_rung],
                 "complete": trial.complete,
                 "infeasible": trial.infeasible,
+                # studies of one objective stay as they were written: their hash is kept
+                **({} if trial.beside == () else {"beside": None if trial.beside is None else list(trial.beside)}),
             }
             for trial in self.trials
         ]
@@ -74,7 +81,13 @@ def head_start_from_data(data: Mapping[str, Any]) -> HeadStart:
     return HeadStart(
         points=tuple(Point(**point) for point in data["points"]),
         trials=tuple(
-            EarlierTrial(**{**trial, "by_rung": tuple((int(rung), float(value)) for rung, value in trial["by_rung"])})
+            EarlierTrial(
+                **{
+                    **trial,
+                    "by_rung": tuple((int(rung), float(value)) for rung, value in trial["by_rung"]),
+                    "beside": None if trial.get("beside", ()) is None else tuple(trial.get("beside", ())),
+                }
+            )
             for trial in data["trials"]
         ),
     )

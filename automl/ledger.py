@@ -5,8 +5,8 @@ Every trial is one Optuna trial.  Its attributes:
     trial          number, seed, folder, values, parent, exempt, origin (written with the trial, in one record)
     rung           epochs it may run to before the next decision
     segment        how often it was started, and when
-    progress       the newest report with all metrics, and the best epoch with its metrics; the objective of each epoch is
-                   Optuna's intermediate value
+    progress       the newest report with all metrics, and the best epoch with its metrics; the (first) objective of each
+                   epoch is Optuna's intermediate value, which any number of objectives may have in the storage
     effort         seconds, largest memory, the best checkpoint
     paused_at      epoch at which it waits for a promotion, else null; such a trial stays RUNNING
     waiting_at     epoch at which it was cut short last (Ctrl-C, stop request); it stays RUNNING too
@@ -18,7 +18,7 @@ What all trials share (spec, space, objective) stands once in study.yaml; paths 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,21 @@ class DriverTime:
 
 
 class Ledger:
-    """Trials of one Optuna study and their records.  One process writes; `clock` gives seconds since 1970."""
+    """Trials of one Optuna study and their records.  One process writes; `clock` gives seconds since 1970.
+
+    `further` are the directions of the objectives beside the first; a COMPLETE trial then has a value for each.
+    """
 
     def __init__(
-        self, storage: BaseStorage, name: str, *, space: SearchSpace, direction: Direction, clock: Callable[[], float], create: bool
+        self,
+        storage: BaseStorage,
+        name: str,
+        *,
+        space: SearchSpace,
+        direction: Direction,
+        clock: Callable[[], float],
+        create: bool,
+        further: Sequence[Direction] = (),
     ) -> None:
         self._storage = storage
         self._space = space
@@ -115,7 +126,8 @@ class Ledger:
         self._sign = 1.0 if direction == "minimize" else -1.0
         sampler = RandomSampler(seed=0)  # never asked; proposals come from a view
         if create:
-            self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True, sampler=sampler)
+            directions = [direction, *further]
+            self.study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True, sampler=sampler)
         else:
             self.study = optuna.load_study(storage=storage, study_name=name, sampler=sampler)
         self._study_id = storage.get_study_id_from_name(name)
@@ -229,9 +241,9 @@ class Ledger:
         self._set(record, "retries", {"count": record.retries, "last": failure_to_data(failure)})
         record.status = TrialStatus.WAITING
 
-    def complete(self, record: TrialRecord, value: float) -> None:
-        """The trial trained for the full budget; `value` is the objective of its best epoch."""
-        self._end(record, TrialStatus.COMPLETE, TrialState.COMPLETE, value)
+    def complete(self, record: TrialRecord, value: float, *further: float) -> None:
+        """The trial trained for the full budget; `value` is the objective of its best epoch, `further` are the others there."""
+        self._end(record, TrialStatus.COMPLETE, TrialState.COMPLETE, [value, *further])
 
     def stop(self, record: TrialRecord, by: str) -> None:
         """The trial ends early for good: by a rule, by the user, or because nothing promoted it."""
@@ -266,10 +278,10 @@ class Ledger:
         """Keep how long drivers have run."""
         self.study.set_user_attr("drivers", {"begun": begun, "seconds": seconds})
 
-    def _end(self, record: TrialRecord, status: TrialStatus, state: TrialState, value: float | None) -> None:
+    def _end(self, record: TrialRecord, status: TrialStatus, state: TrialState, values: list[float] | None) -> None:
         record.ended_at = self._clock()
         self._set(record, "ended", {"at": record.ended_at, "status": status.value, "stopped_by": record.stopped_by})
-        self._storage.set_trial_state_values(record.trial_id, state, None if value is None else [value])
+        self._storage.set_trial_state_values(record.trial_id, state, values)
         record.status = status
 
     def _note_progress(self, record: TrialRecord) -> None:
@@ -309,6 +321,12 @@ class Ledger:
         record.elapsed_s, record.peak_memory_mib = effort.get("elapsed_s", 0.0), effort.get("peak_memory_mib")
         record.checkpoint = effort.get("checkpoint")
         return record
+
+
+def ledger_of(storage: BaseStorage, config: StudyConfig, *, clock: Callable[[], float], create: bool) -> Ledger:
+    """The record of the study that `config` names; KeyError when it is to be read and is not there."""
+    further = tuple(objective.direction for objective in config.further)
+    return Ledger(storage, config.name, space=config.space, direction=config.direction, further=further, clock=clock, create=create)
 
 
 def failure_to_data(failure: Failure) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Need:
 
     `attempt` counts draws for this number that the spec's own rules refused; `allowed` asks those rules.  `rung` is the epoch at which
     the trial will first be judged.  `tried` and `origins` are values and origins of all trials before it, by number, failed ones too.
-    `settings` are the study's, complete.
+    `settings` are the study's, complete; `further` counts its objectives beside the first.
     """
 
     seed: int
@@ -38,6 +38,7 @@ class Need:
     tried: Sequence[Mapping[str, Value]] = ()
     origins: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    further: int = 0
     allowed: Callable[[Mapping[str, Value]], bool] = _anything
 
     @property

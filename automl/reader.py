@@ -9,7 +9,7 @@ from pathlib import Path
 
 from automl.config import load_config
 from automl.journal import is_driven, open_journal
-from automl.ledger import Ledger, snapshot_of
+from automl.ledger import ledger_of, snapshot_of
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from search_spaces.errors import StudyError
 
@@ -25,7 +25,7 @@ def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], 
         config = replace(config, name=f"{config.name}/finalists", fidelity="full")
     storage = open_journal(folder, mend=False)
     try:
-        ledger = Ledger(storage, config.name, space=config.space, direction=config.direction, clock=clock, create=False)
+        ledger = ledger_of(storage, config, clock=clock, create=False)
     except KeyError as error:
         raise StudyError(f"{folder} holds no study named {config.name} yet", hint=f"`automl resume {folder}` continues it") from error
     active = is_driven(folder)

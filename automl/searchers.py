@@ -44,7 +44,7 @@ class Searcher:
 
     `left` says whether there is anything left to propose, and `size` how much there is, for a searcher that comes to an end by itself;
     `check` raises StudyError for a space or settings that it cannot search.  `explore` gives the values of a child that goes on from
-    the state of another trial.
+    the state of another trial.  `several` says whether it takes several objectives.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Searcher:
     size: Size | None = None
     check: Check | None = None
     explore: Explore | None = None
+    several: bool = False
 
 
 def _sampled(make: Callable[[Need], BaseSampler], view: str) -> Propose:
@@ -66,6 +67,7 @@ def _sampled(make: Callable[[Need], BaseSampler], view: str) -> Propose:
             distributions={parameter.key: distribution_of(parameter) for parameter in need.space.parameters},
             direction=direction,
             sampler=make(need),
+            further=need.further,
         )
         return Proposal(values=suggest(study.ask(), need.space))
 
@@ -79,11 +81,13 @@ SEARCHERS: Mapping[str, Searcher] = {
             name="tpe",
             summary="tree-structured Parzen estimator; learns from few trials, knows conditions and failures",
             propose=_sampled(lambda need: JointTPE(need.space, startup=need.startup, seed=need.own_seed), "pruned"),
+            several=True,
         ),
         Searcher(
             name="random",
             summary="independent draws; the yardstick",
             propose=_sampled(lambda need: RandomSampler(seed=need.own_seed), "blind"),
+            several=True,
         ),
         Searcher(
             name="bohb",
@@ -98,6 +102,7 @@ SEARCHERS: Mapping[str, Searcher] = {
             left=any_point_left,
             size=grid_size,
             check=check_grid,
+            several=True,
         ),
         Searcher(
             name="llm",
@@ -111,6 +116,7 @@ SEARCHERS: Mapping[str, Searcher] = {
             propose=_sampled(
                 lambda need: SobolPoints(need.space, seed=need.seed, number=need.number + need.attempt * _SOBOL_STRIDE), "blind"
             ),
+            several=True,
         ),
         Searcher(
             name="pbt",
@@ -135,6 +141,7 @@ SEARCHERS: Mapping[str, Searcher] = {
             name="gp",
             summary="Gaussian process with expected improvement; for small spaces and expensive trials",
             propose=_sampled(lambda need: GPSampler(n_startup_trials=need.startup, seed=need.own_seed), "same-rung"),
+            several=True,
         ),
         Searcher(
             name="cmaes",

@@ -30,5 +30,6 @@ def segment_spec(record: TrialRecord, config: StudyConfig, base: Spec, study_fol
         seed=record.seed,
         folder=folder,
         objective=config.objective,
+        costs=tuple(objective.metric for objective in config.further if objective.is_cost),
         resume_from=latest if begun and latest.is_file() else None,
     )

@@ -14,15 +14,17 @@ import optuna
 from automl.algorithms import complete_settings
 from automl.config import StudyConfig
 from automl.course import Birth, FidelityRule
+from automl.curves import CurveStopping
 from automl.exploring import Heritage
 from automl.fidelity import rule_of
+from automl.front import best_of, further_of, turned
 from automl.guesses import propose_guess
 from automl.halving import Hyperband
 from automl.ledger import NewTrial, TrialRecord
 from automl.population import PopulationRule
 from automl.proposals import Need, Proposal, derive_seed
 from automl.searchers import SEARCHERS, Searcher, find_searcher, startup_trials
-from automl.snapshot import TrialStatus, TrialSummary, ranking
+from automl.snapshot import TrialStatus, TrialSummary
 from automl.view import Observation
 from search_spaces.errors import SpecError, StudyError
 from search_spaces.space import Value
@@ -58,6 +60,7 @@ class SearchSource:
         self._searcher: Searcher = find_searcher(config.searcher)
         self._settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
         _check_pair(self._searcher, rule)
+        _check_several(self._searcher, rule, config)
         if self._searcher.check is not None:
             self._searcher.check(config.space, self._settings)
         self._seen: dict[int, tuple[tuple[object, ...], Observation]] = {}
@@ -107,6 +110,7 @@ class SearchSource:
             tried=[record.values for record in records],
             origins=[record.origin for record in records],
             settings=self._settings,
+            further=len(config.further),
             allowed=lambda values: self._refusal(values) is None,
         )
 
@@ -158,7 +162,8 @@ class SearchSource:
         return found
 
     def _observation(self, record: TrialRecord) -> Observation:
-        state = (record.status, len(record.curve), record.infeasible)
+        beside = further_of(record, self._config.further)
+        state = (record.status, len(record.curve), record.infeasible, beside)
         known = self._seen.get(record.number)
         if known is not None and known[0] == state:
             return known[1]
@@ -171,6 +176,7 @@ class SearchSource:
             complete=record.status is TrialStatus.COMPLETE,
             running=not record.status.ended,
             infeasible=record.infeasible,
+            beside=turned(beside, self._config.further),
             origin=record.origin,
         )
         self._seen[record.number] = (state, made)
@@ -234,14 +240,14 @@ def list_finalists(final: optuna.Study, trials: tuple[TrialSummary, ...], config
     listed = [Finalist(**data) for data in final.user_attrs.get("finalists", [])]
     if final.user_attrs.get("chosen_among") != len(trials):
         listed = listed[: len(final.get_trials(deepcopy=False))]
-        listed += [one for one in choose_finalists(ranking(trials, config.direction), config) if one not in listed]
+        listed += [one for one in choose_finalists(best_of(trials, config, config.finalists), config) if one not in listed]
         final.set_user_attr("finalists", [one.to_data() for one in listed])
         final.set_user_attr("chosen_among", len(trials))
     return listed
 
 
 def choose_finalists(best_first: Sequence[TrialSummary], config: StudyConfig) -> tuple[Finalist, ...]:
-    """`config.finalist_seeds` more runs of each of the `config.finalists` best trials, each with its own seed."""
+    """`config.finalist_seeds` more runs of each of the first `config.finalists` trials, each with its own seed."""
     return tuple(
         Finalist(
             parent=trial.number, values=dict(trial.values), repeat=repeat, seed=derive_seed(config.seed, "final", trial.number, repeat)
@@ -258,6 +264,21 @@ def _check_pair(searcher: Searcher, rule: FidelityRule) -> None:
         raise StudyError(
             f"the searcher {searcher.name} and the fidelity rule {rule.name} do not go together",
             hint=f"the rule population goes with the searcher {explorers}, and with no other",
+        )
+
+
+def _check_several(searcher: Searcher, rule: FidelityRule, config: StudyConfig) -> None:
+    """StudyError for several objectives with a searcher that takes one, or with a rule that keeps nothing but the best by one."""
+    if not config.further:
+        return
+    named = ", ".join(objective.metric for objective in config.objectives)
+    if not searcher.several:
+        able = ", ".join(item.name for item in SEARCHERS.values() if item.several)
+        raise StudyError(f"the searcher {searcher.name} takes one objective, but there are several: {named}", hint=f"use one of {able}")
+    if isinstance(rule, CurveStopping):
+        raise StudyError(
+            f"{rule.name} stops every trial that will not beat the best by one objective, but there are several: {named}",
+            hint="use asha, hyperband, median or full: they keep more than the best",
         )
 
 

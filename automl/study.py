@@ -28,8 +28,9 @@ from automl.course import Promotion, Verdict
 from automl.ending import Ending
 from automl.fidelity import rule_of
 from automl.folders import below
+from automl.front import values_of
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
-from automl.ledger import Ledger, TrialRecord, snapshot_of, summary_of
+from automl.ledger import Ledger, TrialRecord, ledger_of, snapshot_of, summary_of
 from automl.population import PopulationRule
 from automl.proposals import Unavailable
 from automl.requests import forget_study_stop
@@ -126,7 +127,7 @@ class Study:
         folder = folder.resolve()
         try:
             storage = open_journal(folder, mend=True)
-            ledger = Ledger(storage, config.name, space=config.space, direction=config.direction, clock=clock, create=True)
+            ledger = ledger_of(storage, config, clock=clock, create=True)
             check_settings_kept(ledger.study, config)
             study = cls(folder, config, ledger=ledger, source=SearchSource(config, rule_of(config)), clock=clock)
         except BaseException:
@@ -142,10 +143,10 @@ class Study:
         """
         assert self._storage is not None
         config = self.config
-        name = f"{config.name}/finalists"
-        ledger = Ledger(self._storage, name, space=config.space, direction=config.direction, clock=self._clock, create=True)
+        final = replace(config, name=f"{config.name}/finalists", fidelity="full", finalists=0)
+        ledger = ledger_of(self._storage, final, clock=self._clock, create=True)
         listed = list_finalists(ledger.study, self.snapshot().trials, config)
-        config = replace(config, name=name, fidelity="full", trials=max(1, len(listed)), finalists=0)
+        config = replace(final, trials=max(1, len(listed)))
         self.spending.include(ledger)
         return Study(self.folder, config, ledger=ledger, source=FinalistSource(listed, config.epochs), clock=self._clock, search=self)
 
@@ -297,11 +298,12 @@ class Study:
         value = _finite(result.metrics.get(self.config.objective))
         if value is not None and (record.value is None or self._sign * value < self._sign * record.value):
             self._ledger.note_best(record, result.best_epoch, value, result.metrics)
-        if record.value is None:
-            message = f"training ended without a finite {self.config.objective}"
+        missing = [name for name, known in values_of(record, self.config).items() if known is None]
+        if record.value is None or missing:
+            message = f"training ended without a finite {' and '.join(missing)}"
             self._fail(record, Failure(cause=Cause.CRASH, message=message))
         else:
-            self._ledger.complete(record, record.value)
+            self._ledger.complete(record, *(known for known in values_of(record, self.config).values() if known is not None))
 
     def _pause(self, record: TrialRecord) -> None:
         if record.number in self._at_rung:

@@ -4,6 +4,8 @@ The record of the search is no fit reading for a sampler: paused trials stand in
 ones; values of different budgets stand side by side.  A view says for each trial what it may teach.  Three rules hold for
 every view: a crash teaches nothing, OOM / NaN / collapse teach that the point is infeasible, and a trial outside the
 search space (the baseline can be) is left out.
+
+With several objectives the further ones stand beside the first in trials that are COMPLETE; the others are ranked by the first alone.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.objective import Direction
@@ -32,7 +35,8 @@ class Observation:
 
     `params` are the drawn values as Optuna stores them.  `best_by_rung` maps each rung that was reached to the best
     objective value up to it; `complete` says that the full budget is among them.  `running` trials have no end yet, paused ones
-    among them.  `origin` is what its own proposal left (see `automl.proposals`).
+    among them.  `origin` is what its own proposal left (see `automl.proposals`).  `beside` are the values of further objectives, turned so
+    that less is better; None while one of them is missing.
     """
 
     number: int
@@ -41,15 +45,20 @@ class Observation:
     complete: bool = False
     running: bool = False
     infeasible: bool = False
+    beside: tuple[float, ...] | None = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """State, final value and intermediate values of one trial in a view; `violated` is None where nothing is said about the point."""
+    """State, final value and intermediate values of one trial in a view; `violated` is None where nothing is said about the point.
+
+    `beside` are the values of further objectives of a COMPLETE trial.
+    """
 
     state: TrialState
     value: float | None = None
+    beside: tuple[float, ...] = ()
     by_rung: Mapping[int, float] | None = None
     violated: bool | None = None
 
@@ -125,13 +134,18 @@ class SameRungView:
         rung = common_rung(observations, self.enough)
         reached = [None if rung is None else observation.best_by_rung.get(rung) for observation in observations]
         values = [value for value in reached if value is not None]
+        besides = [one.beside for one, value in zip(observations, reached, strict=True) if value is not None and one.beside is not None]
         constrained = any(observation.infeasible for observation in observations)
         worst = None if not values else max(values) if direction == "minimize" else min(values)
+        worst_beside = tuple(max(column) for column in zip(*besides, strict=True)) if besides else None
         found = []
         for observation, own in zip(observations, reached, strict=True):
-            value = worst if observation.infeasible else own
-            here = Shown(state=TrialState.COMPLETE, value=value, violated=observation.infeasible if constrained else None)
-            found.append(here if value is not None else _unstarted(observation) or _ended(observation, complete=False))
+            value, beside = (worst, worst_beside) if observation.infeasible else (own, observation.beside)
+            if value is None or beside is None:
+                found.append(_unstarted(observation) or _ended(observation, complete=False))
+                continue
+            violated = observation.infeasible if constrained else None
+            found.append(Shown(state=TrialState.COMPLETE, value=value, beside=beside, violated=violated))
         return found
 
 
@@ -162,8 +176,10 @@ def _ended(observation: Observation, *, complete: bool = True) -> Shown | None:
     if not observation.best_by_rung:
         return None
     top = max(observation.best_by_rung)
-    state = TrialState.COMPLETE if observation.complete and complete else TrialState.PRUNED
-    return Shown(state=state, value=observation.best_by_rung[top], by_rung=observation.best_by_rung)
+    if not (observation.complete and complete) or observation.beside is None:
+        return Shown(state=TrialState.PRUNED, value=observation.best_by_rung[top], by_rung=observation.best_by_rung)
+    value, by_rung = observation.best_by_rung[top], observation.best_by_rung
+    return Shown(state=TrialState.COMPLETE, value=value, beside=observation.beside, by_rung=by_rung)
 
 
 def study_in_view(
@@ -173,12 +189,30 @@ def study_in_view(
     distributions: Mapping[str, BaseDistribution],
     direction: Direction,
     sampler: BaseSampler,
+    further: int = 0,
 ) -> optuna.Study:
-    """A study in memory that holds what `view` shows of `observations`, in their order, ready for one `ask`."""
+    """A study in memory that holds what `view` shows of `observations`, in their order, ready for one `ask`.
+
+    `further` objectives stand beside the first.
+    """
     shown = zip(observations, view.show(observations, direction), strict=True)
     kept = [(observation, one) for observation, one in shown if one is not None]
     trials = [_frozen(number, observation, one, distributions) for number, (observation, one) in enumerate(kept, start=1)]
-    return optuna.create_study(storage=_ShownTrials(trials), study_name="view", sampler=sampler, direction=direction)
+    storage = _ShownTrials(trials)
+    if not further:
+        return optuna.create_study(storage=storage, study_name="view", sampler=sampler, direction=direction)
+    turned: list[Direction] = ["minimize"]
+    optuna.create_study(storage=storage, study_name="view", directions=[direction, *turned * further])
+    return _LedByTheFirst(study_name="view", storage=storage, sampler=sampler)
+
+
+class _LedByTheFirst(optuna.Study):
+    """A study of several objectives whose PRUNED trials are ranked by the first: Optuna asks for `direction` there, and refuses several."""
+
+    @property
+    def direction(self) -> StudyDirection:
+        """That of the first objective."""
+        return self.directions[0]
 
 
 class _ShownTrials(InMemoryStorage):
@@ -201,7 +235,8 @@ def _frozen(number: int, observation: Observation, shown: Shown, distributions: 
     params = dict(observation.params)
     settings: dict[str, Any] = {
         "state": shown.state,
-        "value": shown.value,
+        "value": None if shown.beside else shown.value,
+        "values": [shown.value, *shown.beside] if shown.beside else None,
         "params": params,
         "distributions": {key: distributions[key] for key in params},
         "user_attrs": {},
