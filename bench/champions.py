@@ -30,10 +30,10 @@ LISTS = {"stereo": "stereo_middlebury_2005_2006", "metric": "mono_7scenes_redkit
 # an epoch is a list this many times over: short epochs would be spent on validation and checkpoints
 REPEATS = {"stereo": 4, "metric": 4}
 SEARCH = {
-    "stereo": ["--trials", "3", "--epochs", "3", "--params", "lr,eraser_aug_prob", "--range", "train.optim.lr=5e-5:5e-4:log"],
+    "stereo": ["--trials", "3", "--epochs", "2", "--params", "lr,eraser_aug_prob", "--range", "train.optim.lr=5e-5:5e-4:log"],
     "metric": ["--trials", "6", "--epochs", "9", "--params", "lr,weight_decay", "--range", "train.optim.lr=5e-5:1e-3:log"],
 }
-FIRST_EPOCHS = 11  # of the stereo run before the search
+FIRST_EPOCHS, FIRST_RATE = 8, 4e-4  # of the stereo run before the search
 
 
 def halve_pair(row: list[str], root: Path, out: Path) -> list[str]:
@@ -76,7 +76,7 @@ def spec_of(family: str, images: Path, out: Path) -> dict[str, Any]:
     stereo = family == "stereo"
     source: dict[str, Any] = {"dataset_name": "Kitti" if stereo else "MetricMonoDataset", "data_root": str(images)}
     source |= {} if stereo else {"depth_scale": 1000}
-    crops = {"train": [128, 160], "val": [192, 224]} if stereo else {"train": [168, 224], "val": [168, 224]}
+    crops = {"train": [96, 128], "val": [192, 224]} if stereo else {"train": [168, 224], "val": [168, 224]}
 
     def split(listed: str, **more: Any) -> dict[str, Any]:
         return {"data_sources": [{"data_file": str(out / f"{listed}.txt"), **source}], "workers": 0, **more}
@@ -119,7 +119,7 @@ def main() -> None:
     skill = ["--skill", f"depth_net_{'stereo' if asked.family == 'stereo' else 'mono'}", "-e", str(spec), "--yes"]
     first = []
     if asked.family == "stereo":
-        run("automl", "off", *skill, "--results", str(out / "first"), f"train.num_epochs={FIRST_EPOCHS}")
+        run("automl", "off", *skill, "--results", str(out / "first"), f"train.num_epochs={FIRST_EPOCHS}", f"train.optim.lr={FIRST_RATE}")
         first = [f"train.pretrained_model_path={out / 'first' / 'train' / 'best.pth'}", "train.optim.lr=2e-4"]
     run("automl", "run", *skill, "--results", str(out / "study"), "--parallel", "1", *SEARCH[asked.family], *first)
     print(f"{time.perf_counter() - started:.0f} s")
