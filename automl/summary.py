@@ -105,8 +105,10 @@ def promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> d
         speeds = ", ".join(f"{row['runtime']} {number_text(row['median_ms'])} ms" for row in timed if row["batch"] == batch)
         rows["speed" if batch == 1 else f"batch {batch}"] = speeds
     for title, key in (("TensorRT", "engine"), ("int8", "int8")):
-        form = promotion[key]
-        if form["file"] is not None and form["reason"] is not None:
+        form = promotion.get(key)
+        if form is None:
+            continue
+        if form["file"] is not None and not form["built"]:
             rows[title] = f"rejected: {form['reason']}; kept as {shown_path(folder / str(form['file']))}"
         else:
             rows[title] = shown_path(folder / str(form["file"])) if form["built"] else f"not built: {form['reason']}"

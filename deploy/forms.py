@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +25,6 @@ from search_spaces.spec import Spec, with_values
 INT8, ENGINE = "int8", "engine"
 FORMATS = ("onnx", "openvino", INT8, ENGINE)
 _WHAT = "automl promote --to engine"
-NOT_ASKED = "not asked for"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +48,25 @@ class Made:
     details: Mapping[str, Any]
 
 
-Maker = Callable[[Path, Path, Spec, Stage], Made]  # the ONNX file, the file to write
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """How a form is made: `check` raises UserError for what a spec and the machine refuse before any work, `make` gets the ONNX file and
+    the file to write."""
+
+    check: Callable[[Spec], None]
+    make: Callable[[Path, Path, Spec, Stage], Made]
 
 
-def check_formats(formats: Collection[str], spec: Spec) -> None:
+def check_formats(formats: Collection[str], spec: Spec, makers: Mapping[str, Maker] | None = None) -> None:
     """Raises what a promotion to `formats` would be refused for on this machine, before anything is read."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise SpecError(f"a model is promoted to {', '.join(FORMATS)}, but got {', '.join(unknown)}", hint="--to onnx,openvino")
     if "openvino" in formats:
         check_openvino()
-    if INT8 in formats:
-        check_quantize(int8_spec(spec), Path("model.onnx"), Path("promotion"))
-    if ENGINE in formats:
-        check_engine(spec, what=_WHAT)
+    for name, maker in (makers or MAKERS).items():
+        if name in formats:
+            maker.check(spec)
 
 
 def formats_of(spec: Spec) -> tuple[str, ...]:
@@ -73,6 +78,11 @@ def formats_of(spec: Spec) -> tuple[str, ...]:
 def int8_spec(spec: Spec) -> Spec:
     """`spec` with the backend that quantises an ONNX file; algorithm, layers and calibration images stay the user's."""
     return with_values(spec, {"quantize.backend": "onnxruntime", "quantize.mode": "static_ptq", "quantize.overwrite": True})
+
+
+def check_int8(spec: Spec) -> None:
+    """SpecError or DataError for quantize settings without sense, or nothing to calibrate on."""
+    check_quantize(int8_spec(spec), Path("model.onnx"), Path("promotion"))
 
 
 def make_int8(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
@@ -115,7 +125,10 @@ def make_engine(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
     return Made(candidate=Candidate(predictor=predictor, tolerance=tolerance, decides=False), details=details)
 
 
-MAKERS: Mapping[str, Maker] = {INT8: make_int8, ENGINE: make_engine}
+MAKERS: Mapping[str, Maker] = {
+    INT8: Maker(check=check_int8, make=make_int8),
+    ENGINE: Maker(check=functools.partial(check_engine, what=_WHAT), make=make_engine),
+}
 _ENDINGS = {INT8: ".int8.onnx", ENGINE: ".engine"}
 
 

@@ -48,6 +48,8 @@ def model_card(spec: Spec, promotion: Mapping[str, Any], facts: ModelFacts, late
         _metrics(promotion["metrics"], spec),
         "## Against the checkpoint",
         _table(("runtime", "largest", "mean", "unit", "allowed"), _check_rows(promotion["checks"])),
+        "## Files",
+        _table(("file", "MiB", "what it is"), _file_rows(promotion, facts)),
         "## Latency",
         _table(("runtime", "batch", "p50 ms", "p95 ms", "least ms"), _latency_rows(latency)),
         _machine(latency),
@@ -104,9 +106,31 @@ def _check_rows(checks: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]
     rows: list[tuple[str, ...]] = []
     for name, check in checks.items():
         allowed = check["tolerance"]
-        limits = f"{_number(allowed['max_abs'])} / {_number(allowed['mean_abs'])}"
+        drop = allowed["metric_drop"]
+        exact = f"{_number(allowed['max_abs'])} / {_number(allowed['mean_abs'])}"
+        limits = exact if drop is None else f"{check['metric']} up to {100 * drop:g} % worse"
         rows.append((name, _number(check["max_abs"]), _number(check["mean_abs"]), str(check["unit"]), limits))
     return rows
+
+
+def _file_rows(promotion: Mapping[str, Any], facts: ModelFacts) -> Iterable[tuple[str, ...]]:
+    """The model files, their sizes and how the forms of the model were made."""
+    sizes = {promotion["model"]: promotion["export"]["size_bytes"]}
+    what = {promotion["model"]: f"ONNX, opset {facts.opset}, float32"}
+    for name in ("int8", "engine"):
+        form = promotion[name]
+        if form is None or not form["built"]:
+            continue
+        told, file = form["details"], form["file"]
+        sizes[file] = told["size_bytes"]["after"] if name == "int8" else told["size_bytes"]
+        what[file] = (
+            f"ONNX, {told['quantized_nodes']} nodes in int8 ({told['algorithm']}), calibrated on {told['calibrated_on']}"
+            if name == "int8"
+            else f"TensorRT {told['tensorrt_version']}, {told['precision']}, for {told['gpu']} alone"
+        )
+    for file in promotion["files"]:
+        if ".rejected" not in file:
+            yield f"`{file}`", f"{sizes[file] / 2**20:.2f}" if file in sizes else "", what.get(file, "OpenVINO, float32")
 
 
 def _latency_rows(latency: LatencyTable) -> list[tuple[str, ...]]:

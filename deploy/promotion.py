@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.engine_plan import missing_for_engine, profile_of
-from deploy.forms import ENGINE, INT8, MAKERS, NOT_ASKED, Form, Made, Maker, check_formats, form_path, formats_of, move_form
+from deploy.forms import ENGINE, INT8, MAKERS, Form, Made, Maker, check_formats, form_path, formats_of, move_form
 from deploy.judgement import Judgement, Stage, judge, unseen
 from deploy.model_card import CARD, model_card
 from deploy.onnx_export import ExportReport, export_onnx, nearest_legal_size
@@ -37,7 +37,7 @@ VERDICT, SPEC = "promotion.json", "spec.yaml"
 class Promotion:
     """The verdict on one checkpoint: `model` is the file that the gate let through, or the rejected one, then with a `reason`.
 
-    `forms` are int8 and engine, whether they were asked for or not.
+    `forms` has the engine, whether one was asked for or not, and int8 where it was.
     """
 
     promoted: bool
@@ -74,7 +74,7 @@ def promote(
     """
     started = time.perf_counter()
     wanted = formats_of(spec) if formats is None else tuple(formats)
-    check_formats([name for name in wanted if formats is not None or name != ENGINE], spec)
+    check_formats([name for name in wanted if formats is not None or name != ENGINE], spec, makers)
     network = load_network(checkpoint, spec)
     crop = get_value(spec, f"dataset.{split}_dataset.augmentation.crop_size")
     legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
@@ -137,13 +137,13 @@ def _make(
     """The forms that were made of `model`, and what to say of the others."""
     made: dict[str, Made] = {}
     others: dict[str, Form] = {}
-    for name, make in makers.items():
+    for name, maker in makers.items():
         if name not in wanted:
-            lacking = missing_for_engine() if name == ENGINE else None
-            others[name] = Form(built=False, reason=lacking or NOT_ASKED)
+            if name == ENGINE:
+                others[name] = Form(built=False, reason=missing_for_engine() or "not asked for")
             continue
         try:
-            made[name] = make(model, form_path(model, name), spec, stage)
+            made[name] = maker.make(model, form_path(model, name), spec, stage)
         except UserError as error:
             others[name] = Form(built=False, reason=error.message)
     return made, others
@@ -180,7 +180,7 @@ def promotion_to_json(promotion: Promotion) -> dict[str, Any]:
             "num_images": judgement.num_images,
         },
         "latency": asdict(judgement.latency),
-        **{name: asdict(promotion.forms[name]) for name in (ENGINE, INT8)},
+        **{name: asdict(promotion.forms[name]) if name in promotion.forms else None for name in (ENGINE, INT8)},
         "seconds": round(promotion.seconds, 3),
     }
 
@@ -197,7 +197,7 @@ def _publish(promotion: Promotion, spec: Spec, candidate: Path) -> None:
     for name in (CARD, PREDICT):
         (folder / name).unlink(missing_ok=True)
     move_openvino(folder / MODEL, None)
-    for path in [form_path(folder / MODEL, name) for name in promotion.forms]:
+    for path in [form_path(folder / MODEL, name) for name in (ENGINE, INT8)]:
         move_form(path, None)
         move_form(rejected(path), None)
     move_model(candidate, promotion.model)
