@@ -42,7 +42,7 @@ class Best:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """A full state to continue from: where it stands, the best epoch before it, and the spec and epoch length of its run.
+    """A full state to continue from: where it stands, the best epoch before it, and spec, epoch length and devices of its run.
 
     `spec` and `steps_per_epoch` are None where the state does not say.
     """
@@ -52,6 +52,7 @@ class Resume:
     best: Best | None
     spec: Mapping[str, Any] | None
     steps_per_epoch: int | None
+    devices: int = 1
 
 
 class AtomicFiles(CheckpointIO):
@@ -78,11 +79,15 @@ class AtomicFiles(CheckpointIO):
 
 
 class CheckpointFolder:
-    """Writes the checkpoints of one run; no other process writes there.  `keep_all` False keeps the newest full state alone."""
+    """Writes the checkpoints of one run; no other process writes there.  `keep_all` False keeps the newest full state alone.
 
-    def __init__(self, folder: Path, *, keep_all: bool) -> None:
+    All ranks of a run call it alike, and one of them `writes`.
+    """
+
+    def __init__(self, folder: Path, *, keep_all: bool, writes: bool = True) -> None:
         self._folder = folder
         self._keep_all = keep_all
+        self._writes = writes
 
     @property
     def latest(self) -> Path:
@@ -97,7 +102,9 @@ class CheckpointFolder:
     def save_full(self, trainer: pl.Trainer, *, epoch: int, step: int) -> Path:
         """Saves everything needed to continue; `epoch` is 0-based, `step` counts optimiser steps done."""
         path = self._folder / f"model_epoch_{epoch:03d}_step_{step:05d}.pth"
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path)  # gathers the state from all ranks
+        if not self._writes:
+            return path
         link = self._folder / f".{LATEST}.tmp"
         link.unlink(missing_ok=True)
         link.symlink_to(path.name)
@@ -119,10 +126,13 @@ class CheckpointFolder:
             "objective": best.objective,
             "metrics": dict(best.metrics),
         }
-        write_state(content, self.best)
+        if self._writes:
+            write_state(content, self.best)
 
     def clear(self) -> None:
         """Removes what an earlier attempt of the same trial left."""
+        if not self._writes:
+            return
         for name in (BEST, *RECORDS):
             (self._folder / name).unlink(missing_ok=True)
         drop_full_states(self._folder)
@@ -138,12 +148,13 @@ class CheckpointFolder:
         return resume.best
 
 
-def trial_state(start: Start, best: Best | None, *, steps_per_epoch: int) -> dict[str, Any]:
+def trial_state(start: Start, best: Best | None, *, steps_per_epoch: int, devices: int) -> dict[str, Any]:
     """What a full state says about the run it belongs to, as plain data."""
     return {
         "epochs_done": start.epoch,
         "batches_done": start.batch,
         "steps_per_epoch": steps_per_epoch,
+        "devices": devices,
         "best": None if best is None else {**asdict(best), "metrics": dict(best.metrics)},
     }
 
@@ -158,7 +169,14 @@ def read_resume(path: Path, *, objective: str) -> Resume:
         )
     best = Best(**state["best"]) if state["best"] is not None and state["best"]["objective"] == objective else None
     start = Start(epoch=state["epochs_done"], batch=state["batches_done"])
-    return Resume(path=path.resolve(), start=start, best=best, spec=content.get("spec"), steps_per_epoch=state.get("steps_per_epoch"))
+    return Resume(
+        path=path.resolve(),
+        start=start,
+        best=best,
+        spec=content.get("spec"),
+        steps_per_epoch=state.get("steps_per_epoch"),
+        devices=state.get("devices", 1),
+    )
 
 
 def tensor_shapes(path: Path) -> dict[str, torch.Size]:

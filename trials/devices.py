@@ -1,4 +1,4 @@
-"""Which device a run takes, and Lightning's name for the arithmetic that the spec asks for there."""
+"""What the devices of this machine can do for a run: their memory, and Lightning's name for the arithmetic that the spec asks for."""
 
 from __future__ import annotations
 
@@ -7,23 +7,11 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.errors import SpecError, UnsupportedError
+from search_spaces.errors import UnsupportedError
 from search_spaces.spec import Spec
+from trials.layout import run_layout
 
 MIB = 2**20
-
-
-def cuda_device(spec: Spec) -> int | None:
-    """The CUDA device of a run, None for the CPU; SpecError when `train.gpu_ids` names one that is not there."""
-    if not torch.cuda.is_available():
-        return None
-    gpu, visible = spec.train.gpu_ids[0] if spec.train.gpu_ids else 0, torch.cuda.device_count()
-    if gpu >= visible:
-        seen = "GPU 0 is visible" if visible == 1 else f"GPUs 0 to {visible - 1} are visible"
-        raise SpecError(
-            f"train.gpu_ids names GPU {gpu}, but only {seen}", hint="GPUs count from 0, within CUDA_VISIBLE_DEVICES if it is set"
-        )
-    return gpu
 
 
 def total_memory_mib() -> float:
@@ -44,9 +32,10 @@ def container_limit_mib(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
     return None
 
 
-def check_device(spec: Spec) -> None:
-    """Refuses, before anything is read or written, what this machine's device cannot do for `spec`."""
-    lightning_precision(spec, cuda=cuda_device(spec) is not None)
+def check_device(spec: Spec, *, study: bool = False) -> None:
+    """Refuses, before anything is read or written, what this machine's devices cannot do for one run of `spec` or a trial of a study."""
+    layout = run_layout(spec, study=study, cpu_ranks=1, environ=os.environ)
+    lightning_precision(spec, cuda=layout.devices[0].type == "cuda")
 
 
 def lightning_precision(spec: Spec, *, cuda: bool) -> str:

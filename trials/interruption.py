@@ -9,8 +9,17 @@ import logging
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Protocol
 
 logger = logging.getLogger(__name__)
+
+
+class Stop(Protocol):
+    """Whether a run was asked to end."""
+
+    @property
+    def requested(self) -> bool:
+        """True from the first request on."""
 
 
 class StopRequest:

@@ -55,7 +55,7 @@ class DepthModule(pl.LightningModule):
     def __init__(self, network: nn.Module, spec: Spec, *, total_steps: int, rank: Rank = ALONE) -> None:
         super().__init__()
         self.model = network
-        self._rank = rank
+        self.rank = rank
         self.spec = spec
         self.schedule: Schedule = make_schedule(spec, total_steps)
         self.validation: dict[str, float | None] = {}
@@ -129,7 +129,7 @@ class DepthModule(pl.LightningModule):
         value = None if loss is None else float(loss.detach())
         if value is not None and not math.isfinite(value):
             raise self._non_finite(value, batch)
-        learned, total = self._rank.total(float(value is not None), value or 0.0)
+        learned, total = self.rank.total(float(value is not None), value or 0.0)
         self._nothing_learned = not learned
         if learned:
             self.last_finite_step = self.global_step
@@ -139,11 +139,11 @@ class DepthModule(pl.LightningModule):
             self._loss_count += 1
         else:
             self.skipped_batches += 1
-        if self._rank.count == 1:
+        if self.rank.count == 1:
             return loss
         if loss is None:
             return cast(Tensor, 0.0 * sum(each.nan_to_num().sum() for each in maps))
-        return loss if learned == self._rank.count else loss * (self._rank.count / learned)
+        return loss if learned == self.rank.count else loss * (self.rank.count / learned)
 
     def _training_maps(self, batch: Batch) -> list[Tensor]:
         """The answers of the network that its loss is made of: for stereo the volume's estimate, then the refinements."""
@@ -212,7 +212,7 @@ class DepthModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Starts a new pass."""
         self._scorer, self._scored = Scorer(self.spec), []
-        self._rank.share_buffers(self.model)
+        self.rank.share_buffers(self.model)
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -225,7 +225,7 @@ class DepthModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Puts the numbers of the pass into `validation`; CollapseError when every map is constant."""
         scorer = self._scorer
-        scorer.pool(self._rank, self._scored)
+        scorer.pool(self.rank, self._scored)
         if scorer.num_images == 0:
             raise DataError(
                 f"none of the {scorer.skipped} validation images has a valid pixel",

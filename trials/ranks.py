@@ -143,7 +143,7 @@ class RankEnvironment(ClusterEnvironment):
 
 
 @contextlib.contextmanager
-def connected(rank: Rank, *, store: distributed.TCPStore, device: torch.device) -> Iterator[Rank]:
+def connected(rank: Rank, *, store: distributed.TCPStore,  # type: ignore[name-defined]  # torch does not list it device: torch.device) -> Iterator[Rank]:
     """`rank` with the group it agrees through; all ranks meet here by way of `store`.  Gradients go through NCCL or, on CPUs, gloo."""
     cuda = device.type == "cuda"
     if cuda:

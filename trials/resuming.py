@@ -55,17 +55,20 @@ def check_epoch(resume: Resume, *, steps_per_epoch: int) -> None:
     if resume.steps_per_epoch not in (None, steps_per_epoch):
         raise CheckpointError(
             f"an epoch has {steps_per_epoch} steps here, but {resume.steps_per_epoch} in the run of {resume.path}",
-            hint="keep its training lists and batch size, or start a new run from its weights with train.pretrained_model_path",
+            hint="keep its training lists and its global batch (dataset.train_dataset.batch_size x devices), or start a new run from its "
+            "weights with train.pretrained_model_path",
         )
 
 
-def describe(resume: Resume, spec: Spec) -> Iterator[str]:
-    """Lines for people: where training goes on, and what is not as it was."""
+def describe(resume: Resume, spec: Spec, *, devices: int = 1) -> Iterator[str]:
+    """Lines for people: where training goes on, on how many devices, and what is not as it was."""
     start, epochs = resume.start, spec.train.num_epochs
     place = f"{start.epoch} of {epochs} epochs" + (f" and {start.batch} batches" if start.batch else "")
     yield f"continues {resume.path} after {place}"
     if start.epoch >= epochs:
         yield f"nothing is left to train: train.num_epochs is {epochs}; a larger one goes on"
+    if devices != resume.devices:
+        yield f"trained on {_devices(resume.devices)} so far and goes on on {_devices(devices)}, with as many batches an epoch"
     for key, was, now in _differences(resume, spec):
         yield f"{key} was {_text(was)} and is {_text(now)} from here on"
     for file in weight_files(spec):
@@ -82,6 +85,10 @@ def _differences(resume: Resume, spec: Spec) -> Iterator[tuple[str, Any, Any]]:
         was, now = get_value(own, info.key), get_value(spec, info.key)
         if told and was != now:
             yield info.key, was, now
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"
 
 
 def _text(value: object) -> str:

@@ -34,10 +34,10 @@ PREFIXES: Mapping[Cause, str] = {
 class StatusWriter:
     """Appends lines to one status.json, creating it and its folder when needed; each line is on disk when the call returns.
 
-    `begun` says whether this writer has written.
+    `begun` says whether this writer has written.  Without a path it writes nothing: one rank of a run writes, the others do not.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self.begun = False
 
@@ -60,6 +60,8 @@ class StatusWriter:
         self.write("FAILURE", f"{PREFIXES[failure.cause]}: {failure.message}")
 
     def _append(self, after: Mapping[str, Any], status: Status, message: str, *, before: Mapping[str, Any] | None = None) -> None:
+        if self._path is None:
+            return
         now = datetime.now()
         line = {
             **(before or {}),
@@ -97,19 +99,21 @@ def finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 class MetricsLog:
-    """metrics.jsonl: one report a line, in order of epochs."""
+    """metrics.jsonl: one report a line, in order of epochs.  Without a path it keeps nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def append(self, report: Report) -> None:
         """Adds a line."""
+        if self._path is None:
+            return
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(report_to_json(report), allow_nan=False) + "\n")
 
     def cut_after(self, epoch: int) -> None:
         """Drops reports of later epochs, which a resumed run trains again, and a line torn by a kill."""
-        if not self._path.is_file():
+        if self._path is None or not self._path.is_file():
             return
         kept = [
             report for line in self._path.read_text(encoding="utf-8").splitlines() if (report := _report(line)) and report.epoch <= epoch

@@ -24,8 +24,9 @@ from trials.contract import Decision, Report, ReportTo, State, TrialSpec
 from trials.costs import CostMeter
 from trials.datamodule import Start, TrialData
 from trials.failures import Interrupted, TrialFailure
-from trials.interruption import StopRequest
+from trials.interruption import Stop
 from trials.module import DepthModule
+from trials.ranks import Rank
 from trials.status import MetricsLog, StatusWriter, finite, kpi_of
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Where a run writes; `checkpoints` is None for a dry run, which leaves none."""
+    """Where a run writes, its first rank alone; `checkpoints` is None for a dry run, which leaves none."""
 
     status: StatusWriter
     metrics: MetricsLog
@@ -43,6 +44,7 @@ class Records:
 class TrialLoop(pl.Callback):
     """Drives one segment of one trial; `state` and `best` are its outcome once `fit` has returned or raised.
 
+    All ranks of a run come to the same decisions: the first one asks and tells the others.
     `rescued` is the state that was saved because the run broke off, None where there was nothing new or nothing sound to save.
     """
 
@@ -54,9 +56,10 @@ class TrialLoop(pl.Callback):
         objective: Objective,
         report: ReportTo,
         records: Records,
-        stop: StopRequest,
+        stop: Stop,
         spec_data: Mapping[str, Any],
         costs: CostMeter,
+        rank: Rank,
     ) -> None:
         self.state = State.COMPLETE
         self.best: Best | None = None
@@ -71,6 +74,7 @@ class TrialLoop(pl.Callback):
         self._stop = stop
         self._spec_data = spec_data
         self._costs = costs
+        self._rank = rank
         self._position = Start()
         self._started = self._epoch_started = time.monotonic()
         self._due = False
@@ -80,14 +84,15 @@ class TrialLoop(pl.Callback):
     def resumed(self, resume: Resume) -> None:
         """Takes over what an earlier segment left."""
         checkpoints = self._records.checkpoints
-        self.best = resume.best if checkpoints is None else checkpoints.adopt_best(resume)
+        self.best = resume.best if checkpoints is None else self._rank.from_first(lambda: checkpoints.adopt_best(resume))
         self._position = resume.start
 
     @override
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds spec, position and best epoch."""
         checkpoint["spec"] = dict(self._spec_data)
-        checkpoint[TRIAL_KEY] = trial_state(self._position, self.best, steps_per_epoch=_data(trainer).steps_per_epoch)
+        steps = _data(trainer).steps_per_epoch
+        checkpoint[TRIAL_KEY] = trial_state(self._position, self.best, steps_per_epoch=steps, devices=self._rank.count)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -125,9 +130,10 @@ class TrialLoop(pl.Callback):
         if done == trainer.num_training_batches:
             return
         self._between_steps = Start(epoch=trainer.current_epoch, batch=done)
-        if self._due or self._stop_requested(trainer):
+        stopping = self._stop_requested(trainer)
+        if self._due or stopping:
             self._save(trainer, self._between_steps)
-        if self._stop_requested(trainer):
+        if stopping:
             raise Interrupted(f"stopped in epoch {trainer.current_epoch + 1}, step {step}")
 
     @override
@@ -137,31 +143,39 @@ class TrialLoop(pl.Callback):
         module.check_learned()
         module.check_weights()
         validated = bool(module.validation) or not _data(trainer).validates
-        metrics = finite(module.train_summary() | module.validation | (self._costs.measured(trainer, module) if validated else {}))
+        costs = self._rank.from_first(lambda: self._costs.measured(trainer, module)) if validated else {}
+        metrics = finite(module.train_summary() | module.validation | costs)
         decision = Decision.CONTINUE
         self._write_status(module, metrics, epoch=epoch)
         if validated:
             decision = self._reported(module, metrics, epoch=epoch)
-        last = epoch == trainer.max_epochs
+        last, stopping = epoch == trainer.max_epochs, self._stop_requested(trainer)
         by_epoch = self._train.checkpoint_interval_unit == "epoch" and epoch % self._train.checkpoint_interval == 0
-        if last or by_epoch or self._due or decision is not Decision.CONTINUE or self._stop_requested(trainer):
+        if last or by_epoch or self._due or decision is not Decision.CONTINUE or stopping:
             self._save(trainer, Start(epoch=epoch))
         if last:
             return
         if decision is not Decision.CONTINUE:
             self.state = State.PAUSED if decision is Decision.PAUSE else State.STOPPED
             trainer.should_stop = True
-        elif self._stop_requested(trainer):
+        elif stopping:
             raise Interrupted(f"stopped after epoch {epoch}")
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Saves the state after the last whole step of a plain run that broke: a bad file after hours costs the user one step.
 
-        Not for what the weights themselves are the cause of, nor for an interrupt, which has saved its state or must not wait.
+        Not for what the weights themselves are the cause of, nor for an interrupt, which has saved its state or must not wait; nor on
+        several ranks, of which one alone cannot save.
         """
         breaks = isinstance(exception, Exception) and not isinstance(exception, TrialFailure | Interrupted)
-        if self._trial.study or not breaks or self._between_steps is None or trainer.global_step == self._saved_step:
+        if (
+            self._trial.study
+            or self._rank.count > 1
+            or not breaks
+            or self._between_steps is None
+            or trainer.global_step == self._saved_step
+        ):
             return
         try:
             self.rescued = self._save(trainer, self._between_steps)
@@ -178,7 +192,7 @@ class TrialLoop(pl.Callback):
         self.last_metrics = metrics
         report = Report(number=self._trial.number, epoch=epoch, step=step, metrics=metrics, elapsed_s=time.monotonic() - self._started)
         self._records.metrics.append(report)
-        return self._report(report)
+        return self._rank.from_first(lambda: self._report(report))
 
     def _write_status(self, module: DepthModule, metrics: Mapping[str, float | None], *, epoch: int) -> None:
         status = self._records.status
@@ -192,7 +206,7 @@ class TrialLoop(pl.Callback):
         logger.info("epoch %d: %s", epoch, ", ".join(said))
 
     def _stop_requested(self, trainer: pl.Trainer) -> bool:
-        return self._stop.requested or trainer.received_sigterm
+        return self._rank.any(self._stop.requested or trainer.received_sigterm)
 
     def _save(self, trainer: pl.Trainer, position: Start) -> Path | None:
         """The full state at `position`, or None for a dry run; NonFiniteError instead of a state that is worth nothing."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from search_spaces.spec import Spec
 from trials.contract import Decision, Report, TrialSpec
 from trials.data.sample import SampleSet
-from trials.run import Parts
+from trials.segment import Parts
 
 
 class SmallStereo(nn.Module):

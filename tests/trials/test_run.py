@@ -22,7 +22,8 @@ from tests.trials.small import Constant, Exploding, Recorder, SmallMono, SmallSt
 from trials.contract import Cause, Decision, ProgressEvent, Report, State, TrialResult, always_continue, report_from_json, result_from_json
 from trials.data.decoders import write_pfm
 from trials.data.sample import SampleSet
-from trials.run import Parts, run_trial
+from trials.run import run_trial
+from trials.segment import Parts
 
 
 def status_lines(folder: Path) -> list[dict[str, Any]]:
