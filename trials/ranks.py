@@ -143,21 +143,23 @@ class RankEnvironment(ClusterEnvironment):
 
 
 @contextlib.contextmanager
-def connected(rank: Rank, *, store: distributed.TCPStore,  # type: ignore[name-defined]  # torch does not list it device: torch.device) -> Iterator[Rank]:
-    """`rank` with the group it agrees through; all ranks meet here by way of `store`.  Gradients go through NCCL or, on CPUs, gloo."""
+def connected(rank: Rank, *, address: str, port: int, device: torch.device) -> Iterator[Rank]:
+    """`rank` with the group it agrees through; all ranks meet at the store of the first leader.
+
+    Gradients go through NCCL or, on CPUs, gloo.
+    """
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.set_device(device)
     distributed.init_process_group(
         "nccl" if cuda else "gloo",
-        store=store,
+        store=distributed.TCPStore(address, port, is_master=False, timeout=PATIENCE),  # type: ignore[attr-defined]  # unlisted
         rank=rank.number,
         world_size=rank.count,
         timeout=PATIENCE,
         device_id=device if cuda else None,
     )
-    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
-    yield replace(rank, group=group)
+    yield replace(rank, group=distributed.new_group(backend="gloo", timeout=PATIENCE))
     distributed.destroy_process_group()  # not after an error: it may wait for ranks that are gone
 
 

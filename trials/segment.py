@@ -115,7 +115,7 @@ def check_objective(trial: TrialSpec, spec: Spec) -> Objective:
 
 
 def train(trial: TrialSpec, channels: Channels, *, parts: Parts, rank: Rank, devices: Devices, known: Known) -> State:
-    """Trains as `rank`, which takes its place among the `devices` of this machine, keeping `known` up to date; raises whatever goes wrong."""
+    """Trains as `rank` on its one of the `devices` of this machine and keeps `known` up to date; raises whatever goes wrong."""
     folder, spec = trial.train_folder, known.spec
     assert spec is not None
     objective, seed, dry = check_objective(trial, spec), spec.train.seed, spec.train.is_dry_run
