@@ -33,8 +33,10 @@ _RECIPE = (
 _SMALL = ("vitt", "vits")  # Depth Anything V2's licence depends on the size
 
 
-def model_card(spec: Spec, promotion: Mapping[str, Any], facts: ModelFacts, latency: LatencyTable, *, checkpoint: Path) -> str:
-    """The card's text; `promotion` is what `promotion.json` holds.  DataError for lists that cannot be read any more."""
+def model_card(
+    spec: Spec, promotion: Mapping[str, Any], facts: ModelFacts, latency: LatencyTable, *, checkpoint: Path, folder: Path
+) -> str:
+    """The card's text; `promotion` is what `promotion.json` holds, `folder` has its files.  DataError for unreadable lists."""
     sections = (
         f"# {facts.model_type} {facts.encoder}, {facts.height}x{facts.width}",
         _what_it_does(facts),
@@ -49,7 +51,7 @@ def model_card(spec: Spec, promotion: Mapping[str, Any], facts: ModelFacts, late
         "## Against the checkpoint",
         _table(("runtime", "largest", "mean", "unit", "allowed"), _check_rows(promotion["checks"])),
         "## Files",
-        _table(("file", "MiB", "what it is"), _file_rows(promotion, facts)),
+        _table(("file", "MiB", "what it is"), _file_rows(promotion, facts, folder)),
         "## Latency",
         _table(("runtime", "batch", "p50 ms", "p95 ms", "least ms"), _latency_rows(latency)),
         _machine(latency),
@@ -113,24 +115,19 @@ def _check_rows(checks: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]
     return rows
 
 
-def _file_rows(promotion: Mapping[str, Any], facts: ModelFacts) -> Iterable[tuple[str, ...]]:
-    """The model files, their sizes and how the forms of the model were made."""
-    sizes = {promotion["model"]: promotion["export"]["size_bytes"]}
+def _file_rows(promotion: Mapping[str, Any], facts: ModelFacts, folder: Path) -> Iterable[tuple[str, ...]]:
+    """The model files, their sizes and how they were made."""
     what = {promotion["model"]: f"ONNX, opset {facts.opset}, float32"}
-    for name in ("int8", "engine"):
-        form = promotion[name]
-        if form is None or not form["built"]:
-            continue
-        told, file = form["details"], form["file"]
-        sizes[file] = told["size_bytes"]["after"] if name == "int8" else told["size_bytes"]
-        what[file] = (
-            f"ONNX, {told['quantized_nodes']} nodes in int8 ({told['algorithm']}), calibrated on {told['calibrated_on']}"
-            if name == "int8"
-            else f"TensorRT {told['tensorrt_version']}, {told['precision']}, for {told['gpu']} alone"
-        )
-    for file in promotion["files"]:
-        if ".rejected" not in file:
-            yield f"`{file}`", f"{sizes[file] / 2**20:.2f}" if file in sizes else "", what.get(file, "OpenVINO, float32")
+    if (int8 := promotion["int8"]) and int8["built"]:
+        told = int8["details"]
+        nodes = f"{told['quantized_nodes']} nodes in int8 ({told['algorithm']})"
+        what[int8["file"]] = f"ONNX, {nodes}, calibrated on {told['calibrated_on']}"
+    if (engine := promotion["engine"])["built"]:
+        told = engine["details"]
+        what[engine["file"]] = f"TensorRT {told['tensorrt_version']}, {told['precision']}, for {told['gpu']} alone"
+    for name in promotion["files"]:
+        if ".rejected" not in name:
+            yield f"`{name}`", f"{(folder / name).stat().st_size / 2**20:.2f}", what.get(name, "OpenVINO, float32")
 
 
 def _latency_rows(latency: LatencyTable) -> list[tuple[str, ...]]:

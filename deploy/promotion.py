@@ -210,5 +210,5 @@ def _publish(promotion: Promotion, spec: Spec, candidate: Path) -> None:
     if promotion.promoted:
         shutil.copyfile(TEMPLATE, folder / PREDICT)
         facts, latency = promotion.export.facts, promotion.judgement.latency
-        (folder / CARD).write_text(model_card(spec, data, facts, latency, checkpoint=promotion.checkpoint), encoding="utf-8")
+        (folder / CARD).write_text(model_card(spec, data, facts, latency, checkpoint=promotion.checkpoint, folder=folder), encoding="utf-8")
     write_json(folder / VERDICT, data)

@@ -216,7 +216,8 @@ def test_a_study_is_extended_and_another_trial_promoted(capsys: pytest.CaptureFi
     assert "alias champion" in capsys.readouterr().out
     shipped = json.loads(Path("results/more", CHOICE_FILE).read_text())
     assert (shipped["trial"], shipped["reason"], shipped["test"]) == (other, f"trial {other} was chosen by hand", None)
-    assert automl("promote", "results/more", "--height", "28", "--width", "42") == DONE
+    assert automl("promote", "results/more", "--to", "onnx,int8", "--height", "28", "--width", "42") == DONE
+    assert "model.int8.onnx" in capsys.readouterr().out
     assert json.loads(Path("results/more/promotion/model.json").read_text())["width"] == 42
     assert json.loads(Path("results/more", CHOICE_FILE).read_text())["trial"] == chosen["trial"]
     Path("results/more/report.html").unlink()
@@ -224,7 +225,9 @@ def test_a_study_is_extended_and_another_trial_promoted(capsys: pytest.CaptureFi
     assert "Which parameters mattered" in Path("results/more/report.html").read_text()
 
 
-@pytest.mark.parametrize(("options", "told"), [(("--to", "onnx,int8"), "depth_net quantize"), (("--height", "30"), "--height 28 --width")])
+@pytest.mark.parametrize(
+    ("options", "told"), [(("--to", "onnx,itn8"), "promoted to onnx, openvino, int8, engine"), (("--height", "30"), "--height 28 --width")]
+)
 def test_a_promotion_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], options: tuple[str, ...], told: str):
     assert automl("promote", "results/mine", *options) == MISUSED
     assert told in capsys.readouterr().err
