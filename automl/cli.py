@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from automl.entry import run_app
-from search_spaces.errors import UnsupportedError
 
 app = typer.Typer(
     name="automl",
@@ -55,7 +54,8 @@ Address = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Fixes everything; the same as train.seed.")]
 Metric = Annotated[
-    list[str] | None, typer.Option("--metric", help="What is optimised, val/epe for instance.", metavar="NAME", show_default="val/loss")
+    list[str] | None,
+    typer.Option("--metric", help="What is optimised, val/epe; again for a Pareto front.", metavar="NAME", show_default="val/loss"),
 ]
 ValFraction = Annotated[
     float | None, typer.Option("--val-fraction", min=0.01, max=0.9, help="Share of the training list set aside for validation.")
@@ -70,13 +70,6 @@ Overrides = Annotated[
 ]
 StudyDir = Annotated[Path, typer.Argument(help="A study folder.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-
-
-def _one(metrics: list[str] | None) -> str | None:
-    """The metric that is optimised; UnsupportedError for several, of which the last would win in silence."""
-    if metrics and len(metrics) > 1:
-        raise UnsupportedError(f"several objectives ({', '.join(metrics)}) are not in this release", hint="name one --metric")
-    return metrics[0] if metrics else None
 
 
 @app.command()
@@ -172,7 +165,7 @@ def run(
         parallel=parallel,
         gpus_per_trial=gpus_per_trial,
         seed=seed,
-        metric=_one(metric),
+        metrics=tuple(metric or ()),
         engine=engine.value,
         address=address,
         policy=None if policy is None else policy.value,
@@ -213,7 +206,7 @@ def off(
         epochs=epochs,
         gpus_per_trial=gpus_per_trial,
         seed=seed,
-        metric=_one(metric),
+        metrics=tuple(metric or ()),
         val_fraction=val_fraction,
         policy="off",
     )

@@ -14,7 +14,7 @@ from automl.amend import amend
 from automl.config import StudyConfig
 from automl.console import screen, tell
 from automl.fidelity import rule_of
-from automl.launch import FEWEST_FOR_FINALISTS, FINALISTS, resume_study
+from automl.launch import FEWEST_FOR_FINALISTS, resume_study, usual_finalists
 from automl.limits import Limits
 from automl.population import PopulationRule
 from automl.reader import read_snapshot
@@ -76,7 +76,7 @@ def extended(config: StudyConfig, extension: Extension) -> StudyConfig:
             raise StudyError(f"--trials must be +N with a whole N, but got {extension.trials}", hint="for instance --trials +10")
         trials += int(more)
     # a search that was too short for finalists may have become long enough
-    finalists = FINALISTS if config.trials < FEWEST_FOR_FINALISTS <= trials else config.finalists
+    finalists = usual_finalists(trials, config) if config.trials < FEWEST_FOR_FINALISTS <= trials else config.finalists
     return replace(config, trials=trials, limits=raised, finalists=finalists)
 
 

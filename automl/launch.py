@@ -30,7 +30,7 @@ from automl.limits import Limits
 from automl.placement import Placement, has_gpu, placed
 from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, resolve
-from automl.review import Review, review_data, review_view
+from automl.review import Review, objective_notes, review_data, review_view
 from automl.searchers import startup_trials
 from automl.sources import SearchSource, usual_trials
 from automl.study import Study
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 DEFAULT_TRIALS = 10
 FIRST_SHOWN = 4
 FEWEST_FOR_FINALISTS = 4
-FINALISTS = 2
+FINALISTS, FINALISTS_OF_A_FRONT = 2, 4
 
 
 def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool) -> int:
@@ -125,7 +125,7 @@ def make_review(resolved: Resolved) -> Review:
             device=placement.text,
             times=measure(spec) if here else None,
             tracking=tracking_for(resolved.folder, config.name, "").shown,
-            notes=(*resolved.notes, *told, *gathered.notes),
+            notes=(*resolved.notes, *told, *objective_notes(config), *gathered.notes),
             faults=space.faults,
         )
 
@@ -237,6 +237,13 @@ def check_memory(spec: Spec) -> tuple[str, ...]:
     return () if line is None else (f"memory   {line}",)
 
 
+def usual_finalists(trials: int, config: StudyConfig) -> int:
+    """How many configurations a search of so many trials trains again when nobody says it."""
+    if trials < FEWEST_FOR_FINALISTS:
+        return 0
+    return FINALISTS_OF_A_FRONT if config.further else FINALISTS
+
+
 def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> StudyConfig:
     """The study's settings, but for its head start."""
     request, spec, objective, settings = resolved.request, resolved.spec, resolved.objective, resolved.settings
@@ -252,6 +259,7 @@ def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> Stu
         space=space,
         objective=objective.metric,
         direction=objective.direction,
+        further=resolved.objectives[1:],
         trials=DEFAULT_TRIALS,
         epochs=spec.train.num_epochs,
         seed=seed,
@@ -270,7 +278,7 @@ def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> Stu
         notes={"route": resolved.route.why, "asked_skill": request.skill},
     )
     trials = fields.get("trials") or usual_trials(config) or DEFAULT_TRIALS
-    finalists = fields.get("finalists", FINALISTS if trials >= FEWEST_FOR_FINALISTS else 0) if repeatable else 0
+    finalists = fields.get("finalists", usual_finalists(trials, config)) if repeatable else 0
     seeds = fields.get("finalist_seeds", 1)
     return replace(config, trials=trials, parallel=min(trials, config.parallel), finalists=finalists, finalist_seeds=seeds)
 

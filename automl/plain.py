@@ -25,13 +25,13 @@ from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.placement import device_text, has_gpu
 from automl.reader import read_snapshot
-from automl.resolve import Resolved, RunRequest, check_devices, resolve, whole_gpus
+from automl.resolve import Resolved, RunRequest, check_alone, check_devices, resolve, whole_gpus
 from automl.shipping import open_mirror
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
 from automl.winner import chosen_values
 from search_spaces.errors import SpecError, StudyError
-from search_spaces.objective import Objective, objective_for
+from search_spaces.objective import Objective, objectives_for
 from search_spaces.spec import Spec, read_spec, spec_from_dict, spec_to_dict, with_values
 from trials.contract import Cause, Decision, Report, State, TrialResult, TrialSpec
 from trials.states import LATEST, state_to_resume
@@ -110,7 +110,8 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     spec = loaded.spec
     folder = request.results or study.with_name(f"{study.resolve().name}-again")
     check_folder(folder, resumes=spec.train.resume != "never")
-    objective = objective_for(spec.family, request.metric or snapshot.config.objective, relative=spec.is_relative)
+    check_alone(request.metrics)
+    objective = objectives_for(spec.family, request.metrics or (snapshot.config.objective,), relative=spec.is_relative)[0]
     console = screen()
     source = f"trial {choice['trial']}, the winner" if choice is not None else f"trial {best.number if best else '-'}, the best so far"
     tell(console, f"the values of {source} of {study}")

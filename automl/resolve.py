@@ -1,4 +1,4 @@
-"""From what was typed to what is meant: skill, route, checked spec, objective, study folder.
+"""From what was typed to what is meant: skill, route, checked spec, objectives, study folder.
 
 Precedence of the spec: defaults < the skill's template < the file < settings < key=value overrides and the options that stand for
 one key (--epochs, --seed, --gpus-per-trial).  Nothing is written, and torch is imported only to look into a weight file.
@@ -20,7 +20,7 @@ from automl.limits import Limits
 from automl.policy import Route, asked_policy, decide
 from automl.settings import SearchSettings, checked_budget, read_settings, understood
 from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError
-from search_spaces.objective import LEADING, Objective, objective_for
+from search_spaces.objective import LEADING, Objective, objectives_for
 from search_spaces.skill import Skill, find_skill, list_skills
 from search_spaces.space_request import request_of
 from search_spaces.spec import LoadedSpec, Spec, read_spec, with_values
@@ -51,7 +51,7 @@ class RunRequest:
     parallel: int | None = None
     gpus_per_trial: float | None = None
     seed: int | None = None
-    metric: str | None = None
+    metrics: tuple[str, ...] = ()
     engine: str = "ray"
     address: str | None = None
     policy: str | None = None
@@ -65,7 +65,7 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """A request that makes sense: `notes` are lines that the user should see before anything starts.
+    """A request that makes sense: `notes` are lines that the user should see before anything starts.  The first of `objectives` leads.
 
     `settings` are those of files and options together.  `split_fraction` is set when a validation list has to be cut out of the
     training list first.
@@ -75,11 +75,16 @@ class Resolved:
     skill: Skill
     route: Route
     spec: Spec
-    objective: Objective
+    objectives: tuple[Objective, ...]
     settings: SearchSettings
     folder: Path
     notes: tuple[str, ...]
     split_fraction: float | None
+
+    @property
+    def objective(self) -> Objective:
+        """The one that picks the best epoch of a training."""
+        return self.objectives[0]
 
 
 def resolve(request: RunRequest) -> Resolved:
@@ -97,7 +102,11 @@ def resolve(request: RunRequest) -> Resolved:
     spec = loaded.spec
     _check_family(skill, spec)
     check_devices(loaded)
-    objective = _objective(spec, request.metric, settings)
+    objectives = _objectives(spec, request.metrics, settings)
+    if not route.search:
+        check_alone(request.metrics)
+        objectives = objectives[:1]  # those of the settings belong to a search
+    objective = objectives[0]
     fraction = _split_fraction(spec, request, objective)
     notes = [*told, *loaded.assumed, *loaded.warnings]
     if route.search:
@@ -121,7 +130,7 @@ def resolve(request: RunRequest) -> Resolved:
         skill=skill,
         route=route,
         spec=spec,
-        objective=objective,
+        objectives=objectives,
         settings=settings,
         folder=folder,
         notes=tuple(notes),
@@ -232,25 +241,30 @@ def _check_family(skill: Skill, spec: Spec) -> None:
         )
 
 
-def _objective(spec: Spec, option: str | None, settings: SearchSettings) -> Objective:
-    if option is None and len(settings.metrics) > 1:
-        raise UnsupportedError(
-            f"several objectives ({', '.join(settings.metrics)}) are not in this release", hint="name one: metric, or --metric"
-        )
-    metric = option or next(iter(settings.metrics), "val/loss")
-    if metric == "kpi":
-        metric = f"val/{LEADING[spec.family]}"
-    objective = objective_for(spec.family, metric, relative=spec.is_relative)
-    for named, direction in settings.directions.items():
-        if (not named or named in (metric, objective.metric)) and direction != objective.direction:
-            better = "lower" if objective.direction == "minimize" else "higher"
-            raise SpecError(f"direction {direction} is wrong for {objective.metric}: {better} is better", hint="leave direction out")
-    if objective.metric.startswith("test/"):
+def _objectives(spec: Spec, options: tuple[str, ...], settings: SearchSettings) -> tuple[Objective, ...]:
+    named = options or settings.metrics or ("val/loss",)
+    metrics = [f"val/{LEADING[spec.family]}" if name == "kpi" else name for name in named]
+    objectives = objectives_for(spec.family, metrics, relative=spec.is_relative)
+    for said, direction in settings.directions.items():
+        for metric, objective in zip(metrics, objectives, strict=True):
+            if (said or metrics[0]) in (metric, objective.metric) and direction != objective.direction:
+                better = "lower" if objective.direction == "minimize" else "higher"
+                raise SpecError(f"direction {direction} is wrong for {objective.metric}: {better} is better", hint="leave direction out")
+    for objective in objectives:
+        if objective.metric.startswith("test/"):
+            raise SpecError(
+                f"{objective.metric} cannot be an objective: a test list that chooses the winner is no test list any more",
+                hint=f"use val/{objective.metric.partition('/')[2]}; the champion is evaluated on the test list once",
+            )
+    return objectives
+
+
+def check_alone(metrics: Sequence[str]) -> None:
+    """SpecError for several metrics where there is nothing but one training."""
+    if len(metrics) > 1:
         raise SpecError(
-            f"{objective.metric} cannot be the objective: a test list that chooses the winner is no test list any more",
-            hint=f"use val/{objective.metric.partition('/')[2]}; the champion is evaluated on the test list once",
+            f"plain training has one objective, which picks its best epoch, but got {', '.join(metrics)}", hint=f"--metric {metrics[0]}"
         )
-    return objective
 
 
 def _split_fraction(spec: Spec, request: RunRequest, objective: Objective) -> float | None:

@@ -21,7 +21,7 @@ from automl.console import number_text, seconds_text
 from automl.limits import Limits
 from automl.policy import Route
 from automl.timing import LIMIT_S, StepTimes
-from search_spaces.objective import metric_info
+from search_spaces.objective import LATENCY, PEAK_MEMORY, Objective, metric_info
 from search_spaces.space import Parameter, Value
 from search_spaces.space_review import Dropped
 from search_spaces.spec import Spec
@@ -87,6 +87,7 @@ def review_data(review: Review) -> dict[str, Any]:
         "route": {"search": review.route.search, "why": review.route.why},
         "metric": config.objective,
         "direction": config.direction,
+        "objectives": [asdict(objective) for objective in config.objectives],
         "algorithm": config.algorithm,
         "searcher": config.searcher,
         "fidelity": config.fidelity,
@@ -157,12 +158,11 @@ def _head(review: Review) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    info = metric_info(spec.family, config.objective)
-    better = "lower is better" if config.direction == "minimize" else "higher is better"
-    unit = f", {info.unit}" if info.unit else ""
+    first, *further = (objective_text(objective, spec) for objective in config.objectives)
     rows = {
         "network": f"{spec.model.model_type}, encoder {spec.model.encoder}",
-        "objective": f"{config.objective} ({better}{unit}): {info.definition}",
+        "objective": first,
+        **({"beside it": "\n".join(further)} if further else {}),
         "route": review.route.why,
         "search": _search_text(config),
         "engine": f"{config.engine}, {config.parallel} at once, on {review.device}",
@@ -172,6 +172,27 @@ def _head(review: Review) -> Table:
     for name, text in rows.items():
         table.add_row(name, escape(text))
     return table
+
+
+def objective_text(objective: Objective, spec: Spec) -> str:
+    """`val/epe (lower is better, px): mean absolute disparity error ...`."""
+    info = metric_info(spec.family, objective.metric, relative=spec.is_relative)
+    better = "lower is better" if objective.direction == "minimize" else "higher is better"
+    return f"{objective.metric} ({better}{f', {info.unit}' if info.unit else ''}): {info.definition}"
+
+
+def objective_notes(config: StudyConfig) -> tuple[str, ...]:
+    """Lines on what several objectives mean for this search."""
+    names = [objective.metric for objective in config.objectives]
+    notes = []
+    if config.further and config.fidelity != "full":
+        told = f"{config.fidelity} ends trials by {names[0]} alone, so that few less exact ones reach the front"
+        notes.append(f"{told}; --fidelity full trains all to the end")
+    if LATENCY in names and config.parallel > 1:
+        notes.append(f"{LATENCY} is measured while other trials train; the finalists are measured again, one after another")
+    if PEAK_MEMORY in names and not config.gpus_per_trial:
+        notes.append(f"{PEAK_MEMORY} on a CPU is that of the whole process, with what earlier trials left in it: rough figures")
+    return tuple(notes)
 
 
 def _search_text(config: StudyConfig) -> str:
@@ -241,7 +262,8 @@ def _budget(review: Review) -> Table:
     early = f", compared after epoch {', '.join(map(str, review.rungs[:-1]))}" if len(review.rungs) > 1 else ", every trial to the end"
     table.add_row("trials", f"{config.trials} of up to {config.epochs} epochs{early}")
     none = "none: a population finds a course of values, not one set" if config.fidelity == "population" else "none: too few trials"
-    table.add_row("finalists", f"{config.finalists} best trained again with another seed" if config.finalists else none)
+    chosen = f"up to {config.finalists} of the front" if config.further else f"{config.finalists} best"
+    table.add_row("finalists", f"{chosen} trained again with another seed" if config.finalists else none)
     if config.limits != Limits():
         table.add_row("limits", f"{', '.join(config.limits.describe())}{LIMITS_TOLD if config.limits.timed else ''}")
     table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")

@@ -60,7 +60,7 @@ _FINAL = "the best trials are always trained again and measured by one fixed eva
 _LLM = (
     "the algorithm llm alone asks a language model: by llm_endpoint, llm_model, temperature, max_tokens and the key in AUTOML_LLM_API_KEY"
 )
-_LATENCY = "latency is measured when the winner is promoted"
+_LATENCY = "latency_ms among the objectives makes it one of them; several are never added up by weights"
 _OF_LLM = (
     *("llm_endpoint", "base_url", "llm_model", "model", "llm_api_key", "api_key", "temperature", "max_tokens", "llm_analysis_interval"),
     *("automl_max_experiments", "research_program", "evolvable_text_parameters", "hybrid_enable_llm_range_narrowing"),

@@ -30,7 +30,7 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRequest:
         results=Path("out"),
         epochs=4,
         seed=7,
-        metric="val/epe",
+        metrics=("val/epe",),
     )
 
 

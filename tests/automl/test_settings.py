@@ -152,7 +152,7 @@ def test_the_block_of_a_spec_a_file_and_the_command_line_in_this_order(spec: Pat
 
 def test_options_win_over_the_block(spec: Path) -> None:
     request = with_block(spec, automl_max_recommendations=5, automl_max_epochs=3, metric="epe", automl_hyperparameters=["lr"])
-    resolved = resolve(replace(request, trials=7, epochs=4, metric="val/d1", params="weight_decay"))
+    resolved = resolve(replace(request, trials=7, epochs=4, metrics=("val/d1",), params="weight_decay"))
     assert (resolved.settings.fields["trials"], resolved.spec.train.num_epochs, resolved.objective.metric) == (7, 4, "val/d1")
     assert resolved.settings.space.names == ("weight_decay",)
 
@@ -177,6 +177,26 @@ def test_the_table_of_metrics_decides(spec: Path, block: dict[str, str], words: 
 
 def test_kpi_is_the_error_that_papers_report(spec: Path) -> None:
     assert resolve(with_block(spec, metric="kpi", direction="minimize")).objective.metric == "val/epe"
+
+
+def test_several_objectives_by_the_names_of_tao(spec: Path) -> None:
+    objectives = [{"metric": "kpi", "direction": "minimize"}, {"metric": "latency_ms"}, {"metric": "parameters"}]
+    resolved = resolve(with_block(spec, objectives=objectives, direction="minimize"))
+    assert [one.metric for one in resolved.objectives] == ["val/epe", "latency_ms", "parameters"]
+    over = resolve(replace(with_block(spec, objectives=objectives), metrics=("val/d1", "peak_memory_mib")))
+    assert [one.metric for one in over.objectives] == ["val/d1", "peak_memory_mib"]
+
+
+def test_a_direction_belongs_to_the_first_objective_or_to_the_one_it_stands_with(spec: Path) -> None:
+    with pytest.raises(UserError, match="direction maximize is wrong for latency_ms"):
+        resolve(with_block(spec, objectives=[{"metric": "val/epe"}, {"metric": "latency_ms", "direction": "maximize"}]))
+    with pytest.raises(UserError, match="direction maximize is wrong for val/epe"):
+        resolve(with_block(spec, objectives=[{"metric": "val/epe"}, {"metric": "latency_ms"}], direction="maximize"))
+
+
+def test_plain_training_takes_the_first_of_the_objectives(spec: Path) -> None:
+    resolved = resolve(with_block(spec, automl_policy=False, objectives=[{"metric": "val/epe"}, {"metric": "latency_ms"}]))
+    assert [one.metric for one in resolved.objectives] == ["val/epe"]
 
 
 def test_a_policy_in_the_block_and_a_search_that_is_off(spec: Path) -> None:
