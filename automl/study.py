@@ -315,26 +315,33 @@ class Study:
     def _fail(self, record: TrialRecord, failure: Failure) -> None:
         if failure.cause is Cause.INFRASTRUCTURE and record.retries < MAX_RETRIES:
             self._ledger.retry(record, failure)
+            self._at_rung.discard(record.number)
+            record.stopped_by = None
+            self._judge_again(record)
             return
         self._ledger.fail(record, failure)
         self._ending.failures.note(failure)
 
     def _resume_known_trials(self) -> None:
-        """Let the search go on where it was left: judge again what died right after a report at its rung."""
+        """Let the search go on where it was left."""
         if self._ending.can_go_on():
             self._ledger.note_end(None)
         for record in self._ledger.records:
             self._take_place(record)
-            if record.status is not TrialStatus.WAITING or record.last_epoch < record.granted or record.granted >= self.config.epochs:
-                continue
-            verdict = self._judge(record)
-            match verdict.decision:
-                case Decision.PAUSE:
-                    self._ledger.pause(record)
-                case Decision.STOP:
-                    self._ledger.stop(record, f"{self._rule.name} rule")
-                case Decision.CONTINUE:
-                    self._ledger.grant(record, verdict.granted)
+            self._judge_again(record)
+
+    def _judge_again(self, record: TrialRecord) -> None:
+        """Let a trial pause or stop that died right after a report at its rung: trained on, it would pass what was decided there."""
+        if record.status is not TrialStatus.WAITING or record.last_epoch < record.granted or record.granted >= self.config.epochs:
+            return
+        verdict = self._judge(record)
+        match verdict.decision:
+            case Decision.PAUSE:
+                self._ledger.pause(record)
+            case Decision.STOP:
+                self._ledger.stop(record, f"{self._rule.name} rule")
+            case Decision.CONTINUE:
+                self._ledger.grant(record, verdict.granted)
 
     def _judge(self, record: TrialRecord) -> Verdict:
         return self._rule.judge(self._standings.course(record), self._standings.now())
