@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from automl.config import StudyConfig, load_config, save_config
-from automl.journal import DriverLock
+from automl.storage import driver_right
 from search_spaces.errors import StudyError
 
 
 def amend(folder: Path, before: StudyConfig, after: StudyConfig) -> None:
     """Writes `after` in the place of `before`; StudyError when the study is being run, or was changed since `before` was read."""
-    lock = DriverLock(folder)
+    lock = driver_right(folder, before)
     lock.take()
     try:
         if load_config(folder) != before:

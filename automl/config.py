@@ -20,6 +20,7 @@ from search_spaces.objective import Direction, Objective
 from search_spaces.space import Condition, Constraint, Parameter, SearchSpace
 
 CONFIG_FILE = "study.yaml"
+STUDY_ID = "study_id"  # among the notes: tells studies of one name apart
 _RESTORE = "restore the file, or start a new study"
 ENGINES = ("ray", "inline")
 
@@ -35,7 +36,7 @@ class StudyConfig:
     `algorithm` is the name that stood for searcher and fidelity, if one did; `settings` are those of the two (`automl.algorithms`).
     `limits` end the search early or bound its disk; `head_start` is what it knows before its first trial.
     `gpus_per_trial` below 1 is a share of one GPU; `cpus_per_trial` None divides this machine's cores by `parallel`.
-    `address` is that of a Ray cluster, None for a Ray of our own.
+    `address` is that of a Ray cluster, None for a Ray of our own; `storage` that of a database, None for a journal in the study folder.
     `notes` belong to the command line (tracking address, promotion size, ...): JSON-able, kept, never read by the search.
     """
 
@@ -59,6 +60,7 @@ class StudyConfig:
     cpus_per_trial: float | None = None
     engine: str = "ray"
     address: str | None = None
+    storage: str | None = None
     finalists: int = 2
     finalist_seeds: int = 1
     limits: Limits = field(default_factory=Limits)
@@ -95,6 +97,11 @@ class StudyConfig:
                 f"unknown engine {self.engine!r}; known are {', '.join(ENGINES)}",
                 hint=f"did you mean {near}?" if near else f"leave it out for {ENGINES[0]}",
             )
+
+    @property
+    def record_name(self) -> str:
+        """The name of Optuna's study: in a database it says which of the many of that name it is."""
+        return self.name if self.storage is None else f"{self.name} {self.notes[STUDY_ID]}"
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -61,6 +62,7 @@ def check_url(url: str) -> None:
         raise UnsupportedError("the package psycopg is not installed", hint="pip install 'depth-automl[postgresql]'") from error
 
 
+@lru_cache(maxsize=4)  # connections are kept and shared
 def open_database(url: str) -> PatientStorage:
     """The storage at `url`, its tables made where they are missing; StudyError when it cannot be reached."""
     from sqlalchemy.exc import SQLAlchemyError

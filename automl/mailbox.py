@@ -47,7 +47,7 @@ class Mailbox:
         self._specs: dict[int, Mapping[str, Any]] = {}
         self._workers: dict[int, Any] = {}
         self._retired: set[int] = set()
-        self._waiting: dict[int, asyncio.Future[str]] = {}
+        self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._inbox: list[tuple[int | None, Any]] = []
         self._arrived = asyncio.Event()
         self._next = 0
@@ -80,7 +80,7 @@ class Mailbox:
             return None
         letter = self._next
         self._next += 1
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._waiting[letter] = answer
         self._inbox.append((letter, data))
         self._arrived.set()
@@ -100,8 +100,8 @@ class Mailbox:
         letters, self._inbox = self._inbox, []
         return letters
 
-    async def answer(self, letter: int, decision: str) -> None:
-        """Answer a report."""
+    async def answer(self, letter: int, decision: str | None) -> None:
+        """Answer a report; None: the segment is retired."""
         waiting = self._waiting.pop(letter, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(decision)

@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 
 from automl.cluster import check_nodes, here
 from automl.config import CONFIG_FILE
+from automl.database import LeaseLost
 from automl.engine import Proceedings, RunTrial
 from automl.events import OnEvent, ignore
 from automl.mailbox import Mailbox, WorkOrder
@@ -234,7 +235,9 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - the border of this thread: kept, and raised by the engine
             self.error = self.error or error
         if letter is not None:
-            self._mailbox.answer.remote(letter, decision.value)
+            # the folder belongs to whoever took the study over: workers leave without another word
+            answer = None if isinstance(self.error, LeaseLost) else decision.value
+            self._mailbox.answer.remote(letter, answer)
 
 
 def _result(number: int, state: State, *, error: Failure | None = None) -> TrialResult:

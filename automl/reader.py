@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from automl.config import load_config
-from automl.journal import is_driven, open_journal
 from automl.ledger import ledger_of, snapshot_of
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+from automl.storage import is_run, open_record
 from search_spaces.errors import StudyError
 
 
@@ -23,12 +23,12 @@ def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], 
     folder = folder.resolve()
     if finalists:
         config = replace(config, name=f"{config.name}/finalists", fidelity="full")
-    storage = open_journal(folder, mend=False)
+    storage = open_record(folder, config, mend=False)
     try:
         ledger = ledger_of(storage, config, clock=clock, create=False)
     except KeyError as error:
         raise StudyError(f"{folder} holds no study named {config.name} yet", hint=f"`automl resume {folder}` continues it") from error
-    active = is_driven(folder)
+    active = is_run(folder, config, storage)
     for record in ledger.records:
         if active and record.status is TrialStatus.WAITING and record.segments > 0:
             record.status = TrialStatus.RUNNING

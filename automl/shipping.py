@@ -18,12 +18,12 @@ from rich.markup import escape
 from automl.config import StudyConfig
 from automl.console import counted, number_text, screen, tell
 from automl.entry import DONE, FAILED, quiet_libraries, say_error
-from automl.journal import DriverLock
 from automl.mirror import Mirror, ModelRecord, Tracking, prepare_database
 from automl.reader import final_trials, read_snapshot
 from automl.report import write_report
 from automl.snapshot import StudySnapshot, TrialSummary, ranking
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
+from automl.storage import driver_right
 from automl.summary import promotion_rows
 from automl.tracking import content_hash, tracking_for
 from automl.winner import Choice, candidates_of, choice_data, choose, evaluate_test, evaluation_judge, pick, save_choice, spec_of
@@ -174,7 +174,7 @@ def promote_study(folder: Path, number: int | None, target: Target | None = None
             f"the search in {folder} is not over, so it has no winner yet",
             hint=f"`automl resume {folder}` goes on; --trial N ships a trial of your choice",
         )
-    lock = DriverLock(snapshot.folder)
+    lock = driver_right(snapshot.folder, config)
     lock.take()
     mirror = open_mirror(tracking_for(snapshot.folder, config.name, str(config.notes.get("study_id", config.name))), console)
     try:

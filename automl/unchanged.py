@@ -23,7 +23,7 @@ from search_spaces.spec import Spec, spec_from_dict
 FREE = frozenset(
     {
         *("trials", "finalists", "finalist_seeds", "limits", "working_folder", "notes"),
-        *("parallel", "gpus_per_trial", "cpus_per_trial", "engine", "address"),
+        *("parallel", "gpus_per_trial", "cpus_per_trial", "engine", "address", "storage"),
     }
 )
 _KEY = "settings"
