@@ -197,12 +197,13 @@ def divide_lists(resolved: Resolved, folder: Path) -> Spec:
     spec, fraction = resolved.spec, resolved.split_fraction
     if fraction is None:
         return spec
+    from trials.data.objects import fetcher
     from trials.data.split import write_split
 
     train: list[dict[str, object]] = []
     val: list[dict[str, object]] = []
     for source in spec.dataset.train_dataset.data_sources:
-        lists = write_split(source, fraction, max(spec.train.seed, 0), folder)
+        lists = write_split(source, fraction, max(spec.train.seed, 0), folder, fetch=fetcher(spec))
         for part, path in zip((train, val), lists, strict=True):
             part.append({**asdict(source), "data_file": str(path.resolve()), "data_root": None})
     return with_values(spec, {"dataset.train_dataset.data_sources": train, "dataset.val_dataset.data_sources": val})

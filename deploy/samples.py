@@ -13,6 +13,7 @@ from torch.nn import functional
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data import Batch, build_dataset, collate
+from trials.data.urls import is_url
 from trials.evaluate import fitted_spec, images_of
 
 SPLITS = ("test", "val")
@@ -32,7 +33,7 @@ def split_with_images(spec: Spec) -> str | None:
     """The first of test and val whose lists are there, or None."""
     for split in SPLITS:
         sources = getattr(spec.dataset, f"{split}_dataset").data_sources
-        if sources and all(Path(source.data_file).expanduser().is_file() for source in sources):
+        if sources and all(is_url(source.data_file) or Path(source.data_file).expanduser().is_file() for source in sources):
             return split
     return None
 

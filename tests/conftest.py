@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # libgomp's spinning barriers make small operators tens of times slower when two processes share two cores
@@ -20,6 +21,8 @@ os.environ.update(
 )
 
 import pytest
+
+from tests.s3_server import S3Server, running
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
@@ -40,3 +43,16 @@ def parity_folder() -> Path:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     return shared_folder("data/real")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An S3 store with the empty bucket `data`."""
+    yield from running(monkeypatch, s3_server)

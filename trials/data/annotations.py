@@ -10,19 +10,21 @@ lines and lines that open with `#` are skipped.
     4         image, ignored, ground truth, -   left, right, disparity, mask of non-occluded pixels
 
 A relative path is taken from the source's `data_root` if it has one, else from the list's own folder, else from the current
-folder: whichever holds the files of the first line with relative paths.  The choice is part of what comes back.
+folder: whichever holds the files of the first line with relative paths.  The choice is part of what comes back.  List, root and
+columns may be URLs (`s3://bucket/key`): their objects are fetched, and rows name the copies.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.errors import DataError, nearest
 from search_spaces.spec import DataSource
 from trials.data.datasets import DataClass, find_class
+from trials.data.urls import is_url, joined, parent_of
 
 ACTIONS = ("train", "val", "test", "infer")
 _FIELD = re.compile(r"""\s*(?:"([^"]+)"(?=\s|$)|'([^']+)'(?=\s|$)|([^\s"']\S*))""")
@@ -30,15 +32,20 @@ _NAMED_FILES = 10
 _LIST_IS = "data_file names a text file with one sample a line, not an image"
 
 
+# brings the objects of URLs to this machine and gives the files, in the same order; the second argument says who names them
+Fetch = Callable[[Sequence[str], str], Sequence[Path]]
+Root = Path | str  # a folder, or its URL
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One sample of a list.  `image` is the left view in stereo; `file` and `line` (from 1) say where it is written."""
+    """One sample of a list.  `image` is the left view in stereo; `file` (a path or URL) and `line` (from 1) say where it is written."""
 
     image: Path
     right: Path | None
     target: Path | None
     mask: Path | None
-    file: Path
+    file: Path | str
     line: int
 
     @property
@@ -56,7 +63,7 @@ class AnnotationList:
     """The rows of one list, and the folder its relative paths were taken from (None: all paths are absolute)."""
 
     rows: tuple[Row, ...]
-    root: Path | None
+    root: Root | None
     root_choice: str
 
 
@@ -68,44 +75,73 @@ class Line:
     fields: tuple[str, ...]
 
 
-def read_annotations(source: DataSource, *, family: str, action: str) -> list[Row]:
+def read_annotations(source: DataSource, *, family: str, action: str, fetch: Fetch | None = None) -> list[Row]:
     """The samples of one data source; see `read_list`."""
-    return list(read_list(source, family=family, action=action).rows)
+    return list(read_list(source, family=family, action=action, fetch=fetch).rows)
 
 
-def read_list(source: DataSource, *, family: str, action: str) -> AnnotationList:
+def read_list(source: DataSource, *, family: str, action: str, fetch: Fetch | None = None) -> AnnotationList:
     """Rows with resolved, existing paths.
 
-    `family` is stereo or mono, `action` one of train, val, test, infer.  Raises DataError: no such list, nothing in it, a column
-    count that the data class does not take, files that are not there (how many, and the first ten with their lines).
+    `family` is stereo or mono, `action` one of train, val, test, infer; `fetch` brings what URLs name.  Raises DataError: no such list,
+    nothing in it, a column count that the data class does not take, files that are not there (how many, the first ten with their lines).
     """
     data_class = find_class(source.dataset_name, family=family)
-    file = Path(source.data_file).expanduser()
-    samples = [(line, _columns(line, file=file, data_class=data_class, action=action)) for line in read_lines(file)]
+    file = list_name(source)
+    lines = read_source_lines(source, fetch)
+    samples = [(line, _columns(line, file=file, data_class=data_class, action=action)) for line in lines]
     if not samples:
         raise DataError(
             f"{file} holds no samples: every line is blank or a comment", hint="write one sample a line: " + _layout(data_class, action)
         )
     root, choice = choose_root([columns for _, columns in samples], file=file, data_root=source.data_root)
-    rows = tuple(_row(columns, root=root, file=file, line=line.number) for line, columns in samples)
+    named = [[None if column is None else under(root, column) for column in columns] for _, columns in samples]
+    copies = _fetched([name for names in named for name in names if isinstance(name, str)], file, fetch)
+    rows = tuple(
+        _row([copies[name] if isinstance(name, str) else name for name in names], file=file, line=line.number)
+        for (line, _), names in zip(samples, named, strict=True)
+    )
     _check_files(rows, root=root, choice=choice)
     return AnnotationList(rows=rows, root=root, root_choice=choice)
 
 
-def read_lines(file: Path) -> list[Line]:
-    """The lines of a list that hold columns.  Raises DataError if it is not there or not text."""
+def _fetched(urls: Sequence[str], file: Root, fetch: Fetch | None) -> dict[str, Path]:
+    """The copy of each URL."""
+    if not urls:
+        return {}
+    if fetch is None:
+        raise DataError(f"{file} names {urls[0]}, but nothing is fetched here", hint="copy the files to this machine")
+    return dict(zip(urls, fetch(urls, str(file)), strict=True))
+
+
+def list_name(source: DataSource) -> Root:
+    """The list of a source as it is called in messages: a path, or its URL."""
+    return source.data_file if is_url(source.data_file) else Path(source.data_file).expanduser()
+
+
+def read_source_lines(source: DataSource, fetch: Fetch | None) -> list[Line]:
+    """The lines of a source's list, wherever it is."""
+    name = list_name(source)
+    if isinstance(name, Path):
+        return read_lines(name)
+    return read_lines(_fetched([name], "data_file", fetch)[name], called=name)
+
+
+def read_lines(file: Path, *, called: str | None = None) -> list[Line]:
+    """The lines of a list that hold columns.  Raises DataError if it is not there or not text; `called` is its name in messages."""
+    name = called or file
     if file.is_dir():
-        raise DataError(f"annotation file {file} is a folder", hint=_LIST_IS)
+        raise DataError(f"annotation file {name} is a folder", hint=_LIST_IS)
     if not str(file) or not file.is_file():
-        raise DataError(f"annotation file {file} does not exist", hint=f"set data_sources[*].data_file; the current folder is {Path.cwd()}")
+        raise DataError(f"annotation file {name} does not exist", hint=f"set data_sources[*].data_file; the current folder is {Path.cwd()}")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"annotation file {file} is not text: {error.reason} at byte {error.start}", hint=_LIST_IS) from error
+        raise DataError(f"annotation file {name} is not text: {error.reason} at byte {error.start}", hint=_LIST_IS) from error
     except OSError as error:
-        raise DataError(f"cannot read annotation file {file}: {error.strerror}", hint="check that you may read it") from error
+        raise DataError(f"cannot read annotation file {name}: {error.strerror}", hint="check that you may read it") from error
     stripped = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
-    return [Line(number=number, fields=_fields(line, f"{file}:{number}")) for number, line in stripped if line and not line.startswith("#")]
+    return [Line(number=number, fields=_fields(line, f"{name}:{number}")) for number, line in stripped if line and not line.startswith("#")]
 
 
 def _fields(line: str, place: str) -> tuple[str, ...]:
@@ -142,7 +178,7 @@ def _written(path: str) -> str:
     return f"{quote}{path}{quote}"
 
 
-def _columns(line: Line, *, file: Path, data_class: DataClass, action: str) -> tuple[str | None, str | None, str | None, str | None]:
+def _columns(line: Line, *, file: Root, data_class: DataClass, action: str) -> tuple[str | None, str | None, str | None, str | None]:
     """Image, right, target, mask as written."""
     fields, count = line.fields, len(line.fields)
     if count not in _column_counts(data_class, action):
@@ -187,14 +223,16 @@ def _layout(data_class: DataClass, action: str) -> str:
     return pair + (" [mask]" if data_class.mask_column else "")
 
 
-def choose_root(samples: Iterable[Sequence[str | None]], *, file: Path, data_root: str | None) -> tuple[Path | None, str]:
-    """The folder for relative paths, and why: it is where the files of the first sample with relative paths lie."""
+def choose_root(samples: Iterable[Sequence[str | None]], *, file: Root, data_root: str | None) -> tuple[Root | None, str]:
+    """The folder (or URL) for relative paths, and why: it is where the files of the first sample with relative paths lie."""
     if data_root:
-        return Path(data_root).expanduser(), "data_root"
+        return data_root if is_url(data_root) else Path(data_root).expanduser(), "data_root"
     for columns in samples:
-        relative = [column for column in columns if column is not None and not Path(column).is_absolute()]
+        relative = [column for column in columns if column is not None and not Path(column).is_absolute() and not is_url(column)]
         if not relative:
             continue
+        if isinstance(file, str):
+            return parent_of(file), "the list's own folder"
         candidates = ((file.parent, "the list's own folder"), (Path(), "the current folder"))
         found = [sum((root / column).is_file() for column in relative) for root, _ in candidates]
         if max(found) > 0:
@@ -206,13 +244,22 @@ def choose_root(samples: Iterable[Sequence[str | None]], *, file: Path, data_roo
     return None, "absolute paths"
 
 
-def _row(columns: Sequence[str | None], *, root: Path | None, file: Path, line: int) -> Row:
-    image, right, target, mask = (None if column is None else (root or Path()) / column for column in columns)
+def under(root: Root | None, column: str) -> Root:
+    """Where the file of a column is: below `root` if it is relative."""
+    if is_url(column):
+        return column
+    if isinstance(root, str) and not Path(column).is_absolute():
+        return joined(root, column)
+    return (root if isinstance(root, Path) else Path()) / column
+
+
+def _row(columns: Sequence[Path | None], *, file: Root, line: int) -> Row:
+    image, right, target, mask = columns
     assert image is not None
     return Row(image=image, right=right, target=target, mask=mask, file=file, line=line)
 
 
-def _check_files(rows: Sequence[Row], *, root: Path | None, choice: str) -> None:
+def _check_files(rows: Sequence[Row], *, root: Root | None, choice: str) -> None:
     missing = [(row, path) for row in rows for path in row.files() if not path.is_file()]
     if not missing:
         return

@@ -98,6 +98,6 @@ def held_alone(path: Path) -> Iterator[bool]:
             lock.free()
 
 
-def gib(size: int) -> str:
-    """`size` bytes in words."""
-    return f"{size / GIB:.3g} GiB"
+def in_words(size: int) -> str:
+    """`size` bytes as MiB or GiB."""
+    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.3g} MiB"

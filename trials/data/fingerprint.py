@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from search_spaces.spec import Spec
-from trials.data.annotations import Row, read_annotations, read_lines
+from trials.data.annotations import Row, read_annotations, read_source_lines
 from trials.data.datasets import find_class
 from trials.data.loader import sources_of, split_of
+from trials.data.objects import fetcher
 
 METRIC_DEFINITIONS_VERSION = 1  # goes up when a metric's formula or averaging changes
 _HASH_CHARACTERS = 16
@@ -26,8 +26,8 @@ def data_hash(spec: Spec, split: str) -> str:
 
 def _source_facts(spec: Spec, split: str, number: int) -> dict[str, Any]:
     source = sources_of(spec, split)[number]
-    rows = read_annotations(source, family=spec.family, action=split)
-    lines = read_lines(Path(source.data_file).expanduser())
+    rows = read_annotations(source, family=spec.family, action=split, fetch=fetcher(spec))
+    lines = read_source_lines(source, fetcher(spec))
     return {
         "class": find_class(source.dataset_name, family=spec.family).name,
         "depth_scale": source.depth_scale,

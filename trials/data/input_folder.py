@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from search_spaces.errors import DataError
 from search_spaces.spec import DataSource
-from trials.data.annotations import AnnotationList, Row, read_list
+from trials.data.annotations import AnnotationList, Fetch, Row, read_list
 from trials.data.decoders import IMAGE_SUFFIXES
 from trials.data.tree import Unread, files_below
 
@@ -40,12 +40,15 @@ _NAMED_FILES = 5
 FOLDER = "folder of images"
 
 
-def read_source(source: DataSource, *, family: str, action: str) -> AnnotationList:
-    """The rows of a data source: those of its list, in inference also those of a folder that stands in its place."""
+def read_source(source: DataSource, *, family: str, action: str, fetch: Fetch | None = None) -> AnnotationList:
+    """The rows of a data source: those of its list, in inference also those of a folder that stands in its place.
+
+    `fetch` brings what URLs name.
+    """
     folder = Path(source.data_file).expanduser()
     if action == "infer" and folder.is_dir():
         return AnnotationList(rows=input_rows(folder, family=family), root=None, root_choice=FOLDER)
-    return read_list(source, family=family, action=action)
+    return read_list(source, family=family, action=action, fetch=fetch)
 
 
 def input_rows(folder: Path, *, family: str) -> tuple[Row, ...]:

@@ -21,6 +21,7 @@ from trials.data.datasets import DataClass, class_names, find_class
 from trials.data.decoders import U8, image_size
 from trials.data.geometry import Geometry, Size, plan_evaluation
 from trials.data.input_folder import read_source
+from trials.data.objects import fetcher
 from trials.data.pack import PackedRow
 from trials.data.packing import caches, pack_of
 from trials.data.reading import DecodedCache, RowReader, Sample, SampleReader, truth_rule
@@ -123,7 +124,7 @@ def build_dataset(spec: Spec, split: str, *, training: bool, seed: int = 0) -> D
         data_class = class_for(spec, source, f"dataset.{split}_dataset.data_sources[{number}]")
         rule = truth_rule(spec, data_class, evaluation=not training)
         reader = SampleReader(data_class=data_class, depth_scale=source.depth_scale, rule=rule)
-        found = read_source(source, family=spec.family, action=split).rows
+        found = read_source(source, family=spec.family, action=split, fetch=fetcher(spec)).rows
         rows.extend(found)
         pack = pack_of(spec, found, reader) if caches(spec, split) else None
         readers.extend([reader] * len(found) if pack is None else [PackedRow(pack, number) for number in range(len(found))])

@@ -24,7 +24,7 @@ from pathlib import Path
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data.annotations import Row
-from trials.data.cache_folder import KEPT_FREE, CacheFolder, Lock, cache_folder, gib, held_alone
+from trials.data.cache_folder import KEPT_FREE, CacheFolder, Lock, cache_folder, held_alone, in_words
 from trials.data.decoders import quiet_opencv
 from trials.data.pack import SAMPLES, Pack, PackWriter
 from trials.data.reading import Sample, SampleReader
@@ -114,8 +114,8 @@ def check_room(spec: Spec, wanted: Sequence[tuple[Sequence[Row], SampleReader, i
     if missing <= min(disk, folder.limit - sum(stays.values())):
         return
     raise DataError(
-        f"dataset.cache=decoded needs about {gib(missing)} in {folder.path}, where {gib(max(0, disk))} are free on the disk and "
-        f"{gib(sum(stays.values()))} of the {gib(folder.limit)} of dataset.cache_limit_gib are in use",
+        f"dataset.cache=decoded needs about {in_words(missing)} in {folder.path}, where {in_words(max(0, disk))} are free on the disk and "
+        f"{in_words(sum(stays.values()))} of the {in_words(folder.limit)} of dataset.cache_limit_gib are in use",
         hint="set dataset.cache_dir to a larger disk, raise dataset.cache_limit_gib, or set dataset.cache=off",
     )
 
@@ -135,7 +135,7 @@ def _make(folder: CacheFolder, place: Path, rows: Sequence[Row], reader: SampleR
         raise NoRoomError(f"the disk of {folder.path} is full") from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    logger.info("decoded %s in %.1f s: %s", rows[0].file, time.monotonic() - started, gib(_size(place)))
+    logger.info("decoded %s in %.1f s: %s", rows[0].file, time.monotonic() - started, in_words(_size(place)))
 
 
 def _write(folder: CacheFolder, making: Path, rows: Sequence[Row], reader: SampleReader) -> None:
@@ -180,8 +180,8 @@ def _allowed(folder: CacheFolder, written: int) -> int:
             return written + min(more, _STEP)
         if more == 0 and not _remove_one(folder):
             raise NoRoomError(
-                f"{folder.path} may hold {gib(folder.limit)} (dataset.cache_limit_gib), and its disk has "
-                f"{gib(shutil.disk_usage(folder.path).free)} left, of which {gib(KEPT_FREE)} are kept free"
+                f"{folder.path} may hold {in_words(folder.limit)} (dataset.cache_limit_gib), and its disk has "
+                f"{in_words(shutil.disk_usage(folder.path).free)} left, of which {in_words(KEPT_FREE)} are kept free"
             )
 
 

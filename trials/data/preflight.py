@@ -16,7 +16,7 @@ import numpy as np
 
 from search_spaces.errors import DataError
 from search_spaces.spec import Augmentation, DataSource, Spec
-from trials.data.annotations import AnnotationList, Row
+from trials.data.annotations import AnnotationList, Root, Row
 from trials.data.datasets import DataClass
 from trials.data.decoders import F32
 from trials.data.fitting import EXPLAINED, TYPICAL_DEPTH_M, Fit, best_fit, metric_scales, stored_values
@@ -24,6 +24,7 @@ from trials.data.geometry import Size
 from trials.data.input_folder import FOLDER, read_source
 from trials.data.loader import class_for, sources_of, split_of
 from trials.data.looking import Look, ValueRange, Warp, look_at, spread, value_range
+from trials.data.objects import fetcher
 from trials.data.pack import sample_bytes
 from trials.data.packing import caches, check_room
 from trials.data.reading import SampleReader, read_mask, truth_rule
@@ -50,7 +51,7 @@ class SourceReport:
     data_class: str
     rows: int
     checked: int
-    root: Path | None
+    root: Root | None
     root_choice: str
     sizes: tuple[Size, ...]
     values: ValueRange | None
@@ -128,7 +129,7 @@ class _SourceCheck:
         self.data_class: DataClass = class_for(spec, source, self.place)
         self.rule = truth_rule(spec, self.data_class, evaluation=split != "train")
         self.reader = SampleReader(data_class=self.data_class, depth_scale=source.depth_scale, rule=self.rule)
-        self.listing: AnnotationList = read_source(source, family=spec.family, action=split)
+        self.listing: AnnotationList = read_source(source, family=spec.family, action=split, fetch=fetcher(spec))
         self.checked = spread(self.listing.rows, CHECKED_FILES)
 
     def report(self, *, shared: Sequence[str]) -> SourceReport:

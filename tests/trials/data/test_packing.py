@@ -178,7 +178,7 @@ def test_unused_packs_make_way_and_used_ones_stay(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused_before_training(tmp_path: Path) -> None:
     spec = cached(stereo_spec(write_pair(tmp_path)), tmp_path / "cache", cache_limit_gib=5e-5)
-    with pytest.raises(DataError, match=r"dataset\.cache=decoded needs about .* GiB in .*cache/decoded"):
+    with pytest.raises(DataError, match=r"dataset\.cache=decoded needs about .* MiB in .*cache/decoded"):
         preflight(spec, ("train",))
 
 

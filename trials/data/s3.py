@@ -1,0 +1,59 @@
+"""The S3 store itself, through s3fs, and what its refusals mean.  The one file that knows s3fs and botocore."""
+
+from __future__ import annotations
+
+import errno
+import functools
+from typing import Any
+
+from search_spaces.errors import DataError, UnsupportedError
+
+_CREDENTIALS = "AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, or the role of the machine"
+# what botocore calls a user's own mistakes in settings
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError", "NoAuthTokenError"}
+_UNREACHABLE = {"EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ProxyConnectionError"}
+
+
+@functools.cache
+def store() -> Any:
+    """The store of this process; UnsupportedError without s3fs.  Nothing is asked of it yet."""
+    try:
+        from s3fs import S3FileSystem
+    except ImportError as error:
+        raise UnsupportedError("s3:// needs the package s3fs", hint="pip install 'depth-automl[s3]'") from error
+    return S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+
+
+def refusal(error: Exception, url: str) -> Exception:
+    """What to raise for a refusal of the store: DataError for what a user can put right, ConnectionError when it cannot be reached.
+
+    An error of our own side (the local disk) comes back as it is.
+    """
+    kind, text = type(error).__name__, _line(error)
+    if kind in _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError):
+        return ConnectionError(errno.EHOSTUNREACH, f"the S3 store cannot be reached ({text})", url)
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}:
+        return error
+    return _mistake(error, kind, text, url) or ConnectionError(errno.EIO, f"the S3 store failed ({kind}: {text})", url)
+
+
+def _mistake(error: Exception, kind: str, text: str, url: str) -> DataError | None:
+    """The user's mistake that an error stands for, if any."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{url} does not exist", hint="check bucket and key; keys are compared letter by letter")
+    if isinstance(error, PermissionError):
+        return DataError(
+            f"no access to {url}: {text}",
+            hint=f"these credentials may not do this (S3 says the same of a missing key where listing is forbidden): {_CREDENTIALS}",
+        )
+    if kind in _NO_CREDENTIALS:
+        return DataError(f"no credentials for {url}: {text}", hint=f"set {_CREDENTIALS}")
+    if kind == "ParamValidationError" or "Invalid bucket" in text:
+        return DataError(f"{url} is no name that S3 takes: {text}", hint="write s3://bucket/folder/name")
+    return None
+
+
+def _line(error: Exception) -> str:
+    """The first line of what the store said."""
+    text = str(error.args[-1] if isinstance(error, OSError) and error.args else error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
