@@ -1,8 +1,8 @@
 """Annotation files, data classes, transforms and batches: what a network is trained and measured on.
 
-`decoders < datasets < annotations < reading, geometry, input_folder < transforms, looking, packing < loader, fitting < fingerprint, preflight`;
-`urls < s3 < objects` bring what lies in an S3 store;
-`convert`, `split` and `sample` write lists and images, and nothing here reads them.
+`decoders < datasets < annotations < reading, geometry, input_folder < transforms, looking, packing < loader, fitting < fingerprint`, and
+`preflight` last; `urls < s3 < objects` bring what lies in an S3 store; `convert`, `split` and `sample` write lists and images, and
+nothing here reads them.
 """
 
 from __future__ import annotations
