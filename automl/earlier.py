@@ -19,9 +19,9 @@ from automl.course import FidelityRule
 from automl.distributions import drawable
 from automl.front import best_of, further_of, turned
 from automl.head_start import LEARNERS, EarlierTrial, HeadStart, Point
-from automl.ledger import INFEASIBLE_CAUSES
 from automl.reader import read_snapshot
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
+from automl.trial_record import INFEASIBLE_CAUSES
 from automl.unchanged import data_facts
 from search_spaces.errors import SpecError, StudyError, UserError
 from search_spaces.space import SearchSpace, Value

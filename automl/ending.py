@@ -66,7 +66,7 @@ class Ending:
                 record = self._ledger.records[number]
                 if record.status in {TrialStatus.PAUSED, TrialStatus.WAITING}:
                     self._ledger.stop(record, "user")
-        if any(record.status is TrialStatus.RUNNING for record in self._ledger.records):
+        if self._ledger.standing(TrialStatus.RUNNING):
             return False
         if self._ledger.end_of_search() is not None:
             return True
@@ -94,13 +94,13 @@ class Ending:
     def last_chance(self) -> Promotion | None:
         """The paused trial to take to the full budget when too few got there."""
         enough = int(self._config.settings.get("min_top_configs", 1))
-        if sum(record.status in {TrialStatus.RUNNING, TrialStatus.COMPLETE} for record in self._ledger.records) >= enough:
+        if sum(len(self._ledger.standing(status)) for status in (TrialStatus.RUNNING, TrialStatus.COMPLETE)) >= enough:
             return None
         return last_chance(self._standings.now(), self._config.epochs)
 
     def _exhausted(self) -> StudyEnd | None:
         records = self._ledger.records
-        if self._source.has_next(records) or any(record.status is TrialStatus.WAITING for record in records):
+        if self._source.has_next(records) or self._ledger.standing(TrialStatus.WAITING):
             return None
         if self._rule.promotable(self._standings.now()) is not None or self.last_chance() is not None:
             return None

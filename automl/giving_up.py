@@ -7,11 +7,12 @@ cause mean that the surroundings are at fault, whatever worked before (a disk th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from automl.ledger import INFEASIBLE_CAUSES, TrialRecord
 from automl.snapshot import EndReason, StudyEnd
-from trials.contract import Failure
+from automl.trial_record import INFEASIBLE_CAUSES, TrialRecord
+from trials.contract import Cause, Failure
 
 FIRST_ALIKE = 3  # first trials of a study that never worked, for one cause
 IN_A_ROW = 5  # later trials, for one cause that is not the point's own
@@ -21,7 +22,8 @@ class FailureWatch:
     """Failures since this process opened the study: a resumed one gets another chance.  Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._first: list[Failure] = []
+        self._causes: Counter[Cause] = Counter()
+        self._last: Failure | None = None
         self._row: list[Failure] = []
 
     def note(self, failure: Failure | None) -> None:
@@ -29,16 +31,17 @@ class FailureWatch:
         if failure is None:
             self._row.clear()
             return
-        self._first.append(failure)
+        self._causes[failure.cause] += 1
+        self._last = failure
         if self._row and self._row[-1].cause is not failure.cause:
             self._row.clear()
         self._row.append(failure)
 
     def verdict(self, records: Sequence[TrialRecord]) -> StudyEnd | None:
         """Why the study gives up, with the message of the last failure as the diagnosis; None while there is hope."""
-        first, row = self._first, self._row
-        if len(first) >= FIRST_ALIKE and len({failure.cause for failure in first}) == 1 and all(record.value is None for record in records):
-            return _given_up(f"the first {len(first)} trials all failed", first[-1])
+        count, row = self._causes.total(), self._row
+        if self._last is not None and count >= FIRST_ALIKE and len(self._causes) == 1 and all(record.value is None for record in records):
+            return _given_up(f"the first {count} trials all failed", self._last)
         if len(row) >= IN_A_ROW and row[-1].cause not in INFEASIBLE_CAUSES:
             return _given_up(f"{len(row)} trials in a row failed", row[-1])
         return None

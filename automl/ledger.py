@@ -18,81 +18,24 @@ What all trials share (spec, space, objective) stands once in study.yaml; paths 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from automl.config import StudyConfig
 from automl.distributions import distribution_of, drawable
-from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary, ranking
+from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, ranking
+from automl.trial_record import NewTrial, TrialRecord, failure_to_data, record_of, summary_of
 from automl.view import INFEASIBLE
 from search_spaces.objective import Direction
-from search_spaces.space import SearchSpace, Value
-from trials.contract import Cause, Failure, Report
-
-INFEASIBLE_CAUSES = frozenset({Cause.OOM, Cause.NAN, Cause.COLLAPSE})
-
-
-@dataclass(kw_only=True)
-class TrialRecord:
-    """One trial as the driver knows it; changed by the ledger alone."""
-
-    number: int
-    trial_id: int
-    values: Mapping[str, Value]
-    params: Mapping[str, Value]
-    seed: int
-    folder: str
-    exempt: bool
-    parent: int | None
-    status: TrialStatus
-    granted: int
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    curve: dict[int, float] = field(default_factory=dict)
-    best_epoch: int | None = None
-    value: float | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    last_metrics: Mapping[str, float | None] = field(default_factory=dict)
-    last_report: Mapping[str, Any] = field(default_factory=dict)
-    last_epoch: int = 0
-    checkpoint: str | None = None
-    error: Failure | None = None
-    stopped_by: str | None = None
-    segments: int = 0
-    retries: int = 0
-    started_at: float | None = None
-    ended_at: float | None = None
-    elapsed_s: float = 0.0
-    peak_memory_mib: float | None = None
-
-    @property
-    def start(self) -> int:
-        """Epochs that the trial took over with the state of another one, 0 for a trial that began by itself."""
-        return int(self.origin["epoch"]) if "donor" in self.origin else 0
-
-    @property
-    def infeasible(self) -> bool:
-        """True when the point itself is at fault: it ran out of memory, diverged or collapsed."""
-        return self.error is not None and self.error.cause in INFEASIBLE_CAUSES
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewTrial:
-    """What is known of a trial before it starts.  `folder` is relative to the study folder, `origin` what its proposal left."""
-
-    values: Mapping[str, Value]
-    seed: int
-    folder: str
-    granted: int
-    exempt: bool = False
-    parent: int | None = None
-    origin: Mapping[str, Any] = field(default_factory=dict)
+from search_spaces.space import SearchSpace
+from trials.contract import Failure, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +44,14 @@ class DriverTime:
 
     begun: float
     seconds: float
+
+
+@dataclass(kw_only=True)
+class Effort:
+    """What all ended segments cost: their `seconds`, and the `epochs` of the trials that had one."""
+
+    seconds: float
+    epochs: int
 
 
 class Ledger:
@@ -131,8 +82,19 @@ class Ledger:
         else:
             self.study = optuna.load_study(storage=storage, study_name=name, sampler=sampler)
         self._study_id = storage.get_study_id_from_name(name)
-        self.records: list[TrialRecord] = [self._read(trial) for trial in self.study.get_trials(deepcopy=False)]
+        self.records: list[TrialRecord] = [record_of(trial, trial._trial_id) for trial in self.study.get_trials(deepcopy=False)]
         self.changed: set[int] = {record.number for record in self.records}  # since whoever reads it cleared it
+        self._standing: dict[TrialStatus, set[int]] = {status: set() for status in TrialStatus}
+        for record in self.records:
+            self._standing[record.status].add(record.number)
+        self.effort = Effort(
+            seconds=sum(record.elapsed_s for record in self.records),
+            epochs=sum(record.last_epoch - record.start for record in self.records if record.elapsed_s > 0),
+        )
+
+    def standing(self, status: TrialStatus) -> Set[int]:
+        """Numbers of the trials that stand so, known without a look at all of them."""
+        return self._standing[status]
 
     def add(self, new: NewTrial) -> TrialRecord:
         """Write a new trial in one journal record, so that a killed driver leaves all of it or nothing."""
@@ -175,6 +137,7 @@ class Ledger:
         record.last_epoch = record.start
         self.records.append(record)
         self.changed.add(number)
+        self._standing[record.status].add(number)
         return record
 
     def start(self, record: TrialRecord) -> None:
@@ -183,13 +146,13 @@ class Ledger:
         record.segments += 1
         record.started_at = record.started_at if record.started_at is not None else now
         self._set(record, "segment", {"count": record.segments, "started_at": record.started_at, "last_start": now})
-        record.status = TrialStatus.RUNNING
+        self._move(record, TrialStatus.RUNNING)
 
     def grant(self, record: TrialRecord, epochs: int) -> None:
         """The trial may run to `epochs` from now on; a paused one is paused no more."""
         if record.status is TrialStatus.PAUSED:  # first: a trial that is no longer paused is continued whatever else got written
             self._set(record, "paused_at", None)
-            record.status = TrialStatus.WAITING
+            self._move(record, TrialStatus.WAITING)
         if record.granted != epochs:
             self._set(record, "rung", epochs)
             record.granted = epochs
@@ -197,6 +160,8 @@ class Ledger:
     def note_report(self, record: TrialRecord, report: Report, value: float | None) -> None:
         """Keep a report.  An epoch that was reported before, or a value that is not finite, leaves the curve as it is."""
         record.last_metrics = dict(report.metrics)
+        if record.elapsed_s > 0:
+            self.effort.epochs += max(0, report.epoch - record.last_epoch)
         record.last_epoch = max(record.last_epoch, report.epoch)
         record.last_report = {"epoch": report.epoch, "step": report.step, "metrics": dict(report.metrics), "elapsed_s": report.elapsed_s}
         known = value is None or not math.isfinite(value) or report.epoch in record.curve
@@ -214,7 +179,10 @@ class Ledger:
 
     def note_effort(self, record: TrialRecord, *, elapsed_s: float, peak_memory_mib: float | None, checkpoint: str | None) -> None:
         """Add what a segment cost, and where its best checkpoint lies."""
+        if elapsed_s > 0 and record.elapsed_s == 0:
+            self.effort.epochs += record.last_epoch - record.start
         record.elapsed_s += elapsed_s
+        self.effort.seconds += elapsed_s
         if peak_memory_mib is not None:
             record.peak_memory_mib = max(peak_memory_mib, record.peak_memory_mib or 0.0)
         record.checkpoint = checkpoint or record.checkpoint
@@ -228,18 +196,18 @@ class Ledger:
     def pause(self, record: TrialRecord) -> None:
         """The trial waits at its rung."""
         self._set(record, "paused_at", record.last_epoch)
-        record.status = TrialStatus.PAUSED
+        self._move(record, TrialStatus.PAUSED)
 
     def wait(self, record: TrialRecord) -> None:
         """The trial was cut short and goes on before anything new starts."""
         self._set(record, "waiting_at", record.last_epoch)
-        record.status = TrialStatus.WAITING
+        self._move(record, TrialStatus.WAITING)
 
     def retry(self, record: TrialRecord, failure: Failure) -> None:
         """The machine failed, not the trial: it waits for another go without charge."""
         record.retries += 1
         self._set(record, "retries", {"count": record.retries, "last": failure_to_data(failure)})
-        record.status = TrialStatus.WAITING
+        self._move(record, TrialStatus.WAITING)
 
     def complete(self, record: TrialRecord, value: float, *further: float) -> None:
         """The trial trained for the full budget; `value` is the objective of its best epoch, `further` are the others there."""
@@ -282,7 +250,7 @@ class Ledger:
         record.ended_at = self._clock()
         self._set(record, "ended", {"at": record.ended_at, "status": status.value, "stopped_by": record.stopped_by})
         self._storage.set_trial_state_values(record.trial_id, state, values)
-        record.status = status
+        self._move(record, status)
 
     def _note_progress(self, record: TrialRecord) -> None:
         best = {"epoch": record.best_epoch, "value": record.value, "metrics": dict(record.metrics)}
@@ -290,83 +258,19 @@ class Ledger:
 
     def _set(self, record: TrialRecord, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(record.trial_id, key, value)
+        record.revision += 1
         self.changed.add(record.number)
 
-    def _read(self, trial: FrozenTrial) -> TrialRecord:
-        attrs = trial.user_attrs
-        identity, progress = attrs["trial"], dict(attrs.get("progress") or {})
-        best, segment, effort = progress.pop("best", {}), attrs.get("segment") or {}, attrs.get("effort") or {}
-        ended = attrs.get("ended") or {}
-        record = TrialRecord(
-            number=trial.number,
-            trial_id=self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number),
-            values=identity["values"],
-            params=dict(trial.params),
-            seed=identity["seed"],
-            folder=identity["folder"],
-            exempt=identity["exempt"],
-            parent=identity["parent"],
-            status=_status_of(trial),
-            granted=attrs["rung"],
-            origin=identity.get("origin", {}),
-            curve=dict(sorted(trial.intermediate_values.items())),
-        )
-        record.best_epoch, record.value, record.metrics = best.get("epoch"), best.get("value"), best.get("metrics", {})
-        record.last_report, record.last_metrics = progress, progress.get("metrics", {})
-        record.last_epoch = max([progress.get("epoch", 0), record.start, *record.curve])
-        record.error = failure_from_data(attrs["failure"]) if attrs.get("failure") else None
-        record.segments, record.started_at = segment.get("count", 0), segment.get("started_at")
-        record.retries = (attrs.get("retries") or {}).get("count", 0)
-        record.ended_at, record.stopped_by = ended.get("at"), ended.get("stopped_by")
-        record.elapsed_s, record.peak_memory_mib = effort.get("elapsed_s", 0.0), effort.get("peak_memory_mib")
-        record.checkpoint = effort.get("checkpoint")
-        return record
+    def _move(self, record: TrialRecord, status: TrialStatus) -> None:
+        self._standing[record.status].discard(record.number)
+        self._standing[status].add(record.number)
+        record.status = status
 
 
 def ledger_of(storage: BaseStorage, config: StudyConfig, *, clock: Callable[[], float], create: bool) -> Ledger:
     """The record of the study that `config` names; KeyError when it is to be read and is not there."""
     further = tuple(objective.direction for objective in config.further)
     return Ledger(storage, config.name, space=config.space, direction=config.direction, further=further, clock=clock, create=create)
-
-
-def failure_to_data(failure: Failure) -> dict[str, Any]:
-    """Plain data for a failure."""
-    return {"cause": failure.cause.value, "message": failure.message, "details": dict(failure.details)}
-
-
-def failure_from_data(data: Mapping[str, Any]) -> Failure:
-    """The failure that `failure_to_data` wrote."""
-    return Failure(cause=Cause(data["cause"]), message=data["message"], details=data["details"])
-
-
-def summary_of(record: TrialRecord, folder: Path) -> TrialSummary:
-    """A frozen copy of `record` with paths below the study folder."""
-    return TrialSummary(
-        number=record.number,
-        status=record.status,
-        values=dict(record.values),
-        seed=record.seed,
-        folder=folder / record.folder,
-        rung=record.granted,
-        epoch=record.last_epoch,
-        value=record.value,
-        best_epoch=record.best_epoch,
-        metrics=dict(record.metrics),
-        last_metrics=dict(record.last_metrics),
-        curve=tuple(sorted(record.curve.items())),
-        checkpoint=None if record.checkpoint is None else folder / record.checkpoint,
-        error=record.error,
-        stopped_by=record.stopped_by,
-        segments=record.segments,
-        retries=record.retries,
-        started_at=record.started_at,
-        ended_at=record.ended_at,
-        elapsed_s=record.elapsed_s,
-        peak_memory_mib=record.peak_memory_mib,
-        parent=record.parent,
-        start=record.start,
-        origin=dict(record.origin),
-    )
 
 
 def snapshot_of(folder: Path, config: StudyConfig, ledger: Ledger, *, active: bool, now: float) -> StudySnapshot:
@@ -382,15 +286,3 @@ def snapshot_of(folder: Path, config: StudyConfig, ledger: Ledger, *, active: bo
         end=ledger.end_of_search(),
         taken_at=now,
     )
-
-
-def _status_of(trial: FrozenTrial) -> TrialStatus:
-    match trial.state:
-        case TrialState.COMPLETE:
-            return TrialStatus.COMPLETE
-        case TrialState.FAIL:
-            return TrialStatus.FAILED
-        case TrialState.PRUNED:
-            return TrialStatus.FAILED if trial.user_attrs.get("failure") else TrialStatus.STOPPED
-        case _:
-            return TrialStatus.PAUSED if trial.user_attrs.get("paused_at") is not None else TrialStatus.WAITING

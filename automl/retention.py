@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from automl.config import StudyConfig
-from automl.ledger import Ledger, TrialRecord
+from automl.ledger import Ledger
 from automl.limits import GIB
 from automl.snapshot import TrialStatus
 from automl.standing import LedgerStandings
+from automl.trial_record import TrialRecord
 from trials.states import BEST, drop_full_states, full_states
 
 DROPPED = "disk budget"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from automl.config import StudyConfig
-from automl.ledger import TrialRecord
+from automl.trial_record import TrialRecord
 from search_spaces.spec import Spec, spec_to_dict, with_values
 from trials import states
 from trials.contract import TrialSpec

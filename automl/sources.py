@@ -20,11 +20,11 @@ from automl.fidelity import rule_of
 from automl.front import best_of, further_of, turned
 from automl.guesses import propose_guess
 from automl.halving import Hyperband
-from automl.ledger import NewTrial, TrialRecord
 from automl.population import PopulationRule
 from automl.proposals import Need, Proposal, derive_seed
 from automl.searchers import SEARCHERS, Searcher, find_searcher, startup_trials
 from automl.snapshot import TrialStatus, TrialSummary
+from automl.trial_record import NewTrial, TrialRecord
 from automl.view import Observation
 from search_spaces.errors import SpecError, StudyError
 from search_spaces.space import Value
@@ -63,7 +63,7 @@ class SearchSource:
         _check_several(self._searcher, rule, config)
         if self._searcher.check is not None:
             self._searcher.check(config.space, self._settings)
-        self._seen: dict[int, tuple[tuple[object, ...], Observation]] = {}
+        self._seen: dict[int, tuple[TrialRecord, int, Observation | None]] = {}  # with the revision that was looked at
         self._spec = spec_from_dict(config.spec)
         self._earlier = config.head_start.observations()
 
@@ -156,20 +156,22 @@ class SearchSource:
         """What may be learnt from: no crash, and no baseline from outside the space; trials of earlier studies first."""
         found = list(self._earlier)
         for record in records:
-            crashed = record.status is TrialStatus.FAILED and not record.infeasible
-            if not crashed and record.params.keys() == record.values.keys():
-                found.append(self._observation(record))
+            seen = self._seen.get(record.number)
+            if seen is None or seen[0] is not record or seen[1] != record.revision:
+                seen = self._seen[record.number] = (record, record.revision, self._observation(record))
+            if seen[2] is not None:
+                found.append(seen[2])
         return found
 
-    def _observation(self, record: TrialRecord) -> Observation:
-        beside = further_of(record, self._config.further)
-        state = (record.status, len(record.curve), record.infeasible, beside)
-        known = self._seen.get(record.number)
-        if known is not None and known[0] == state:
-            return known[1]
+    def _observation(self, record: TrialRecord) -> Observation | None:
+        """What `record` teaches, None for nothing."""
+        crashed = record.status is TrialStatus.FAILED and not record.infeasible
+        if crashed or record.params.keys() != record.values.keys():
+            return None
         sign = 1.0 if self._config.direction == "minimize" else -1.0
         best = {rung: sign * cost for rung in self._rule.rungs if (cost := _best(record, rung, sign)) is not None}
-        made = Observation(
+        beside = further_of(record, self._config.further)
+        return Observation(
             number=record.number,
             params=record.params,
             best_by_rung={} if record.infeasible else best,
@@ -179,8 +181,6 @@ class SearchSource:
             beside=turned(beside, self._config.further),
             origin=record.origin,
         )
-        self._seen[record.number] = (state, made)
-        return made
 
 
 def usual_trials(config: StudyConfig) -> int | None:

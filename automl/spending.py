@@ -51,17 +51,16 @@ class Spending:
         return self._earlier_s + self._clock() - self._opened_at
 
     def _spent(self) -> Spent:
-        busy_s = sum(record.elapsed_s for ledger in self._ledgers for record in ledger.records) + sum(self._running.values())
+        busy_s = sum(ledger.effort.seconds for ledger in self._ledgers) + sum(self._running.values())
         return Spent(driver_s=self._driver_s(), gpu_s=busy_s * self._config.gpus_per_trial, begun=self._begun, now=self._clock())
 
     def _need(self) -> FinalNeed:
         """What the finalists need at the speed of the trials so far."""
         config = self._config
-        records = self._ledgers[0].records
-        epochs = sum(record.last_epoch - record.start for record in records if record.elapsed_s > 0)
-        if not epochs:
+        effort = self._ledgers[0].effort
+        if not effort.epochs:
             return FinalNeed()
-        epoch_s = sum(record.elapsed_s for record in records) / epochs
+        epoch_s = effort.seconds / effort.epochs
         runs = config.finalists * config.finalist_seeds
         one_s = epoch_s * config.epochs
         return FinalNeed(driver_s=one_s * -(-runs // config.parallel), gpu_s=one_s * runs * config.gpus_per_trial)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from automl.course import Course, FidelityRule, Standings
-from automl.ledger import Ledger, TrialRecord
+from automl.ledger import Ledger
 from automl.snapshot import TrialStatus
+from automl.trial_record import TrialRecord
 from search_spaces.objective import Direction
 
 

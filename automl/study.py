@@ -30,7 +30,7 @@ from automl.fidelity import rule_of
 from automl.folders import below
 from automl.front import values_of
 from automl.journal import JOURNAL_FILE, DriverLock, open_journal
-from automl.ledger import Ledger, TrialRecord, ledger_of, snapshot_of, summary_of
+from automl.ledger import Ledger, ledger_of, snapshot_of
 from automl.population import PopulationRule
 from automl.proposals import Unavailable
 from automl.requests import forget_study_stop
@@ -40,6 +40,7 @@ from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, Tri
 from automl.sources import FinalistSource, SearchSource, TrialSource, list_finalists
 from automl.spending import Spending
 from automl.standing import LedgerStandings
+from automl.trial_record import TrialRecord, summary_of
 from automl.unchanged import check_settings_kept
 from search_spaces.errors import StudyError
 from search_spaces.spec import spec_from_dict
@@ -257,9 +258,9 @@ class Study:
     # What comes next
 
     def _next(self) -> TrialRecord | None:
-        waiting = [record for record in self._ledger.records if record.status is TrialStatus.WAITING]
+        waiting = self._ledger.standing(TrialStatus.WAITING)
         if waiting:
-            return waiting[0]
+            return self._ledger.records[min(waiting)]
         turn = self._rule.promotable(self._standings.now())
         if isinstance(turn, Promotion):
             return self._promote(turn)

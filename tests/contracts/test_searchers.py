@@ -10,11 +10,11 @@ import pytest
 
 from automl.algorithms import SettingValue, complete_settings
 from automl.fidelity import rule_of
-from automl.ledger import TrialRecord
 from automl.proposals import Need
 from automl.searchers import SEARCHERS, find_searcher
 from automl.snapshot import TrialStatus
 from automl.sources import SearchSource
+from automl.trial_record import TrialRecord
 from automl.view import Observation
 from search_spaces.objective import Direction
 from search_spaces.space import Value
