@@ -115,6 +115,12 @@ def run(
     metric: Metric = None,
     engine: Annotated[EngineName, typer.Option("--engine", help="Ray Tune, or this process alone.")] = EngineName.RAY,
     address: Address = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", help="Database of the record: postgresql://USER@HOST/DB.", metavar="URL", show_default="a file in the study folder"
+        ),
+    ] = None,
     policy: Annotated[
         PolicyName | None,
         typer.Option("--policy", help="auto: search if the skill enables it; on: or fail; off: plain training.", show_default="auto"),
@@ -168,6 +174,7 @@ def run(
         metrics=tuple(metric or ()),
         engine=engine.value,
         address=address,
+        storage=storage,
         policy=None if policy is None else policy.value,
         text=text,
         direct_fallback=direct_fallback,

@@ -23,6 +23,7 @@ from automl.amend import amend, moved
 from automl.carry import carry_out
 from automl.config import StudyConfig
 from automl.console import screen, tell
+from automl.database import open_database
 from automl.earlier import gather
 from automl.entry import DONE, quiet_libraries
 from automl.fidelity import rule_of
@@ -92,6 +93,8 @@ def make_review(resolved: Resolved) -> Review:
     """Everything the user should see; checks device, data and weights on the way.  Writes nothing that stays."""
     from trials.devices import check_device
 
+    if resolved.request.storage is not None:
+        open_database(resolved.request.storage)
     with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
         spec = divide_for_review(resolved, Path(scratch))
         fields = resolved.settings.fields
@@ -275,6 +278,7 @@ def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> Stu
         cpus_per_trial=placement.cpus,
         engine=request.engine,
         address=request.address,
+        storage=request.storage,
         limits=_limits(request.limits.over(settings.limits), gpus, request.engine),
         notes={"route": resolved.route.why, "asked_skill": request.skill},
     )

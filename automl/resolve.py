@@ -54,6 +54,7 @@ class RunRequest:
     metrics: tuple[str, ...] = ()
     engine: str = "ray"
     address: str | None = None
+    storage: str | None = None
     policy: str | None = None
     text: str | None = None
     direct_fallback: bool = False

@@ -96,6 +96,8 @@ def review_data(review: Review) -> dict[str, Any]:
         "min_epochs": config.min_epochs,
         "engine": config.engine,
         "seed": config.seed,
+        "address": config.address,
+        "storage": config.storage,
         "parallel": config.parallel,
         "gpus_per_trial": config.gpus_per_trial,
         "device": review.device,
@@ -166,7 +168,7 @@ def _head(review: Review) -> Table:
         "route": review.route.why,
         "search": _search_text(config),
         "engine": f"{config.engine}, {config.parallel} at once, on {review.device}",
-        "study": review.folder,
+        "study": review.folder + (f", recorded in {config.storage}" if config.storage else ""),
         "tracking": review.tracking,
     }
     for name, text in rows.items():
