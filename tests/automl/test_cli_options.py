@@ -15,8 +15,8 @@ from automl.entry import MISUSED, run_app
 
 COMMANDS = {
     "run": "--skill -e --spec --results --trials --epochs --algorithm --searcher --fidelity --settings --params --range --choices "
-    "--prior --parallel --gpus-per-trial --seed --metric --engine --address --storage --policy --request --allow-direct-fallback --val-fraction "
-    "--max-hours --gpu-hours --deadline --disk-budget --trial-timeout --warm-start --enqueue --yes -y --dry-run --json",
+    "--prior --parallel --gpus-per-trial --seed --metric --engine --address --storage --policy --request --allow-direct-fallback "
+    "--val-fraction --max-hours --gpu-hours --deadline --disk-budget --trial-timeout --warm-start --enqueue --yes -y --dry-run --json",
     "off": "--skill -e --spec --from --results --epochs --gpus-per-trial --seed --metric --val-fraction --yes -y",
     "status": "--json",
     "resume": "--address --yes -y",
