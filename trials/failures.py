@@ -52,6 +52,14 @@ class Interrupted(Exception):
     """Ctrl-C or a termination signal; the full state has been saved."""
 
 
+class RankFailed(Exception):
+    """One process of a run on several devices has failed: `failure` says why, `story` is its traceback."""
+
+    def __init__(self, failure: Failure, *, story: str = "") -> None:
+        super().__init__(f"{failure.message}\n\n{story}")
+        self.failure = failure
+
+
 def failure_of(error: BaseException) -> Failure:
     """The Failure that a caught exception stands for: cause, one line for people, short traceback for programs."""
     match error:
@@ -60,6 +68,8 @@ def failure_of(error: BaseException) -> Failure:
         case UserError():
             cause = Cause.DATA if isinstance(error, DataError) else Cause.SPEC
             return Failure(cause=cause, message=error.message, details={"hint": error.hint})
+        case RankFailed():
+            return error.failure
     cause = _foreign_cause(error)
     details: dict[str, Any] = {"exception": type(error).__name__, "traceback": _tail(error)}
     message = _first_line(error)

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import torch
 
-from search_spaces.errors import SpecError, UnsupportedError, UserError
+from search_spaces.errors import SpecError, UserError
 from search_spaces.spec import spec_from_dict
 from trials.contract import Cause, Failure, ProgressTo, ReportTo, State, TrialResult, TrialSpec
 from trials.devices import lightning_precision
 from trials.failures import Interrupted, failure_of
 from trials.interruption import StopRequest
 from trials.layout import run_layout
+from trials.leading import lead
 from trials.memory import out_of_memory_text
 from trials.run_log import run_log
 from trials.segment import Channels, Known, Parts, check_objective, resolved_spec, train
@@ -85,7 +86,7 @@ def _run(trial: TrialSpec, channels: Channels, parts: Parts, *, cpu_ranks: int, 
     layout = run_layout(spec, study=bool(trial.study), cpu_ranks=cpu_ranks, environ=os.environ)
     lightning_precision(spec, cuda=layout.devices[0].type == "cuda")
     if layout.count > 1:
-        raise UnsupportedError("several ranks are not in this release", hint="set train.num_gpus=1")
+        return lead(trial, channels, parts=parts, layout=layout, known=known)
     return train(trial, channels, parts=parts, rank=layout.rank(0), devices=layout.devices, known=known)
 
 

@@ -210,7 +210,7 @@ def _trainer(spec: Spec, callbacks: list[pl.Callback], *, rank: Rank, devices: D
         accelerator="gpu" if cuda else "cpu",
         devices=[device.index for device in devices] if cuda else len(devices),
         num_nodes=rank.count // rank.here,
-        strategy="auto" if rank.count == 1 else _ddp(rank),
+        strategy="auto" if rank.count == 1 else _ddp(),
         precision=lightning_precision(spec, cuda=cuda),  # type: ignore[arg-type]
         max_epochs=epochs,
         callbacks=callbacks,
@@ -230,12 +230,10 @@ def _trainer(spec: Spec, callbacks: list[pl.Callback], *, rank: Rank, devices: D
     )
 
 
-def _ddp(rank: Rank) -> DDPStrategy:
+def _ddp() -> DDPStrategy:
     """Every rank holds the whole network; their gradients are averaged.
 
     No search for unused parameters: those are known by name and frozen.  Buffers are shared before a validation and not in each forward
     pass, which would make ranks with an uneven number of images wait for each other.
     """
-    return DDPStrategy(
-        cluster_environment=RankEnvironment(rank), find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
+    return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,11 @@ class Constant(SmallStereo):
 
 
 def parts(network: Callable[[], nn.Module] = SmallStereo) -> Parts:
-    return Parts(network=lambda spec: network(), weights=no_weights)
+    return Parts(network=partial(_made, network), weights=no_weights)
+
+
+def _made(network: Callable[[], nn.Module], spec: Spec) -> nn.Module:
+    return network()
 
 
 def no_weights(network: nn.Module, spec: Spec) -> Sequence[object]:
