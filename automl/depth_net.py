@@ -27,7 +27,10 @@ WeightNames = Literal["tao", "published"]
 Parent = Annotated[
     Path | None, typer.Option("--parent", help="Take the model that this run, export or study left.", metavar="DIR", show_default=False)
 ]
-Pick = Annotated[str, typer.Option("--pick", help="Which checkpoint of a run: best, latest, epoch=N or step=N.", metavar="WHICH")]
+Pick = Annotated[
+    str,
+    typer.Option("--pick", help="Of a run best, latest, epoch=N, step=N; of a study also onnx, openvino, int8, engine.", metavar="WHICH"),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Spec values; they win over the file.", metavar="[KEY=VALUE]...")]
 
 

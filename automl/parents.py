@@ -3,9 +3,10 @@
 One rule for all actions, and never a guess: where a folder holds several files that would do, the error names them.
 
     parent                          what is taken
-    a study                         the winner's checkpoint; for gen_trt_engine the promoted model.onnx
+    a study                         the winner's checkpoint, for gen_trt_engine the promoted model.onnx; with --pick onnx, openvino, int8 or
+                                    engine that file of its promotion
     a run (or its train/ folder)    best.pth; with --pick latest, epoch=N or step=N that full state, N as in the file's name
-    any other folder                the one exported or quantised model in it
+    any other folder                the one exported or quantised model in it, or the one of the kind that --pick names
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ TAKES = {
     "quantize": (*_WEIGHTS, ".onnx"),
     "gen_trt_engine": (".onnx",),
 }
-_PICK = re.compile(r"best|latest|(epoch|step)=(\d+)")
+_INT8 = ".int8.onnx"
+_KINDS = {"onnx": ".onnx", "openvino": ".xml", "int8": _INT8, "engine": ".engine"}
+_PICK = re.compile(rf"best|latest|(epoch|step)=(\d+)|{'|'.join(_KINDS)}")
+_ASIDE = (".rejected", ".previous")  # in names of files that nothing takes unasked
 _PLAIN_PICK = "best"
 
 
@@ -51,7 +55,10 @@ def with_parent(action: str, overrides: Sequence[str] | None, parent: Path | Non
             raise SpecError("--pick goes with --parent", hint="add --parent DIR")
         return given
     if not _PICK.fullmatch(pick):
-        raise SpecError(f"--pick must be best, latest, epoch=N or step=N, but got {pick}", hint="--pick epoch=3, as in model_epoch_003")
+        raise SpecError(
+            f"--pick must be best, latest, epoch=N, step=N, {', '.join(_KINDS)}, but got {pick}",
+            hint="--pick epoch=3, as in model_epoch_003",
+        )
     key = KEYS[action]
     if any(text.lstrip("+").startswith(f"{key}=") for text in given):
         raise SpecError(f"{key} and --parent both name the model", hint="leave one of them out")
@@ -75,6 +82,8 @@ def resolve(parent: Path, action: str, pick: str) -> Path:
 
 
 def _of_study(study: Path, checkpoint: Path, action: str, pick: str) -> Path:
+    if pick in _KINDS:
+        return _only_one(study / "promotion", action, pick)
     if pick != _PLAIN_PICK:
         raise SpecError(
             f"--pick {pick} is for a run, but {study} is a study: its winner is what it chose", hint="--parent STUDY/trials/0007"
@@ -87,6 +96,10 @@ def _of_study(study: Path, checkpoint: Path, action: str, pick: str) -> Path:
 
 def _of_run(folder: Path, pick: str) -> Path:
     kind, _, number = pick.partition("=")
+    if pick in _KINDS:
+        raise SpecError(
+            f"--pick {pick}: {folder} is a run, which holds checkpoints alone", hint="--parent STUDY, or the folder of an export"
+        )
     if kind in {"best", "latest"}:
         path = folder / (BEST if kind == "best" else LATEST)
         if path.is_file():
@@ -102,18 +115,30 @@ def _of_run(folder: Path, pick: str) -> Path:
 
 
 def _only_one(folder: Path, action: str, pick: str) -> Path:
-    if pick != _PLAIN_PICK:
+    if pick != _PLAIN_PICK and pick not in _KINDS:
         raise SpecError(f"--pick {pick} is for a run, but {folder} holds no checkpoints of one", hint="leave --pick out")
-    found = sorted(path for path in folder.iterdir() if path.suffix in TAKES[action] and path.is_file() and ".rejected" not in path.name)
+    if pick in _KINDS and not _KINDS[pick].endswith(TAKES[action]):
+        raise SpecError(f"{action} takes no {pick} file, but {', '.join(TAKES[action])}", hint="choose another --pick")
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [path for path in files if path.is_file() and _fits(path, action, pick)]
     if len(found) == 1:
         return found[0]
-    kinds = ", ".join(TAKES[action])
+    kinds = ", ".join(TAKES[action]) if pick == _PLAIN_PICK else _KINDS[pick]
     if not found:
-        raise CheckpointError(
-            f"{folder} holds no model that {action} takes ({kinds})", hint="is it the folder of a run, an export or a study?"
-        )
+        hint = "is it the folder of a run, an export or a study?"
+        if pick != _PLAIN_PICK:
+            hint = f"`automl promote STUDY --to {pick}` makes it"
+        raise CheckpointError(f"{folder} holds no model that {action} takes ({kinds})", hint=hint)
     names = ", ".join(path.name for path in found)
-    raise CheckpointError(f"{folder} holds {len(found)} models that {action} takes: {names}", hint=f"name one: {KEYS[action]}={found[0]}")
+    hint = f"name one: {KEYS[action]}={found[0]}; or its kind: --pick {', '.join(_KINDS)}"
+    raise CheckpointError(f"{folder} holds {len(found)} models that {action} takes: {names}", hint=hint)
+
+
+def _fits(path: Path, action: str, pick: str) -> bool:
+    """Whether `action` may take the file: its ending, no word in its name that puts it aside, and the kind that was picked."""
+    if path.suffix not in TAKES[action] or any(word in path.name for word in _ASIDE):
+        return False
+    return pick == _PLAIN_PICK or (path.name.endswith(_KINDS[pick]) and (pick == "int8") == path.name.endswith(_INT8))
 
 
 def _taken(path: Path, action: str) -> Path:

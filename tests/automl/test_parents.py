@@ -63,6 +63,31 @@ def test_two_models_are_never_chosen_between(tmp_path: Path) -> None:
         resolve(files(tmp_path, "a.onnx", "b.onnx", "c.rejected.onnx"), "evaluate", "best")
 
 
+@pytest.mark.parametrize(
+    ("action", "pick", "name"),
+    [
+        ("evaluate", "onnx", "model.onnx"),
+        ("inference", "int8", "model.int8.onnx"),
+        ("evaluate", "engine", "model.engine"),
+        ("quantize", "onnx", "model.onnx"),
+        ("gen_trt_engine", "int8", "model.int8.onnx"),
+    ],
+)
+def test_a_file_of_a_promotion_is_picked_by_its_kind(study: Path, action: str, pick: str, name: str) -> None:
+    files(study / "promotion", "model.int8.onnx", "model.engine", "model.xml", "model.int8.rejected.onnx", "model.previous.onnx")
+    assert resolve(study, action, pick).name == name
+    assert resolve(study / "promotion", action, pick).name == name
+
+
+def test_a_kind_that_is_not_there_or_not_for_the_action_is_said(study: Path, run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no model that evaluate takes \(\.int8\.onnx\)"):
+        resolve(study, "evaluate", "int8")
+    with pytest.raises(SpecError, match="export takes no engine file"):
+        resolve(study, "export", "engine")
+    with pytest.raises(SpecError, match="a run, which holds checkpoints alone"):
+        resolve(run, "evaluate", "onnx")
+
+
 def test_a_run_holds_nothing_for_an_engine(run: Path) -> None:
     with pytest.raises(CheckpointError, match="it holds weights"):
         resolve(run, "gen_trt_engine", "best")
