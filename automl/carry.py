@@ -22,6 +22,7 @@ from automl.engine import run_inline
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.events import OnEvent, StudyEvent
 from automl.fidelity import rule_of
+from automl.front_choice import members_of
 from automl.live import SearchView
 from automl.mirror import Mirror, RunRecord
 from automl.reader import final_trials
@@ -103,8 +104,8 @@ class StudyKeeper:
         report = write_report(snapshot, self._finalists)
         self.mirror.put(self._study_record(snapshot, end, report))
         complete = self.mirror.close()
-        promotion = read_json(self.study.folder / PROMOTION_FILE)
-        if end.reason.is_success and promotion is not None and promotion.get("promoted"):
+        members = members_of(self.study.folder)
+        if end.reason.is_success and any(member.promoted for member in members):
             register(self.study.folder, self.config, self.mirror, data_hash=self._data_hash, console=self.console)
         print_summary(self.console, snapshot, end, complete=complete)
         if self.fault is not None:
@@ -112,7 +113,7 @@ class StudyKeeper:
             return FAILED
         match end.reason:
             case EndReason.EXHAUSTED | EndReason.LIMIT:
-                return DONE if promotion is not None and promotion.get("promoted") else FAILED
+                return DONE if members and all(member.promoted for member in members) else FAILED
             case EndReason.INTERRUPTED:
                 return INTERRUPTED
             case EndReason.STOPPED:
@@ -149,6 +150,8 @@ class StudyKeeper:
             "fidelity": config.fidelity,
             "objective": config.objective,
             "direction": config.direction,
+            **({"further_objectives": ", ".join(one.metric for one in config.further)} if config.further else {}),
+            **({"front": ", ".join(str(entry["trial"]) for entry in choice["front"])} if choice.get("front") else {}),
             "space_hash": config.space.fingerprint[:12],
             "data_hash": self._data_hash,
             "winner": str(choice.get("chosen", "")),

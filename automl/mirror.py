@@ -84,14 +84,14 @@ class RunRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord:
-    """A winner to register: the run it came from, the folder that holds it, and tags that lead back."""
+    """A winner to register: the run it came from, the folder that holds it, tags that lead back, and the aliases that it gets."""
 
     name: str
     key: str
     run_key: str
     folder: Path
     tags: Mapping[str, str]
-    alias: str = "champion"
+    aliases: tuple[str, ...] = ("champion",)
 
 
 def without_credentials(text: str) -> str:
@@ -158,7 +158,7 @@ class MlflowWriter:
         return run_id
 
     def register(self, record: ModelRecord) -> int:
-        """The version of the registered model that holds the winner, under its alias; the same record gives the same version."""
+        """The version of the registered model that holds the winner, under its aliases; the same record gives the same version."""
         from mlflow.exceptions import MlflowException
 
         run_id = self._runs.get(record.run_key) or self._find_run(record.run_key)
@@ -174,7 +174,8 @@ class MlflowWriter:
             version = self._client.create_model_version(record.name, source=source, run_id=run_id)
         for key, value in {**record.tags, KEY_TAG: record.key}.items():
             self._client.set_model_version_tag(record.name, version.version, key, without_credentials(value))
-        self._client.set_registered_model_alias(record.name, record.alias, version.version)
+        for alias in record.aliases:
+            self._client.set_registered_model_alias(record.name, alias, version.version)
         return int(version.version)
 
     def _source(self, record: ModelRecord, run_id: str | None) -> str:

@@ -18,15 +18,17 @@ from rich.markup import escape
 from automl.config import StudyConfig
 from automl.console import counted, number_text, screen, tell
 from automl.entry import DONE, FAILED, quiet_libraries, say_error
+from automl.front import front_of
+from automl.front_choice import Member, choose_front, front_data, members_of
 from automl.mirror import Mirror, ModelRecord, Tracking, prepare_database
 from automl.reader import final_trials, read_snapshot
 from automl.report import write_report
 from automl.snapshot import StudySnapshot, TrialSummary, ranking
-from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
+from automl.status import CHOICE_FILE, read_json
 from automl.storage import driver_right
 from automl.summary import promotion_rows
 from automl.tracking import content_hash, tracking_for
-from automl.winner import Choice, candidates_of, choice_data, choose, evaluate_test, evaluation_judge, pick, save_choice, spec_of
+from automl.winner import Candidate, Choice, candidates_of, choice_data, choose, evaluate_test, evaluation_judge, pick, save_choice, spec_of
 from search_spaces.errors import SpecError, StudyError
 from search_spaces.spec import spec_from_dict, with_values
 
@@ -63,9 +65,9 @@ def open_mirror(tracking: Tracking, console: Console) -> Mirror:
 
 
 def is_shipped(folder: Path, trials: Sequence[TrialSummary], finalists: Sequence[TrialSummary]) -> bool:
-    """Whether a choice among just these trials was made and promoted."""
-    known, promotion = read_json(folder / CHOICE_FILE), read_json(folder / PROMOTION_FILE)
-    if known is None or promotion is None or promotion.get("checkpoint") != known.get("checkpoint"):
+    """Whether a choice among just these trials was made and all of it promoted, or rejected by the gate."""
+    known, members = read_json(folder / CHOICE_FILE), members_of(folder)
+    if known is None or any((one.promotion or {}).get("checkpoint") != one.entry.get("checkpoint") for one in members):
         return False
     return known.get("among") == [len(trials), len(finalists)]
 
@@ -79,10 +81,15 @@ def ship_best(
     console: Console,
     target: Target | None = None,
 ) -> None:
-    """Chooses the winner by one fixed evaluation, measures it on the test list and promotes it."""
-    console.print("choosing the winner by one fixed evaluation ...")
-    candidates = candidates_of(ranking(trials, config.direction), finalists, config)
-    choice = choose(candidates, evaluation_judge(config), minimise=config.direction == "minimize")
+    """Chooses the winner (with several objectives the front) by one fixed evaluation, measures it on the test list and promotes it."""
+    judge = evaluation_judge(config)
+    if config.further:
+        console.print("choosing the front by one fixed evaluation ...")
+        front = front_of(trials, config)
+        choice = choose_front(candidates_of(front, finalists, config, unrepeated=len(front)), judge, config.objectives)
+    else:
+        console.print("choosing the winner by one fixed evaluation ...")
+        choice = choose(candidates_of(ranking(trials, config.direction), finalists, config), judge, minimise=config.direction == "minimize")
     test = _known_test(folder, choice) or evaluate_test(choice, config)
     ship(folder, config, choice, test=test, among=(len(trials), len(finalists)), console=console, target=target)
 
@@ -97,22 +104,29 @@ def ship(
     console: Console,
     target: Target | None = None,
 ) -> None:
-    """Writes the choice and promotes its winner as `target` says."""
+    """Writes the choice and promotes its winner, or every member of its front, as `target` says."""
+    front = {"front": front_data(choice, config.objectives)} if config.further else {}
+    save_choice(folder, {**choice_data(choice, config, test=test, among=among), **front})
+    shipped = choice.front or (choice.winner,)
+    for one, member in zip(shipped, members_of(folder), strict=True):
+        what = "it" if len(shipped) == 1 else f"trial {one.candidate.configuration} of the front"
+        console.print(f"promoting {what} to ONNX ...")
+        _promote(one.candidate, member.folder, folder, config, target=target or Target(), console=console)
+
+
+def _promote(candidate: Candidate, place: Path, folder: Path, config: StudyConfig, *, target: Target, console: Console) -> None:
+    """Ships one checkpoint of the study in `folder` to `place`."""
     from deploy.promotion import promote
 
-    target = target or Target()
-    candidate = choice.winner.candidate
-    save_choice(folder, choice_data(choice, config, test=test, among=among))
-    console.print("promoting it to ONNX ...")
     # the spec that goes with the model names it, so that `depth_net evaluate -e promotion/spec.yaml` needs nothing else
-    model = str(folder / "promotion" / "model.onnx")
+    model = str(place / "model.onnx")
     own = {"results_dir": str(folder), "evaluate.checkpoint": model, "inference.checkpoint": model}
     spec = with_values(spec_of(candidate, config), {**own, "export.checkpoint": str(candidate.checkpoint)})
     # without a validation list the runtimes are compared on training images
     split = "val" if spec.dataset.val_dataset.data_sources else "train"
     promote(
         candidate.checkpoint,
-        folder / "promotion",
+        place,
         spec=spec,
         formats=target.formats,
         split=split,
@@ -123,31 +137,47 @@ def ship(
 
 
 def register(folder: Path, config: StudyConfig, mirror: Mirror, *, data_hash: str, console: Console) -> None:
-    """Registers the promoted model as the champion of its skill; the mirror's faults stop nothing."""
-    choice, promotion = read_json(folder / CHOICE_FILE) or {}, read_json(folder / PROMOTION_FILE) or {}
-    study_id, trial = mirror.tracking.study_id, int(choice.get("trial", 0))
-    record = ModelRecord(
+    """Registers every model that the gate let through: the champion of its skill, and those beside it on a front.
+
+    The mirror's faults stop nothing.
+    """
+    choice, members = read_json(folder / CHOICE_FILE) or {}, members_of(folder)
+    shared = {
+        "study": config.name,
+        "study_id": mirror.tracking.study_id,
+        "data_hash": data_hash,
+        "evaluation_hash": str(choice.get("evaluation_hash", "")),
+        "folder": str(folder),
+        **({"front": ", ".join(str(member.entry["trial"]) for member in members)} if config.further else {}),
+    }
+    for member in (one for one in members if one.promoted):
+        record = _model_record(member, config, shared)
+        version = mirror.register(record)
+        if version is not None:
+            told = f", alias {' and '.join(record.aliases)}" if record.aliases else ""
+            tell(console, f"registered: {config.skill} version {version}{told}")
+
+
+def _model_record(member: Member, config: StudyConfig, shared: Mapping[str, str]) -> ModelRecord:
+    entry, promotion = member.entry, member.promotion or {}
+    trial = int(entry.get("trial", 0))
+    values = entry.get("objectives", {config.objective: entry.get("value")})
+    return ModelRecord(
         name=config.skill,
-        key=f"{study_id}-{promotion['checkpoint_sha256']}",
+        key=f"{shared['study_id']}-{promotion['checkpoint_sha256']}",
         run_key=f"trial-{trial:04d}",
-        folder=folder / "promotion",
+        folder=member.folder,
         tags={
-            "study": config.name,
-            "study_id": study_id,
+            **shared,
             "trial": str(trial),
-            "seed": str(choice.get("seed", "")),
-            "checkpoint": str(choice.get("checkpoint", "")),
+            "seed": str(entry.get("seed", "")),
+            "checkpoint": str(entry.get("checkpoint", "")),
             "spec_hash": str(promotion["spec_sha256"]),
-            "data_hash": data_hash,
-            "evaluation_hash": str(choice.get("evaluation_hash", "")),
-            config.objective.replace("/", "_"): number_text(choice.get("value")),
-            "folder": str(folder),
+            **{name.replace("/", "_"): number_text(value) for name, value in values.items()},
             **_figures(promotion),
         },
+        aliases=tuple(entry["aliases"]),
     )
-    version = mirror.register(record)
-    if version is not None:
-        tell(console, f"registered: {config.skill} version {version}, alias champion")
 
 
 def _figures(promotion: Mapping[str, Any]) -> dict[str, str]:
@@ -188,14 +218,22 @@ def promote_study(folder: Path, number: int | None, target: Target | None = None
     finally:
         mirror.close()
         lock.release()
-    promotion = read_json(snapshot.folder / PROMOTION_FILE) or {}
-    rows = promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2])
-    for name, text in rows.items():
-        tell(console, f"{name:12}  {text}")
-    if not promotion.get("promoted"):
+    return _said(snapshot.folder, config, target, mirror, console)
+
+
+def _said(folder: Path, config: StudyConfig, target: Target, mirror: Mirror, console: Console) -> int:
+    """Says what `automl promote` shipped and registers it; the exit code."""
+    members = members_of(folder)
+    for member in members:
+        if len(members) > 1:
+            tell(console, f"trial {member.entry['trial']}")
+        for name, text in promotion_rows(member.promotion or {}, member.folder, config.objective.partition("/")[2]).items():
+            tell(console, f"{name:12}  {text}")
+    register(folder, config, mirror, data_hash=lists_hash(config), console=console)
+    if not all(member.promoted for member in members):
         return FAILED
-    register(snapshot.folder, config, mirror, data_hash=lists_hash(config), console=console)
-    missing = [f"{name}: {promotion[name]['reason']}" for name in FORMS if name in (target.formats or ()) and not promotion[name]["built"]]
+    asked = [(member.promotion or {}, name) for member in members for name in FORMS if name in (target.formats or ())]
+    missing = [f"{name}: {promotion[name]['reason']}" for promotion, name in asked if not promotion[name]["built"]]
     if missing:
         say_error(f"not all that --to asks for was shipped: {'; '.join(missing)}", "the model itself is; promotion.json has the figures")
     return FAILED if missing else DONE

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
 
@@ -19,6 +18,8 @@ from torch import nn
 from typing_extensions import override
 
 from search_spaces.objective import LATENCY, PARAMETERS
+from search_spaces.spec import Spec
+from trials.data import build_dataset, collate
 from trials.module import Batch, DepthModule, predict_map
 
 WARM_UP = 2
@@ -50,15 +51,23 @@ class CostMeter(pl.Callback):
         if not trainer.limit_val_batches:
             self._size = self._size or _size_of(batch)
 
-    def measured(self, trainer: pl.Trainer, module: DepthModule) -> dict[str, float | None]:
+    def measured(self, module: DepthModule) -> dict[str, float | None]:
         """The costs by name; called after a validation."""
         if PARAMETERS in self._names and PARAMETERS not in self._found:
             self._found[PARAMETERS] = float(parameter_count(module.model))
         if LATENCY in self._names and LATENCY not in self._found:
             assert self._size is not None, "nothing was validated yet"
-            arithmetic = trainer.precision_plugin.forward_context()
-            self._found[LATENCY] = prediction_ms(module.model, module.spec.family, self._size, arithmetic=arithmetic)
+            self._found[LATENCY] = prediction_ms(module.model, module.spec.family, self._size)
         return dict(self._found)
+
+
+def costs_of(network: nn.Module, spec: Spec, names: Sequence[str], *, split: str) -> dict[str, float]:
+    """The costs among `names` that need the network alone; it is timed where it is, with the first image of `split` as the size."""
+    found = {PARAMETERS: float(parameter_count(network))} if PARAMETERS in names else {}
+    if LATENCY in names:
+        batch = collate([build_dataset(spec, split, training=False)[0]])
+        found[LATENCY] = prediction_ms(network, spec.family, _size_of(batch))
+    return found
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -66,17 +75,18 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def prediction_ms(
-    network: nn.Module, family: str, size: tuple[int, int], *, arithmetic: AbstractContextManager[object] | None = None
-) -> float:
-    """Milliseconds that `network` takes, where it is, for one image (pair) of `size` (height, width): the median of up to ROUNDS calls."""
+def prediction_ms(network: nn.Module, family: str, size: tuple[int, int]) -> float:
+    """Milliseconds that `network` takes, where it is and in float32, for one image (pair) of `size` (height, width).
+
+    The arithmetic is that of an evaluation, whatever the training uses.
+    """
     device = next(network.parameters()).device
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
     batch: Batch = {"image": image, "right_image": image}
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with torch.no_grad(), arithmetic or nullcontext():
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return median_ms(lambda: predict_map(network, batch, family), finish=_waiter(device))
     finally:
         for module, training in modes.items():

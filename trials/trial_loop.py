@@ -143,7 +143,7 @@ class TrialLoop(pl.Callback):
         module.check_learned()
         module.check_weights()
         validated = bool(module.validation) or not _data(trainer).validates
-        costs = self._rank.from_first(lambda: self._costs.measured(trainer, module)) if validated else {}
+        costs = self._rank.from_first(lambda: self._costs.measured(module)) if validated else {}
         metrics = finite(module.train_summary() | module.validation | costs)
         decision = Decision.CONTINUE
         self._write_status(module, metrics, epoch=epoch)
