@@ -78,6 +78,11 @@ def open_database(url: str) -> PatientStorage:
         raise StudyError(
             f"the database {url} cannot be used: {_reason(error)}", hint="the password is taken from PGPASSWORD or ~/.pgpass"
         ) from error
+    except RuntimeError as error:  # Optuna found a version of the tables that it does not know
+        raise StudyError(
+            f"the database {url} holds tables of another program or release: MLflow's, for instance, which Optuna's cannot lie beside",
+            hint="make a database for studies alone, `createdb studies`",
+        ) from error
     storage.shown = url
     return storage
 

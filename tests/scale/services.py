@@ -57,8 +57,13 @@ class Postgres:
         data = str(self.folder / "data")
         self._do("initdb", "-D", data, "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "-N")
         self.start()
-        self._do("createdb", "-h", HOST, "-p", str(self.port), "-U", USER, DATABASE)
+        self.create(DATABASE)
         return self
+
+    def create(self, name: str) -> str:
+        """One more database; gives its address."""
+        self._do("createdb", "-h", HOST, "-p", str(self.port), "-U", USER, name)
+        return f"postgresql://{USER}@{HOST}:{self.port}/{name}"
 
     def __exit__(self, *error: object) -> None:
         self.stop()

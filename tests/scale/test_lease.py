@@ -73,9 +73,20 @@ def test_signs_of_life_keep_it(postgres: Postgres) -> None:
 
 def test_a_wrong_password_is_told_without_it(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "wrong-one")
+    open_database.cache_clear()
     with pytest.raises(StudyError, match="password authentication failed") as caught:
         open_database(postgres.url)
     assert "wrong-one" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_tables_of_another_program_are_told(postgres: Postgres) -> None:
+    url = postgres.create("taken")
+    storage = open_database(url)
+    with storage.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'of another program'"))
+    open_database.cache_clear()
+    with pytest.raises(StudyError, match="holds tables of another program"):
+        open_database(url)
 
 
 @pytest.mark.parametrize(
