@@ -270,7 +270,7 @@ class Ledger:
 def ledger_of(storage: BaseStorage, config: StudyConfig, *, clock: Callable[[], float], create: bool) -> Ledger:
     """The record of the study that `config` names; KeyError when it is to be read and is not there."""
     further = tuple(objective.direction for objective in config.further)
-    return Ledger(storage, config.name, space=config.space, direction=config.direction, further=further, clock=clock, create=create)
+    return Ledger(storage, config.record_name, space=config.space, direction=config.direction, further=further, clock=clock, create=create)
 
 
 def snapshot_of(folder: Path, config: StudyConfig, ledger: Ledger, *, active: bool, now: float) -> StudySnapshot:

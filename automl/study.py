@@ -13,23 +13,25 @@ Everything is in the folder: a study that was killed goes on from `Study.open(fo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from optuna.storages import BaseStorage
 
 from automl.algorithms import complete_settings
-from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
+from automl.config import CONFIG_FILE, STUDY_ID, StudyConfig, load_config, save_config
 from automl.course import Promotion, Verdict
 from automl.ending import Ending
 from automl.fidelity import rule_of
 from automl.folders import below
 from automl.front import values_of
-from automl.journal import JOURNAL_FILE, DriverLock, open_journal
+from automl.journal import JOURNAL_FILE
 from automl.ledger import Ledger, ledger_of, snapshot_of
 from automl.population import PopulationRule
 from automl.proposals import Unavailable
@@ -40,6 +42,7 @@ from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, Tri
 from automl.sources import FinalistSource, SearchSource, TrialSource, list_finalists
 from automl.spending import Spending
 from automl.standing import LedgerStandings
+from automl.storage import DriverRight, driver_right, open_record
 from automl.trial_record import TrialRecord, summary_of
 from automl.unchanged import check_settings_kept
 from search_spaces.errors import StudyError
@@ -72,7 +75,7 @@ class Study:
         self._sign = 1.0 if config.direction == "minimize" else -1.0
         self._base = spec_from_dict(config.spec)
         self._guard = threading.RLock()
-        self._lock: DriverLock | None = None
+        self._right: DriverRight | None = None
         self._storage: BaseStorage | None = None
         self._at_rung: set[int] = set()  # trials that the rule told to pause
         self.spending: Spending = Spending(config, ledger, clock) if search is None else search.spending
@@ -101,14 +104,16 @@ class Study:
         SearchSource(config, rule_of(config))  # what cannot be searched is refused before anything is written
         settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
         config = replace(config, settings=settings)
+        if config.storage is not None:
+            config = replace(config, notes={STUDY_ID: uuid.uuid4().hex[:12], **config.notes})
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = DriverLock(folder)
-            lock.take()
+            right = driver_right(folder, config)
+            right.take()
             save_config(config, folder)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}", hint="choose another folder with --results") from error
-        return cls._opened(folder, config, lock, clock)
+        return cls._opened(folder, config, right, clock, create=True)
 
     @classmethod
     def open(cls, folder: Path, *, clock: Clock = time.time) -> Study:
@@ -118,23 +123,27 @@ class Study:
         continued from their last checkpoint.  To look only, use `automl.reader.read_snapshot`.
         """
         config = load_config(folder)
-        lock = DriverLock(folder)
-        lock.take()
+        right = driver_right(folder, config)
+        right.take()
         forget_study_stop(folder)
-        return cls._opened(folder, config, lock, clock)
+        return cls._opened(folder, config, right, clock, create=config.storage is None or not (folder / "trials").exists())
 
     @classmethod
-    def _opened(cls, folder: Path, config: StudyConfig, lock: DriverLock, clock: Clock) -> Study:
+    def _opened(cls, folder: Path, config: StudyConfig, right: DriverRight, clock: Clock, *, create: bool) -> Study:
         folder = folder.resolve()
         try:
-            storage = open_journal(folder, mend=True)
-            ledger = ledger_of(storage, config, clock=clock, create=True)
+            storage = open_record(folder, config, mend=True)
+            try:
+                ledger = ledger_of(storage, config, clock=clock, create=create)
+            except KeyError as error:
+                hint = f"put the database it began in into {CONFIG_FILE}"
+                raise StudyError(f"{config.storage} holds no record of the study in {folder}", hint=hint) from error
             check_settings_kept(ledger.study, config)
             study = cls(folder, config, ledger=ledger, source=SearchSource(config, rule_of(config)), clock=clock)
         except BaseException:
-            lock.release()
+            right.release()
             raise
-        study._lock, study._storage = lock, storage
+        study._right, study._storage = right, storage
         return study
 
     def finalists(self) -> Study:
@@ -149,12 +158,14 @@ class Study:
         listed = list_finalists(ledger.study, self.snapshot().trials, config)
         config = replace(final, trials=max(1, len(listed)))
         self.spending.include(ledger)
-        return Study(self.folder, config, ledger=ledger, source=FinalistSource(listed, config.epochs), clock=self._clock, search=self)
+        study = Study(self.folder, config, ledger=ledger, source=FinalistSource(listed, config.epochs), clock=self._clock, search=self)
+        study._right = self._right
+        return study
 
     def close(self) -> None:
         """Free the folder for other processes; harmless when it is free."""
-        if self._lock is not None:
-            self._lock.release()
+        if self._right is not None:
+            self._right.release()
 
     def ask(self) -> TrialSpec | None:
         """The next segment to run, or None when nothing can start now.
@@ -162,7 +173,7 @@ class Study:
         First come trials that were cut short, then a promotion, then a new trial.  Last, when nothing reached the full
         budget, the best paused trial is taken there.
         """
-        with self._guard:
+        with self._driving():
             over = self._ending.is_over() or self._ending.near() is not None
             try:
                 record = None if over else self._next()
@@ -177,7 +188,7 @@ class Study:
 
     def report(self, report: Report) -> Decision:
         """Keep the metrics of an epoch and answer what the trial does next.  An epoch may be reported twice."""
-        with self._guard:
+        with self._driving():
             record = self._ledger.records[report.number]
             self.spending.note_running(self.config.name, report.number, report.elapsed_s)
             self._ledger.note_report(record, report, _finite(report.metrics.get(self.config.objective)))
@@ -201,7 +212,7 @@ class Study:
 
     def tell(self, result: TrialResult) -> TrialStatus:
         """Take note of how a segment ended and give where the trial stands now.  A failure never becomes a metric."""
-        with self._guard:
+        with self._driving():
             record = self._ledger.records[result.number]
             checkpoint = None if result.checkpoint is None else below(result.checkpoint, self.folder)
             self._ledger.note_effort(record, elapsed_s=result.elapsed_s, peak_memory_mib=result.peak_memory_mib, checkpoint=checkpoint)
@@ -225,7 +236,7 @@ class Study:
 
     def finished(self) -> bool:
         """True when nothing runs and nothing will: the search is exhausted, stopped, interrupted or given up."""
-        with self._guard:
+        with self._driving():
             return self._ending.is_over()
 
     def interrupt(self, message: str = "interrupted by Ctrl-C or SIGTERM") -> None:
@@ -254,6 +265,14 @@ class Study:
         """A frozen copy of everything."""
         with self._guard:
             return snapshot_of(self.folder, self.config, self._ledger, active=True, now=self._clock())
+
+    @contextlib.contextmanager
+    def _driving(self) -> Iterator[None]:
+        """For one thread, and for a driver that still has the right to write; StudyError for one that lost it."""
+        with self._guard:
+            if self._right is not None:
+                self._right.check()
+            yield
 
     # What comes next
 
