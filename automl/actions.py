@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from automl.console import screen, tell
+from automl.console import count_text, screen, tell
 from automl.entry import quiet_libraries
 from automl.folders import BY_KEY, check_writable
 from automl.from_weights import exported_template, fitted, template_of
@@ -23,7 +24,7 @@ from automl.plain import PlainRun, finish, tell_resume, train
 from automl.resolve import check_devices
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import objective_for
-from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict
+from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict, with_values
 from trials.status import StatusWriter
 
 if TYPE_CHECKING:
@@ -76,11 +77,17 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     if action == "train":
         loaded = fitted(loaded)
     else:
-        section = getattr(loaded.spec, action)
-        named = getattr(section, MODEL_KEYS.get(action, "checkpoint")) or getattr(section, "trt_engine", None)
-        template = model_template(Path(named)) if named and Path(named).is_file() else {}
+        from trials.data.urls import is_url
+        from trials.weight_copies import local_file
+
+        section, key = getattr(loaded.spec, action), MODEL_KEYS.get(action, "checkpoint")
+        named = getattr(section, key) or getattr(section, "trt_engine", None)
+        model = local_file(loaded.spec, named, key=f"{action}.{key}") if named else None
+        template = model_template(model) if model is not None and model.is_file() else {}
         if template:
             loaded = read_spec(spec_file, overrides, template=template, action=action)
+        if named and is_url(named):
+            loaded = replace(loaded, spec=with_values(loaded.spec, {f"{action}.{key}": str(model)}))
     for line in (*loaded.assumed, *loaded.warnings):
         tell(console, f"note  {line}")
     return loaded
@@ -208,9 +215,20 @@ def check_image_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> N
 
 
 def say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[int, int]], console: Console) -> None:
-    """A note for each image size whose shape a resize to the network's own changes by more than 5 %."""
-    from trials.evaluate import fitted_spec, stretch
+    """A note for each image size whose shape a resize to the network's own changes by more than 5 %, or that is taken in tiles.
 
+    SpecError where tiles are too narrow for an image.
+    """
+    from trials.evaluate import fitted_spec, stretch
+    from trials.tiles import TiledPredictor, tiled, tiles_of
+
+    predictor, spec = tiled(predictor, spec, split)
+    if isinstance(predictor, TiledPredictor):
+        for size in sorted(sizes):
+            count = tiles_of(size, predictor.size, lead=predictor.lead)
+            told = f"images of {size[1]}x{size[0]} are taken as {count_text(count, 'tile')} of {predictor.size[1]}x{predictor.size[0]}"
+            tell(console, f"note  {told}, at their own scale: disparities up to {predictor.lead} px")
+        return
     augmentation = getattr(fitted_spec(spec, split, predictor.fixed_size).dataset, f"{split}_dataset").augmentation
     if augmentation.evaluation != "resize":
         return

@@ -25,6 +25,7 @@ from trials.data.loader import split_of
 from trials.output_names import output_stems, with_ending
 from trials.raw_maps import raw_endings, write_map
 from trials.scoring import ImageScore, Scorer
+from trials.tiles import tiled
 from trials.workers import EndWithTrainer, loader_workers
 
 CountTo = Callable[[int, int], None]  # images done, images in all
@@ -75,6 +76,7 @@ def evaluate(
     prediction, unless `keep_going`: then its image is left out and named.  DataError for lists or files that cannot be used and when
     no image has ground truth.
     """
+    predictor, spec = tiled(predictor, spec, split)
     spec = fitted_spec(spec, split, predictor.fixed_size)
     loader = evaluation_loader(spec, split)
     rows = loader.dataset.rows  # type: ignore[attr-defined]  # a dataset of ours

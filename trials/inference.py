@@ -21,6 +21,7 @@ from trials.evaluate import CountTo, Predictor, evaluation_loader, fitted_spec, 
 from trials.output_names import CLOUD, PICTURE, output_stems, with_ending
 from trials.point_cloud import Camera, camera_of, write_cloud
 from trials.raw_maps import raw_endings, write_map
+from trials.tiles import tiled
 
 SPLIT = "infer"
 
@@ -44,6 +45,7 @@ def infer(predictor: Predictor, spec: Spec, folder: Path, *, progress: CountTo |
     Images are taken whole: `center_crop` is read as `native`.  DataError for lists or files that cannot be used, SpecError for point
     clouds without a camera.
     """
+    predictor, spec = tiled(predictor, spec, SPLIT)
     spec = _whole_images(fitted_spec(spec, SPLIT, predictor.fixed_size))
     camera = camera_of(spec) if spec.inference.save_ply else None
     quantity = quantity_of(spec)

@@ -42,8 +42,9 @@ class Augmentation:
     )
     evaluation: str = key(
         "native",
-        "how val and test images meet the network: native size padded, the middle crop_size, resized or padded to crop_size",
-        options=("native", "center_crop", "resize", "pad"),
+        "how val and test images meet the network: native size padded, the middle crop_size, resized or padded to crop_size; "
+        "tile: stereo test and infer images in overlapping tiles of crop_size, blended",
+        options=("native", "center_crop", "resize", "pad", "tile"),
         acts=INERT,
         outside=EVALUATION,
         why="training draws crops of crop_size",

@@ -135,6 +135,17 @@ def _crops(spec: Spec, fail: Fail) -> None:
             fail(key, f"{key} must be larger than {stride}x{stride}: the network works down to 1/{stride} of it", "the next is [32, 64]")
 
 
+def _tiles(spec: Spec, fail: Fail) -> None:
+    for split in SPLITS:
+        if getattr(spec.dataset, split).augmentation.evaluation != "tile":
+            continue
+        key = f"dataset.{split}.augmentation.evaluation"
+        if spec.family != "stereo":
+            fail(key, f"{key}=tile is for stereo: what a network sees in a part of one image has a scale of its own", f"{key}=resize")
+        if split not in {"test_dataset", "infer_dataset"}:
+            fail(key, f"{key}=tile is for evaluate and inference: training looks at whole images or crops", f"{key}=native")
+
+
 def _stereo_network(spec: Spec, fail: Fail) -> None:
     if spec.family != "stereo":
         return
@@ -292,6 +303,7 @@ def _layer_precisions(spec: Spec, fail: Fail) -> None:
 RULES = (
     _pairing,
     _crops,
+    _tiles,
     _stereo_network,
     _mono_depths,
     _precision,

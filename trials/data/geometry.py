@@ -8,6 +8,7 @@ Evaluation modes (`dataset.<split>.augmentation.evaluation`):
     center_crop  the crop_size window in the middle of image and ground truth
     resize       the image squeezed to exactly crop_size; ground truth stays as it is, disparity is rescaled on the way back
     pad          the whole image, edge-padded to crop_size, cut back; resized where it is larger or its ground truth has another size
+    tile         the whole image, edge-padded where it is smaller than crop_size; a stereo predictor takes it in tiles (trials/tiles.py)
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def plan_evaluation(mode: str, family: str, *, image_size: Size, target_size: Si
         return Plan(whole, _padded(image_size, crop_size))
     if mode in {"resize", "pad"}:
         return Plan(whole, Geometry("none" if crop_size == goal == image_size else "resize", crop_size, goal))
+    if mode == "tile":
+        return Plan(whole, _padded(image_size, (max(image_size[0], crop_size[0]), max(image_size[1], crop_size[1]))))
     if mode == "center_crop":
         height, width = min(image_size[0], crop_size[0]), min(image_size[1], crop_size[1])
         window = ((image_size[0] - height) // 2, (image_size[1] - width) // 2, height, width)

@@ -185,9 +185,9 @@ class DepthDataset(Dataset[Item]):
     def _prepared(self, sample: Sample, row: Row) -> tuple[Sample, Geometry]:
         mode, size = self._augmentation.evaluation, _size(sample.image)
         target_size = None if sample.target is None else (int(sample.target.shape[0]), int(sample.target.shape[1]))
-        if mode == "center_crop" and target_size not in (None, size):
+        if mode in {"center_crop", "tile"} and target_size not in (None, size):
             raise DataError(
-                f"{row.place}: evaluation=center_crop needs ground truth of the image's size, got {target_size} for {size}",
+                f"{row.place}: evaluation={mode} needs ground truth of the image's size, got {target_size} for {size}",
                 hint="use evaluation=native or resize",
             )
         plan = plan_evaluation(mode, self.family, image_size=size, target_size=target_size, crop_size=self._crop_size())
