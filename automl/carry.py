@@ -48,6 +48,7 @@ def carry_out(study: Study) -> int:
     tracking = tracking_for(study.folder, config.name, str(config.notes.get("study_id", config.name)))
     mirror = open_mirror(tracking, console)
     keeper = StudyKeeper(study, mirror, console)
+    end: StudyEnd | None = None
     try:
         with engine_of(config) as run:
             end = keeper.search(run)
@@ -56,6 +57,10 @@ def carry_out(study: Study) -> int:
         if end.reason.is_success:
             keeper.crown()
     except UserError as error:
+        if end is None:  # the search broke off: its cluster, its database or a worker's machine cannot be used
+            mirror.close()
+            say_error(error.message, error.hint)
+            return FAILED
         # the search itself is worth its report even if nothing could be promoted
         keeper.fault = error
     except KeyboardInterrupt:
