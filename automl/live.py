@@ -158,7 +158,8 @@ def _start_line(event: TrialStarted, noun: str) -> str:
 def _end_line(event: TrialEnded, board: Board, noun: str) -> str | None:
     error = event.result.error
     if event.retry:
-        return f"{noun} {event.number} lost its worker and will be run again"
+        why = "" if error is None else f" ({error.message.splitlines()[0]})"
+        return f"{noun} {event.number} lost its worker{why} and will be run again"
     if event.status is TrialStatus.FAILED and error is not None:
         return f"{noun} {event.number} FAILED ({error.cause.value}): {error.message.splitlines()[0]}"
     if not event.status.ended:

@@ -170,13 +170,16 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Ray's own messages are off meanwhile: the console tells what users need."""
+    """Ray's own messages are off meanwhile, those about killed workers too, which no setting reaches: the console tells what users need."""
+    printing, printed = ray._private.worker, ray._private.worker._worker_logs_enabled
     loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.data")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
+    printing._worker_logs_enabled = False
     try:
         yield
     finally:
+        printing._worker_logs_enabled = printed
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from ray import tune
 from automl.mailbox import WorkOrder
 from automl.worksite import worksite_fault
 from trials.contract import (
+    Cause,
     Decision,
+    Failure,
     ProgressEvent,
     Report,
+    State,
     TrialResult,
     TrialSpec,
     report_to_json,
@@ -31,6 +35,7 @@ from trials.contract import (
 
 RESULT, FATAL = "trial_result", "fatal"
 LOG_FILE = "worker.log"
+TRACE_LINES = 8
 GONE = 75  # exit code of a worker that nobody waits for
 
 
@@ -59,8 +64,11 @@ class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no 
         fault = worksite_fault(order)
         if fault is not None:
             return {FATAL: json.dumps([fault.message, fault.hint]), "done": True}
-        with worker_log(trial.folder / LOG_FILE), contextlib.chdir(order.working_folder):
-            result = self._run(order, trial)
+        try:
+            with worker_log(trial.folder / LOG_FILE), contextlib.chdir(order.working_folder):
+                result = self._run(order, trial)
+        except Exception as error:  # noqa: BLE001  the worker border; `run_trial` raises nothing, but it may not even be importable
+            result = _broken(trial.number, error)
         return {RESULT: json.dumps(result_to_json(result)), "done": True}  # text: Tune would take a mapping apart
 
     def _run(self, order: WorkOrder, trial: TrialSpec) -> TrialResult:
@@ -102,6 +110,25 @@ def worker_log(path: Path) -> Iterator[None]:
                 os.close(saved)
     if path.stat().st_size == 0:
         path.unlink()
+
+
+def _broken(number: int, error: Exception) -> TrialResult:
+    """What becomes of a segment that did not even begin; the disk's and network's errors are the machine's fault."""
+    failure = Failure(
+        cause=Cause.INFRASTRUCTURE if isinstance(error, OSError) else Cause.CRASH,
+        message=f"the worker cannot run trials: {type(error).__name__}: {error}",
+        details={"traceback": traceback.format_exc(limit=-TRACE_LINES)},
+    )
+    return TrialResult(
+        number=number,
+        state=State.FAILED,
+        metrics={},
+        best_epoch=None,
+        checkpoint=None,
+        elapsed_s=0.0,
+        peak_memory_mib=None,
+        error=failure,
+    )
 
 
 def _flush() -> None:

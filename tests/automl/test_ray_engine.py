@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from automl.ray_session import RaySession, ray_session
 from automl.ray_worker import LOG_FILE
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
+from tests.automl.many_worker_kills import Killer, SlowRun, faults, outcome
 from tests.automl.toy import ToyRun, toy_config
 from trials.contract import Cause, Decision, ProgressEvent, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
@@ -115,6 +117,30 @@ def test_ctrl_c_pauses_and_resume_finishes(tmp_path: Path, session: RaySession) 
     resumed = run_inline(study, run=ToyRun())
     assert [trial.status for trial in resumed.trials] == [TrialStatus.COMPLETE] * 3
     assert resumed.trial(1).segments == 2
+
+
+def test_workers_killed_at_random_moments_change_nothing(tmp_path: Path, session: RaySession) -> None:
+    config, killer = toy_config(trials=6), Killer(random.Random(0), left=2, chance=1.0)
+    study = Study.create(tmp_path / "s", config)
+    snapshot = run_ray(study, session, run=SlowRun(), on_event=killer)
+    assert killer.moments.total() == 2
+    assert faults(killer, snapshot, config) == []
+    assert outcome(snapshot) == outcome(run_inline(Study.create(tmp_path / "whole", config), run=ToyRun()))
+
+
+class Unusable(ToyRun):
+    """Breaks before it can say anything."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        raise ImportError("libcudart.so.12: cannot open shared object file")
+
+
+def test_a_worker_that_cannot_run_anything_says_why(tmp_path: Path, session: RaySession) -> None:
+    snapshot = run_ray(Study.create(tmp_path / "s", toy_config()), session, run=Unusable())
+    assert snapshot.end is not None
+    assert snapshot.end.message == (
+        "the first 3 trials all failed (crash): the worker cannot run trials: ImportError: libcudart.so.12: cannot open shared object file"
+    )
 
 
 class Slow(ToyRun):
