@@ -41,8 +41,10 @@ SILENT: Mapping[str, str] = {
 }
 
 
-# what a disk or a kernel says that has no room, or is broken
-REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+# what a disk or a kernel says that has no room or is broken, and what we say of a store that cannot be reached
+REFUSALS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EHOSTUNREACH}
+)
 
 
 class ActionFailed(Exception):
@@ -114,7 +116,8 @@ def _told(error: Exception, program: str) -> tuple[str, str | None, int] | None:
             return "the machine failed: out of memory", "end other programs, or give this one more memory", FAILED
         case OSError() if error.errno in REFUSALS:
             place = f": {error.filename}" if error.filename else ""
-            return f"the machine failed: {error.strerror}{place}", "look for free space, then give the same command again", FAILED
+            look = "check the network and AWS_ENDPOINT_URL" if isinstance(error, ConnectionError) else "look for free space"
+            return f"the machine failed: {error.strerror}{place}", f"{look}, then give the same command again", FAILED
     return None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from search_spaces.errors import CheckpointError
 from search_spaces.spec import LoadedSpec, get_value, spec_warnings, with_values
+from search_spaces.spec.weights import WHOLE
 
 
 def fitted(loaded: LoadedSpec) -> LoadedSpec:
@@ -16,12 +17,16 @@ def fitted(loaded: LoadedSpec) -> LoadedSpec:
     A file that cannot be read or belongs to another family is left to the check of the weights, which says so.
     """
     path = loaded.spec.train.pretrained_model_path
-    if not path or not Path(path).is_file():
+    if not path:
         return loaded
     from models.inspection import inspect_checkpoint
+    from trials.weight_copies import local_file
 
+    file = local_file(loaded.spec, path, key=WHOLE)
+    if not file.is_file():
+        return loaded
     try:
-        decided = dict(inspect_checkpoint(Path(path)).decides)
+        decided = dict(inspect_checkpoint(file).decides)
     except CheckpointError:
         return loaded
     if decided.pop("model.model_type", None) not in (None, loaded.spec.model.model_type):

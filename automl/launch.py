@@ -223,9 +223,10 @@ def check_data(spec: Spec) -> Sequence[SourceReport]:
 def check_weights(spec: Spec) -> tuple[str, ...]:
     """A line for each weight file that the spec names and for what starts random; CheckpointError for a file that does not fit."""
     from models.weights import check_spec_weights
+    from trials.weight_copies import local_weights
 
     first = first_weights(spec)
-    lines = [f"weights  {report}" for report in check_spec_weights(spec)]
+    lines = [f"weights  {report}" for report in check_spec_weights(local_weights(spec))]
     if first.warning is not None:
         lines.append(f"WARNING  {first.warning}")
     elif first.random:

@@ -38,6 +38,7 @@ from trials.seeding import actual_seed, cudnn_settings, part_ways, seeded
 from trials.states import state_to_resume
 from trials.status import MetricsLog, StatusWriter
 from trials.trial_loop import Records, TrialLoop
+from trials.weight_copies import local_weights
 from trials.workers import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,7 @@ def train(trial: TrialSpec, channels: Channels, *, parts: Parts, rank: Rank, dev
         torch.set_num_threads(min(torch.get_num_threads(), max(1, usable_cores() // rank.here)))  # torch counts cores of the whole machine
         data = _data(spec, parts, start=Start() if resume is None else resume.start, rank=rank)
         network = parts.network(spec)
-        for loaded in [] if resume is not None else parts.weights(network, spec):
+        for loaded in [] if resume is not None else parts.weights(network, local_weights(spec)):
             logger.info("%s", loaded)
         logger.info("first weights: %s", first_weights(spec))
         if rank.count > 1:

@@ -65,7 +65,11 @@ def state_to_resume(spec: Spec, folder: Path) -> Path | None:
     SpecError where a run lies there that is not to be continued, or where two states are asked for; CheckpointError where
     the state to continue is missing.
     """
-    named = Path(spec.train.resume_training_checkpoint_path) if spec.train.resume_training_checkpoint_path else None
+    
+    from trials.weight_copies import local_file
+
+    given = spec.train.resume_training_checkpoint_path
+    named = local_file(spec, given, key=NAMED) if given else None
     if named is not None and not named.is_file():
         raise CheckpointError(f"{NAMED}={named}: there is no such file", hint=f"a run keeps its newest state as {LATEST}")
     if spec.train.resume == "never":
