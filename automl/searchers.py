@@ -24,6 +24,7 @@ from automl.kde import propose_by_density
 from automl.llm import ask_model, check_endpoint
 from automl.proposals import Need, Proposal
 from automl.samplers import CmaEsReplay, JointTPE, SobolPoints
+from automl.thinning import thinned
 from automl.view import Observation, find_view, study_in_view
 from search_spaces.errors import StudyError, nearest
 from search_spaces.objective import Direction
@@ -57,13 +58,16 @@ class Searcher:
     several: bool = False
 
 
-def _sampled(make: Callable[[Need], BaseSampler], view: str) -> Propose:
-    """Proposals of an Optuna sampler that reads the search through `view`, unless the setting `sampler_view` names another."""
+def _sampled(make: Callable[[Need], BaseSampler], view: str, *, thin: bool = False) -> Propose:
+    """Proposals of an Optuna sampler that reads the search through `view`, unless the setting `sampler_view` names another.
+
+    With `thin` it reads a selection of a large search, unless there are several objectives: those have no single order.
+    """
 
     def propose(need: Need, observations: Sequence[Observation], direction: Direction) -> Proposal:
         study = study_in_view(
             find_view(str(need.settings.get("sampler_view", view)), enough=need.startup),
-            observations,
+            thinned(observations, direction) if thin and not need.further else observations,
             distributions={parameter.key: distribution_of(parameter) for parameter in need.space.parameters},
             direction=direction,
             sampler=make(need),
@@ -80,7 +84,7 @@ SEARCHERS: Mapping[str, Searcher] = {
         Searcher(
             name="tpe",
             summary="tree-structured Parzen estimator; learns from few trials, knows conditions and failures",
-            propose=_sampled(lambda need: JointTPE(need.space, startup=need.startup, seed=need.own_seed), "pruned"),
+            propose=_sampled(lambda need: JointTPE(need.space, startup=need.startup, seed=need.own_seed), "pruned", thin=True),
             several=True,
         ),
         Searcher(

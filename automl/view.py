@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from functools import cache
+from typing import Any, Protocol, cast
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -26,6 +27,7 @@ from search_spaces.objective import Direction
 from search_spaces.space import Value
 
 INFEASIBLE = "failure"
+_NOTHING: dict[Any, Any] = {}  # of every trial that is shown; nobody changes one
 _BEGUN = datetime(2000, 1, 1)  # Optuna asks for a time, and no sampler reads it
 
 
@@ -197,7 +199,12 @@ def study_in_view(
     """
     shown = zip(observations, view.show(observations, direction), strict=True)
     kept = [(observation, one) for observation, one in shown if one is not None]
-    trials = [_frozen(number, observation, one, distributions) for number, (observation, one) in enumerate(kept, start=1)]
+    drawn_from: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
+    for keys in {tuple(observation.params) for observation, _ in kept}:
+        drawn_from[keys] = {key: distributions[key] for key in keys}
+    trials = [
+        _frozen(number, observation, one, drawn_from[tuple(observation.params)]) for number, (observation, one) in enumerate(kept, start=1)
+    ]
     storage = _ShownTrials(trials)
     if not further:
         return optuna.create_study(storage=storage, study_name="view", sampler=sampler, direction=direction)
@@ -231,22 +238,26 @@ class _ShownTrials(InMemoryStorage):
         return own + [trial for trial in self._shown if states is None or trial.state in states]
 
 
-def _frozen(number: int, observation: Observation, shown: Shown, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    params = dict(observation.params)
-    settings: dict[str, Any] = {
-        "state": shown.state,
-        "value": None if shown.beside else shown.value,
-        "values": [shown.value, *shown.beside] if shown.beside else None,
-        "params": params,
-        "distributions": {key: distributions[key] for key in params},
-        "user_attrs": {},
-        "system_attrs": {},
-        "intermediate_values": dict(shown.by_rung or {}),
-    }
-    if shown.violated is not None:
-        trial = optuna.trial.create_trial(**settings, constraints={INFEASIBLE: 1.0 if shown.violated else -1.0})
-        trial.number = number
-        return trial
-    # the same without its checks, which take most of the time in a large search
-    ended = None if shown.state is TrialState.RUNNING else _BEGUN
-    return FrozenTrial(number=number, trial_id=number, datetime_start=_BEGUN, datetime_complete=ended, **settings)
+def _frozen(number: int, observation: Observation, shown: Shown, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    """A trial as Optuna has them, without the checks and copies of its `create_trial`: most of the time in a large search is theirs."""
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=shown.state,
+        value=None if shown.beside else shown.value,
+        values=[shown.value, *shown.beside] if shown.beside and shown.value is not None else None,
+        datetime_start=_BEGUN,
+        datetime_complete=None if shown.state is TrialState.RUNNING else _BEGUN,
+        params=cast(dict[str, Any], observation.params),
+        distributions=distributions,
+        user_attrs=_NOTHING,
+        system_attrs=_NOTHING if shown.violated is None else _constraint(shown.violated),
+        intermediate_values=_NOTHING if shown.by_rung is None else cast(dict[int, float], shown.by_rung),
+    )
+
+
+@cache
+def _constraint(violated: bool) -> dict[str, Any]:
+    """The attributes in which Optuna keeps what a trial says about its point; nobody changes them in a trial that is shown."""
+    told = optuna.trial.create_trial(state=TrialState.PRUNED, constraints={INFEASIBLE: 1.0 if violated else -1.0})
+    return told.system_attrs
