@@ -21,7 +21,6 @@ from automl.console import screen, tell
 from automl.engine import run_inline
 from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.events import OnEvent, StudyEvent
-from automl.fidelity import rule_of
 from automl.front_choice import members_of
 from automl.live import SearchView
 from automl.mirror import Mirror, RunRecord
@@ -81,8 +80,7 @@ class StudyKeeper:
 
     def search(self, run: RunStudy) -> StudyEnd:
         """Runs the trials; a search that is over already is only mirrored again."""
-        likely = rule_of(self.config).likely_epochs(self.config.trials)
-        return self._run(self.study, run, kind="trial", likely=likely, title=f"{self.config.name}: {self.config.objective}")
+        return self._run(self.study, run, kind="trial", title=f"{self.config.name}: {self.config.objective}")
 
     def final(self, search_end: StudyEnd, run: RunStudy) -> StudyEnd:
         """Trains the best trials again with other seeds; how the study stands after that."""
@@ -92,7 +90,7 @@ class StudyKeeper:
             tell(self.console, "no finalists: what is left of the time limit is too short to train them")
             return search_end
         final = self.study.finalists()
-        end = self._run(final, run, kind="finalist", likely=final.config.trials * final.config.epochs, title="finalists, other seeds")
+        end = self._run(final, run, kind="finalist", title="finalists, other seeds")
         self._finalists = final.snapshot().trials
         # a failed repetition is no reason to have no winner, nor is one that the time limit cut short
         return search_end if end.reason.is_success or end.reason is EndReason.FAILED else end
@@ -126,13 +124,13 @@ class StudyKeeper:
             case EndReason.FAILED:
                 return FAILED
 
-    def _run(self, study: Study, run: RunStudy, *, kind: str, likely: int, title: str) -> StudyEnd:
+    def _run(self, study: Study, run: RunStudy, *, kind: str, title: str) -> StudyEnd:
         board = Board(study.config)
         mirror = StudyMirror(self.mirror, study.config, kind=kind, data_hash=self._data_hash)
         if study.end is not None and study.end.reason.is_success:
             mirror.catch_up(study.snapshot().trials)
             return study.end
-        with SearchView(board, self.console, likely_epochs=likely, title=title, noun=kind) as view:
+        with SearchView(board, self.console, title=title, noun=kind, since=self._started) as view:
 
             def on_event(event: StudyEvent) -> None:
                 board.apply(event)

@@ -107,7 +107,9 @@ class Ending:
         if records and not any(record.value is not None and record.status is not TrialStatus.FAILED for record in records):
             causes = sorted({record.error.cause.value for record in records if record.error is not None})
             return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {self._config.objective} (causes: {', '.join(causes)})")
-        return StudyEnd(reason=EndReason.EXHAUSTED, message=f"all {len(records)} trials were run")
+        noun = "finalist" if self._final else "trial"
+        told = f"the one {noun} was run" if len(records) == 1 else f"all {len(records)} {noun}s were run"
+        return StudyEnd(reason=EndReason.EXHAUSTED, message=told)
 
     def _settle(self, end: StudyEnd) -> None:
         if end.reason is EndReason.EXHAUSTED:

@@ -18,9 +18,12 @@ from rich.text import Text
 from automl.board import Board
 from automl.console import count_text, number_text, seconds_text, values_text
 from automl.events import StudyEnded, StudyEvent, StudyStarted, StudyStopping, TrialEnded, TrialPromoted, TrialReported, TrialStarted
+from automl.remaining import RemainingTime
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.status import trials_table
 from trials.contract import Decision, ProgressEvent, Report
+
+Clock = Callable[[], float]
 
 ROWS_BESIDE_TABLE = 7
 OWN_VALUES = " (the spec's own values)"
@@ -29,16 +32,16 @@ OWN_VALUES = " (the spec's own values)"
 class SearchView:
     """Shows a board as its events come.  A context manager: the live table is taken down when it is left.
 
-    `likely_epochs` is what the review expected of the whole search; the remaining time is drawn from it and from the
-    speed so far.
+    `since` is when the whole command began, if that was before this search.
     """
 
     def __init__(
-        self, board: Board, console: Console, *, likely_epochs: int, title: str, noun: str = "trial", clock: Callable[[], float] = time.time
+        self, board: Board, console: Console, *, title: str, noun: str = "trial", since: float | None = None, clock: Clock = time.time
     ) -> None:
-        self._board, self._console, self._likely = board, console, max(likely_epochs, 1)
+        self._board, self._console = board, console
         self._title, self._noun, self._clock = title, noun, clock
-        self._epochs_before: int | None = None
+        self._since = board.started_at if since is None else since
+        self._remaining = RemainingTime(board.config, started_at=board.started_at)
         self._message = ""
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
 
@@ -54,14 +57,15 @@ class SearchView:
 
     def on_event(self, event: StudyEvent) -> None:
         """Shows what `event` changed; the board has already taken note of it."""
-        if self._epochs_before is None:
-            self._epochs_before = self._board.epochs_done()
+        self._remaining.note(self._board, self._clock())
         if isinstance(event, StudyStopping):
             self._message = event.message
         if self._live is None:
             line = event_line(event, self._board, self._noun)
             if line:
-                self._console.print(f"{seconds_text(self._clock() - self._board.started_at):>12}  {line}", soft_wrap=True, markup=False)
+                left = self.remaining_s() if isinstance(event, TrialEnded) and event.status is not TrialStatus.WAITING else None
+                told = f"; about {seconds_text(left)} left" if left else ""
+                self._console.print(f"{seconds_text(self._clock() - self._since):>12}  {line}{told}", soft_wrap=True, markup=False)
 
     def say(self, message: str) -> None:
         """A line that stays: a warning, a remark."""
@@ -69,11 +73,7 @@ class SearchView:
 
     def remaining_s(self) -> float | None:
         """Seconds until the search is likely to be over, or None before anything was trained."""
-        done = self._board.epochs_done()
-        trained = done - (self._epochs_before or 0)
-        if trained <= 0:
-            return None
-        return max(self._likely - done, 0) * (self._clock() - self._board.started_at) / trained
+        return self._remaining.seconds(self._board, self._clock())
 
     def _draw(self) -> RenderableType:
         rows = max(self._console.height - ROWS_BESIDE_TABLE, 4)
@@ -104,10 +104,10 @@ class SearchView:
         told = best_text(best[0]) if best else "no metric yet"
         left = self.remaining_s()
         line.add_row(
-            ProgressBar(total=self._likely, completed=min(done, self._likely), width=28),
+            ProgressBar(total=max(done + self._remaining.epochs(board), 1), completed=done, width=28),
             f"{board.ended()}/{max(board.config.trials, len(board.trials))} trials over, {done} epochs",
             told,
-            f"{seconds_text(self._clock() - board.started_at)} so far",
+            f"{seconds_text(self._clock() - self._since)} so far",
             "time left: unknown" if left is None else f"about {seconds_text(left)} left",
         )
         return Group(line, Text(self._message, style="yellow")) if self._message else line

@@ -264,7 +264,8 @@ def _budget(review: Review) -> Table:
     early = f", compared after epoch {', '.join(map(str, review.rungs[:-1]))}" if len(review.rungs) > 1 else ", every trial to the end"
     table.add_row("trials", f"{config.trials} of up to {config.epochs} epochs{early}")
     none = "none: a population finds a course of values, not one set" if config.fidelity == "population" else "none: too few trials"
-    chosen = f"up to {config.finalists} of the front" if config.further else f"{config.finalists} best"
+    best = "the best one" if config.finalists == 1 else f"the {config.finalists} best"
+    chosen = f"up to {config.finalists} of the front" if config.further else best
     table.add_row("finalists", f"{chosen} trained again with another seed" if config.finalists else none)
     if config.limits != Limits():
         table.add_row("limits", f"{', '.join(config.limits.describe())}{LIMITS_TOLD if config.limits.timed else ''}")

@@ -130,7 +130,7 @@ def test_the_board_arrives_where_the_study_is(folder: Path, events: list[StudyEv
 
 def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], capsys: pytest.CaptureFixture[str]):
     board = Board(toy_config(trials=5, epochs=3))
-    with SearchView(board, screen(), likely_epochs=9, title="toy") as view:
+    with SearchView(board, screen(), title="toy") as view:
         for event in events:
             board.apply(event)
             view.on_event(event)

@@ -1,0 +1,54 @@
+"""How long a search is likely to go on: what its fidelity rule expects of it, corrected by how it has gone so far.
+
+The speed is that of the trials since the first report, so that the start of Ray and of the workers is not taken for training.
+"""
+
+from __future__ import annotations
+
+from automl.board import Board
+from automl.config import StudyConfig
+from automl.fidelity import rule_of
+from automl.limits import HOUR_S
+from automl.snapshot import TrialStatus
+
+
+class RemainingTime:
+    """Learns from one board after another report; times are seconds of the caller's clock.  Used by one thread."""
+
+    def __init__(self, config: StudyConfig, *, started_at: float) -> None:
+        self._config, self._expected = config, rule_of(config).likely_epochs
+        self._started_at = started_at
+        self._first: tuple[float, int] | None = None  # when epochs were first reported, and how many had been trained by then
+        self._before: int | None = None  # epochs of earlier sessions
+
+    def note(self, board: Board, now: float) -> None:
+        """An event changed `board`."""
+        done = board.epochs_done()
+        if self._before is None:
+            self._before = done
+        if self._first is None and done > self._before:
+            self._first = (now, done)
+
+    def epochs(self, board: Board) -> int:
+        """Epochs that are likely to come: those expected of as many trials, times how the trials so far kept to it.
+
+        One full training counts as what the rule expected, so that the first trials do not decide alone.
+        """
+        config, done = self._config, board.epochs_done()
+        settled = [trial for trial in board.trials.values() if trial.status is not TrialStatus.RUNNING]
+        trained = sum(trial.epoch - trial.start for trial in settled)
+        kept = (trained + config.epochs) / (self._expected(len(settled)) + config.epochs) if settled else 1.0
+        granted = sum(trial.rung - trial.epoch for trial in board.trials.values() if trial.status is TrialStatus.RUNNING)
+        return max(round(kept * self._expected(max(config.trials, len(board.trials)))) - done, granted, 0)
+
+    def seconds(self, board: Board, now: float) -> float | None:
+        """Seconds until it is over, never beyond its limit of time; None before anything was trained."""
+        if self._first is None or self._before is None:
+            return None
+        since, trained = self._first
+        done = board.epochs_done()
+        epoch_s = (now - since) / (done - trained) if done > trained else (now - self._started_at) / (done - self._before)
+        limits = self._config.limits
+        ends = [limits.deadline] if limits.deadline is not None else []
+        ends += [self._started_at + limits.max_hours * HOUR_S] if limits.max_hours is not None else []
+        return max(0.0, min([self.epochs(board) * epoch_s, *(end - now for end in ends)]))

@@ -1,0 +1,73 @@
+"""How long a search is said to go on: speed from the first report on, epochs as the rule expects them and as they came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from automl.board import Board
+from automl.config import StudyConfig
+from automl.events import StudyEvent, TrialEnded, TrialReported, TrialStarted
+from automl.limits import Limits
+from automl.remaining import RemainingTime
+from automl.snapshot import TrialStatus
+from tests.automl.toy import result_of, toy_config
+from trials.contract import Decision, State
+
+
+class Watched:
+    """A board and its remaining time, told of trials that last 2 s an epoch after a start of 30 s."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.now = 30.0
+        self.board = Board(config, clock=lambda: self.now)
+        self.remaining = RemainingTime(config, started_at=0.0)
+        self.remaining.note(self.board, 0.0)
+
+    def tell(self, event: StudyEvent) -> None:
+        self.board.apply(event)
+        self.remaining.note(self.board, self.now)
+
+    def trial(self, number: int, epochs: int, *, over: bool = True) -> None:
+        full = self.board.config.epochs
+        values = {"values": {}, "seed": 0, "folder": Path()}
+        self.tell(TrialStarted(number=number, segment=1, from_epoch=0, until_epoch=full, max_epochs=full, **values))
+        for epoch in range(1, epochs + 1):
+            self.now += 2.0
+            metrics = {"metrics": {"val/loss": 1.0}, "value": 1.0, "decision": Decision.CONTINUE, "until_epoch": full}
+            self.tell(TrialReported(number=number, epoch=epoch, step=epoch, elapsed_s=2.0 * epoch, **metrics))
+        if over:
+            result = result_of(number, State.COMPLETE)
+            self.tell(TrialEnded(number=number, status=TrialStatus.COMPLETE, result=result, value=1.0, segment=1))
+
+    def seconds(self) -> float | None:
+        return self.remaining.seconds(self.board, self.now)
+
+
+def test_nothing_is_said_before_the_first_report() -> None:
+    assert Watched(toy_config()).seconds() is None
+
+
+def test_the_start_of_the_workers_is_not_taken_for_training() -> None:
+    watched = Watched(toy_config(trials=3, epochs=5, fidelity="full"))
+    watched.trial(0, 5)
+    assert watched.seconds() == 10 * 2.0
+
+
+def test_a_running_trial_counts_with_what_it_was_granted() -> None:
+    watched = Watched(toy_config(trials=1, epochs=5, fidelity="full"))
+    watched.trial(0, 2, over=False)
+    assert watched.seconds() == 3 * 2.0
+
+
+def test_trials_that_end_sooner_than_expected_shorten_the_rest() -> None:
+    watched = Watched(toy_config(trials=10, epochs=4, fidelity="full"))
+    for number, epochs in enumerate((4, 1, 1)):
+        watched.trial(number, epochs)
+    kept = (6 + 4) / (12 + 4)
+    assert watched.remaining.epochs(watched.board) == round(kept * 40) - 6
+
+
+def test_a_limit_of_time_ends_the_search_before() -> None:
+    watched = Watched(toy_config(trials=100, epochs=4, fidelity="full", limits=Limits(max_hours=0.02)))
+    watched.trial(0, 4)
+    assert watched.seconds() == 72.0 - watched.now
