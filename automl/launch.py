@@ -31,8 +31,9 @@ from automl.limits import Limits
 from automl.placement import Placement, has_gpu, placed
 from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, resolve
-from automl.review import Review, objective_notes, review_data, review_view
+from automl.review import Review, review_data, review_view
 from automl.searchers import startup_trials
+from automl.several import check_costs, objective_notes
 from automl.sources import SearchSource, usual_trials
 from automl.study import Study
 from automl.timing import measure
@@ -101,13 +102,14 @@ def make_review(resolved: Resolved) -> Review:
         placement = placed(resolved.request, spec, parallel=fields.get("parallel"), cpus=fields.get("cpus_per_trial"))
         here = not (placement.gpus and resolved.request.address) or has_gpu()  # else this machine says nothing about the workers'
         if here:
-            check_device(spec)
+            check_device(spec, study=True)
         sources = check_data(spec)
         told = (*check_weights(spec), *(check_memory(spec) if here else ()))
         rows = sum(source.rows for source in sources if source.split == "train")
         steps = max(1, rows // (spec.dataset.train_dataset.batch_size * spec.train.num_gpus))
         space = resolved.skill.review(spec, total_steps=steps * spec.train.num_epochs, request=resolved.settings.space)
         config = _config(resolved, space.space, placement)
+        check_costs(config)
         rule = rule_of(config)
         gathered = gather(config, rule, studies=resolved.request.warm_start, points=resolved.request.enqueue)
         config = replace(config, head_start=gathered.start)

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from automl.resolve import RunRequest
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, UnsupportedError
 from search_spaces.spec import Spec
 
 
@@ -34,7 +34,7 @@ def placed(request: RunRequest, spec: Spec, *, parallel: int | None, cpus: float
 
     present = look(request.address)
     there = max((node.gpus for node in present), default=0.0)
-    gpus = min(spec.train.num_gpus, math.floor(there)) if request.gpus_per_trial is None else request.gpus_per_trial
+    gpus = _gpus_of(spec, there=math.floor(there)) if request.gpus_per_trial is None else request.gpus_per_trial
     resources = trial_resources(present, gpus=gpus, cpus=cpus)
     fits = room(present, resources)
     text = f"the cluster at {request.address} ({describe_nodes(present)}; room for {fits} now): {describe(resources)} a trial"
@@ -59,15 +59,23 @@ def has_gpu() -> bool:
 
 
 def _gpus_here(request: RunRequest, spec: Spec) -> float:
-    """Devices of one trial: what was asked for, else what the spec says, never more than there are by default."""
+    """Devices of one trial: what was asked for, else what the spec says; none on a machine without any."""
     import torch
 
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if request.gpus_per_trial is None:
-        return min(spec.train.num_gpus, there)
+    if not request.gpus_per_trial:
+        return _gpus_of(spec, there=there if request.gpus_per_trial is None else 0)
     if request.gpus_per_trial > there:
         raise StudyError(f"--gpus-per-trial {request.gpus_per_trial:g}, but this machine has {there}", hint="lower it; 0 trains on the CPU")
     return request.gpus_per_trial
+
+
+def _gpus_of(spec: Spec, *, there: int) -> int:
+    """Devices of one trial as the spec says; a single one may be missing, and is then the CPU."""
+    wanted = spec.train.num_gpus
+    if wanted > max(1, there):
+        raise UnsupportedError(f"train.num_gpus is {wanted}, but a trial finds {there}", hint=f"set train.num_gpus={max(1, there)}")
+    return min(wanted, there)
 
 
 def _parallel_here(asked: int | None, gpus_per_trial: float) -> int:

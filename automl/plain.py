@@ -25,7 +25,7 @@ from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.placement import device_text, has_gpu
 from automl.reader import read_snapshot
-from automl.resolve import Resolved, RunRequest, check_alone, check_devices, resolve, whole_gpus
+from automl.resolve import Resolved, RunRequest, check_alone, check_devices, check_one_machine, resolve, whole_gpus
 from automl.shipping import open_mirror
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
@@ -106,6 +106,7 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     options = {"train.num_epochs": request.epochs, "train.seed": request.seed, "train.num_gpus": whole_gpus(request.gpus_per_trial) or None}
     overrides = [*request.overrides, *(f"{key}={value}" for key, value in options.items() if value is not None)]
     loaded = read_spec(None, overrides, template=spec_to_dict(spec), action="train", environ=os.environ)
+    check_one_machine(loaded)
     check_devices(loaded)
     spec = loaded.spec
     folder = request.results or study.with_name(f"{study.resolve().name}-again")

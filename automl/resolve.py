@@ -19,11 +19,11 @@ from automl.from_weights import fitted
 from automl.limits import Limits
 from automl.policy import Route, asked_policy, decide
 from automl.settings import SearchSettings, checked_budget, read_settings, understood
-from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError
+from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError, UserError
 from search_spaces.objective import LEADING, Objective, objectives_for
 from search_spaces.skill import Skill, find_skill, list_skills
 from search_spaces.space_request import request_of
-from search_spaces.spec import LoadedSpec, Spec, read_spec, with_values
+from search_spaces.spec import LoadedSpec, Spec, get_value, read_spec, with_values
 from search_spaces.spec.load import known_part
 from search_spaces.spec.values import at_place
 
@@ -102,7 +102,9 @@ def resolve(request: RunRequest) -> Resolved:
     loaded = fitted(_load(request, settings, template, route))
     spec = loaded.spec
     _check_family(skill, spec)
-    check_devices(loaded)
+    check_one_machine(loaded)
+    if not route.search:  # a search has its own ways to place trials
+        check_devices(loaded)
     objectives = _objectives(spec, request.metrics, settings)
     if not route.search:
         check_alone(request.metrics)
@@ -214,21 +216,32 @@ def whole_gpus(asked: float | None) -> int:
 
 
 def check_devices(loaded: LoadedSpec) -> None:
-    """UnsupportedError for a spec that wants more than one device for one run."""
-    train, places = loaded.spec.train, loaded.places
-    if train.num_nodes > 1:
-        place = at_place("train.num_nodes", places)
+    """UserError, with the place, for devices or machines that plain training of a spec does not find."""
+    from trials.layout import run_layout
+
+    train = loaded.spec.train
+    try:
+        run_layout(loaded.spec, study=False, cpu_ranks=1, environ=os.environ)
+    except UserError as error:
+        # of number and list of GPUs the longer decided
+        numbered = train.gpu_ids == tuple(range(train.num_gpus)) and "train.num_gpus" in loaded.places
+        places = {"train.num_nodes": "train.num_nodes", "train.num_gpus": "train.num_gpus" if numbered else "train.gpu_ids"}
+        for key, at in places.items():
+            said, place = f"{key} is {get_value(loaded.spec, key)}", at_place(at, loaded.places)
+            if said in error.message and place:
+                variable = place.rpartition("environment variable ")[2].rstrip(")") if "environment" in place else ""
+                hint = f"{error.hint}; or unset {variable}" if variable else error.hint
+                raise type(error)(error.message.replace(said, said + place, 1), hint=hint) from error
+        raise
+
+
+def check_one_machine(loaded: LoadedSpec) -> None:
+    """UnsupportedError for a spec that wants several machines where there is one."""
+    if loaded.spec.train.num_nodes > 1:
+        place = at_place("train.num_nodes", loaded.places)
         raise UnsupportedError(
-            f"training on several machines is not in this release, but train.num_nodes is {train.num_nodes}{place}",
-            hint="unset WORLD_SIZE" if "environment" in place else "set it to 1",
-        )
-    if train.num_gpus > 1:
-        # the longer of the two decided
-        key = "train.num_gpus" if train.gpu_ids == tuple(range(train.num_gpus)) and "train.num_gpus" in places else "train.gpu_ids"
-        way_out = "unset NUM_GPU_PER_NODE" if "environment" in places.get(key, "") else "set train.num_gpus=1 and train.gpu_ids=[0]"
-        raise UnsupportedError(
-            f"training on several GPUs is not in this release, but train.num_gpus is {train.num_gpus}{at_place(key, places)}",
-            hint=f"{way_out}; a search uses several GPUs by running several trials at once (--parallel)",
+            f"this stays on one machine, but train.num_nodes is {loaded.spec.train.num_nodes}{place}",
+            hint=f"{'unset WORLD_SIZE' if 'environment' in place else 'set it to 1'}; only `depth_net train` takes several",
         )
 
 

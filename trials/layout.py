@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from search_spaces.errors import SpecError, UnsupportedError
-from search_spaces.spec import Spec
+from search_spaces.errors import SpecError, UnsupportedError, UserError
+from search_spaces.spec import Spec, spec_from_dict
+from trials.contract import TrialSpec
 from trials.ranks import Rank
 
 CPU = torch.device("cpu")
@@ -42,6 +43,15 @@ class Layout:
         """The rank of this machine's process number `local`, not connected yet."""
         here = len(self.devices)
         return Rank(number=self.node * here + local, count=self.count, local=local, here=here, node=self.node)
+
+
+def machine_number(trial: TrialSpec, environ: Mapping[str, str]) -> int:
+    """Which of the machines of a run this is; 0 for a run of one, and for a spec that cannot be read or does not fit this machine."""
+    try:
+        spec = spec_from_dict(trial.spec)
+        return 0 if spec.train.num_nodes == 1 else run_layout(spec, study=bool(trial.study), cpu_ranks=1, environ=environ).node
+    except UserError:
+        return 0
 
 
 def run_layout(spec: Spec, *, study: bool, cpu_ranks: int, environ: Mapping[str, str]) -> Layout:
@@ -94,7 +104,6 @@ def _number(environ: Mapping[str, str], names: tuple[str, ...], *, default: int 
     if default is None:
         raise SpecError(
             f"train.num_nodes is {below}, but {names[0]} does not say which of these machines this is",
-            hint=f"start the same command on each with {names[0]}=0 to {below - 1} and MASTER_ADDR=<address of machine 0>; "
-            "on one machine set train.num_nodes=1",
+            hint=f"start the same command on each with {names[0]}=0 to {below - 1} and MASTER_ADDR=<address of machine 0>",
         )
     return default

@@ -24,7 +24,7 @@ from trials.contract import Cause, Failure, ProgressTo, ReportTo, State, TrialRe
 from trials.devices import lightning_precision
 from trials.failures import Interrupted, failure_of
 from trials.interruption import StopRequest
-from trials.layout import run_layout
+from trials.layout import machine_number, run_layout
 from trials.leading import lead
 from trials.memory import out_of_memory_text
 from trials.run_log import run_log
@@ -42,18 +42,23 @@ def run_trial(
 
     `report` is asked after each validation (after each epoch when there is no validation list) and may pause or stop the
     run.  The first Ctrl-C or SIGTERM saves the state after the current step and gives INTERRUPTED.  One run at a time in a process.
-    On several devices each has a process, which ends with this one; `cpu_ranks` takes as many processes on the CPU.
+    On several devices each has a process, which ends with this one; `cpu_ranks` takes as many processes on the CPU.  On several machines
+    the same is called on each, and machine 0 alone writes and reports.
     """
     started = time.monotonic()
     folder = trial.train_folder
     refusal = _refusal(trial, folder)
     if refusal is not None:  # nothing is written: the folder may hold another run
         return _ended(trial, State.FAILED, started, error=failure_of(refusal))
-    known = Known(status=StatusWriter(folder / "status.json"))
+    writes = machine_number(trial, os.environ) == 0
+    known = Known(status=StatusWriter(folder / "status.json" if writes else None))
     state, error = State.COMPLETE, None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with run_log(folder), StopRequest() as stop:
+        with ExitStack() as stack:
+            if writes:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(run_log(folder))
+            stop = stack.enter_context(StopRequest())
             state = _run(trial, Channels(report=report, progress=progress, stop=stop), parts or Parts(), cpu_ranks=cpu_ranks, known=known)
     except (Interrupted, KeyboardInterrupt):
         state = State.INTERRUPTED
@@ -63,7 +68,8 @@ def run_trial(
             state = State.INTERRUPTED
         else:
             state, error = State.FAILED, _failure(exception, known)
-            _write_traceback(folder, exception)
+            if writes:
+                _write_traceback(folder, exception)
     _release()
     facts = known.facts()
     best, keeps = facts.best, _keeps_files(known)
@@ -75,7 +81,7 @@ def run_trial(
         peak_memory_mib=facts.peak_memory_mib,
         first_weights=facts.first_weights,
     )
-    return _recorded(result, folder, known)
+    return _recorded(result, folder, known) if writes else result
 
 
 def _run(trial: TrialSpec, channels: Channels, parts: Parts, *, cpu_ranks: int, known: Known) -> State:

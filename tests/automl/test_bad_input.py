@@ -116,7 +116,7 @@ def test_raw_millimetres_name_the_scale(refused: Refused, place: Path, made: Pat
         ("model.max_disparity=100", "the nearest values are 96 or 128"),
         ("train.num_epoch=3", "did you mean train.num_epochs?"),
         ("train.num_epochs=many", "must be a whole number, but is 'many' (command line: train.num_epochs=many)"),
-        ("train.num_gpus=2", "training on several GPUs is not in this release"),
+        ("train.num_gpus=2", "train.num_gpus is 2 (command line: train.num_gpus=2), but no GPU is visible"),
         ("train.resume=must", "train.resume=auto starts anew"),
         ("dataset.train_dataset.data_sources=[]", "needs dataset.train_dataset.data_sources"),
     ],

@@ -1,0 +1,177 @@
+"""Runs of two ranks on the CPU: the numbers, the files and the ends of a run of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from search_spaces.spec import spec_from_dict
+from tests.trials.broken import Hungry, Interrupting, Killed, NotFinite, Steady
+from tests.trials.small import Recorder, SmallStereo, parts, stereo_spec, trial
+from trials.contract import Cause, Decision, State, always_continue
+from trials.data import EqualShapeBatches, build_dataset, collate
+from trials.data.decoders import write_pfm
+from trials.data.sample import SampleSet, write_samples
+from trials.module import predict_map
+from trials.run import run_trial
+from trials.scoring import Scorer
+
+pytestmark = pytest.mark.scale
+LATEST = "train/dn_model_latest.pth"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
+    return write_samples(tmp_path_factory.mktemp("scenes"), scenes=9, seed=1, height=64, width=96, max_disparity=32)
+
+
+def spec_of(scenes: SampleSet, *, batch: int, **train: Any) -> dict[str, Any]:
+    """Six training samples; five to validate in batches of 2, 2 and 1, which no two ranks share evenly."""
+    spec = stereo_spec(scenes, **train)
+    spec["dataset"]["train_dataset"]["batch_size"] = batch
+    five = scenes.folder / "five.txt"
+    five.write_text("".join(scenes.list_file("stereo", "train").read_text().splitlines(keepends=True)[:5]))
+    spec["dataset"]["val_dataset"]["data_sources"][0]["data_file"] = str(five)
+    return spec
+
+
+def weights(folder: Path, name: str = "dn_model_latest.pth") -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(folder / "train" / name, weights_only=True)["state_dict"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(scenes: SampleSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
+    """Three epochs on two ranks in one go."""
+    folder, recorder = tmp_path_factory.mktemp("whole"), Recorder()
+    result = run_trial(trial(folder, spec_of(scenes, batch=1), epochs=3), recorder, parts=parts(), cpu_ranks=2)
+    assert result.state is State.COMPLETE, result.error
+    return folder, recorder
+
+
+def test_two_ranks_report_the_metrics_of_one_process(scenes: SampleSet, whole: tuple[Path, Recorder]) -> None:
+    folder, recorder = whole
+    spec = spec_from_dict(spec_of(scenes, batch=1))
+    network = SmallStereo().eval()
+    network.load_state_dict({name.removeprefix("model."): value for name, value in weights(folder).items()})
+    data, scorer = build_dataset(spec, "val", training=False), Scorer(spec)
+    with torch.no_grad():
+        for batch in DataLoader(data, batch_sampler=EqualShapeBatches(data, 2), collate_fn=collate):
+            scorer.update(predict_map(network, batch, "stereo"), batch["target"], batch["valid"], batch["path"])
+    assert scorer.num_images == 5
+    reported = {name.removeprefix("val/"): value for name, value in recorder.reports[-1].metrics.items() if name.startswith("val/")}
+    assert reported == pytest.approx(scorer.compute(), rel=1e-6)
+
+
+def test_the_folder_is_that_of_one_process(whole: tuple[Path, Recorder]) -> None:
+    folder, recorder = whole
+    assert [json.loads(line)["epoch"] for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
+    messages = [json.loads(line)["message"] for line in (folder / "train" / "status.json").read_text().splitlines()]
+    assert messages.count("Starting Training Loop.") == 1
+    assert messages.count("Eval metrics generated.") == 3
+    assert messages[-1] == "Train finished successfully."
+    assert [report.step for report in recorder.reports] == [3, 6, 9]
+
+
+def test_a_run_moves_from_two_ranks_to_one_and_back(scenes: SampleSet, tmp_path: Path) -> None:
+    """Without dropout the number of ranks does not show, as long as a step takes the same samples."""
+    alone, apart = tmp_path / "alone", tmp_path / "apart"
+    assert run_trial(trial(alone, spec_of(scenes, batch=2), epochs=3), always_continue, parts=parts(Steady)).state is State.COMPLETE
+    for ranks, resumes in ((2, None), (1, apart / LATEST), (2, apart / LATEST)):
+        spec = spec_of(scenes, batch=2 // ranks)
+        pausing = Recorder(Decision.PAUSE)
+        result = run_trial(trial(apart, spec, epochs=3, resume_from=resumes), pausing, parts=parts(Steady), cpu_ranks=ranks)
+        assert result.state in (State.PAUSED, State.COMPLETE), result.error
+    ours, theirs = weights(apart), weights(alone)
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+
+
+def test_another_global_batch_is_refused(scenes: SampleSet, whole: tuple[Path, Recorder], tmp_path: Path) -> None:
+    resumed = trial(tmp_path, spec_of(scenes, batch=1), epochs=4, resume_from=whole[0] / LATEST)
+    result = run_trial(resumed, always_continue, parts=parts())
+    assert result.error is not None
+    assert result.error.message.startswith("an epoch has 6 steps here, but 3 in the run of")
+
+
+def test_ctrl_c_ends_both_ranks_after_the_same_step(scenes: SampleSet, whole: tuple[Path, Recorder], tmp_path: Path) -> None:
+    spec = spec_of(scenes, batch=1, resume="auto")
+    result = run_trial(trial(tmp_path, spec, epochs=3), always_continue, parts=parts(Interrupting), cpu_ranks=2)
+    assert result.state is State.INTERRUPTED, result.error
+    assert run_trial(trial(tmp_path, spec, epochs=3), always_continue, parts=parts(), cpu_ranks=2).state is State.COMPLETE
+    ours, theirs = weights(tmp_path), weights(whole[0])
+    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+
+
+@pytest.mark.parametrize(
+    ("network", "cause", "words"),
+    [
+        (NotFinite, Cause.NAN, "the training loss is nan at step 1"),
+        (Hungry, Cause.OOM, "out of memory: "),
+        (Killed, Cause.INFRASTRUCTURE, "a process of the run was killed by signal 9"),
+    ],
+)
+def test_a_failure_of_one_rank_ends_both(
+    scenes: SampleSet, tmp_path: Path, network: Callable[[], nn.Module], cause: Cause, words: str
+) -> None:
+    result = run_trial(trial(tmp_path, spec_of(scenes, batch=1)), always_continue, parts=parts(network), cpu_ranks=2)
+    assert result.error is not None
+    assert result.error.cause is cause, result.error
+    assert result.error.message.startswith(words)
+    assert "(rank 1 of 2, cpu)" in result.error.message
+    assert ranks_of(os.getpid()) == []
+    last = json.loads((tmp_path / "train" / "status.json").read_text().splitlines()[-1])
+    assert last["status"] == "FAILURE"
+
+
+def ranks_of(leader: int) -> list[psutil.Process]:
+    """Its processes but Python's own tracker of resources."""
+    found = [child for child in psutil.Process(leader).children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())]
+
+
+def test_samples_without_ground_truth_do_not_keep_ranks_apart(scenes: SampleSet, tmp_path: Path) -> None:
+    spec = spec_of(scenes, batch=1)
+    nothing = tmp_path / "nothing.pfm"
+    write_pfm(nothing, np.zeros((64, 96), dtype=np.float32))
+    rows = [line.split() for line in scenes.list_file("stereo", "train").read_text().splitlines()]
+    lines = [" ".join([*row[:2], row[2] if number < 2 else str(nothing)]) for number, row in enumerate(rows)]
+    few = scenes.folder / "few.txt"
+    few.write_text("\n".join(lines) + "\n")
+    spec["dataset"]["train_dataset"]["data_sources"][0]["data_file"] = str(few)
+    result = run_trial(trial(tmp_path / "run", spec, epochs=3), always_continue, parts=parts(), cpu_ranks=2)
+    assert result.state is State.COMPLETE, result.error
+    assert "batches skipped" in (tmp_path / "run" / "train" / "train.log").read_text()
+
+
+def test_ranks_end_with_a_leader_that_is_killed(scenes: SampleSet, tmp_path: Path) -> None:
+    log = tmp_path / "train" / "train.log"
+    leader = subprocess.Popen([sys.executable, "-m", "tests.scale.endless", str(tmp_path), str(scenes.folder)])
+    try:
+        wait_for(lambda: log.is_file() and "first weights" in log.read_text())
+        ranks = ranks_of(leader.pid)
+        assert len(ranks) == 2
+    finally:
+        os.kill(leader.pid, signal.SIGKILL)
+        leader.wait()
+    wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
