@@ -21,7 +21,7 @@ from automl.console import number_text, seconds_text
 from automl.limits import Limits
 from automl.policy import Route
 from automl.timing import LIMIT_S, StepTimes
-from search_spaces.objective import LATENCY, PEAK_MEMORY, Objective, metric_info
+from search_spaces.objective import Objective, metric_info
 from search_spaces.space import Parameter, Value
 from search_spaces.space_review import Dropped
 from search_spaces.spec import Spec
@@ -181,20 +181,6 @@ def objective_text(objective: Objective, spec: Spec) -> str:
     info = metric_info(spec.family, objective.metric, relative=spec.is_relative)
     better = "lower is better" if objective.direction == "minimize" else "higher is better"
     return f"{objective.metric} ({better}{f', {info.unit}' if info.unit else ''}): {info.definition}"
-
-
-def objective_notes(config: StudyConfig) -> tuple[str, ...]:
-    """Lines on what several objectives mean for this search."""
-    names = [objective.metric for objective in config.objectives]
-    notes = []
-    if config.further and config.fidelity != "full":
-        told = f"{config.fidelity} ends trials by {names[0]} alone, so that few less exact ones reach the front"
-        notes.append(f"{told}; --fidelity full trains all to the end")
-    if LATENCY in names and config.parallel > 1:
-        notes.append(f"{LATENCY} is measured while other trials train; the finalists are measured again, one after another")
-    if PEAK_MEMORY in names and not config.gpus_per_trial:
-        notes.append(f"{PEAK_MEMORY} on a CPU is that of the whole process, with what earlier trials left in it: rough figures")
-    return tuple(notes)
 
 
 def _search_text(config: StudyConfig) -> str:

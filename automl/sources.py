@@ -14,7 +14,6 @@ import optuna
 from automl.algorithms import complete_settings
 from automl.config import StudyConfig
 from automl.course import Birth, FidelityRule
-from automl.curves import CurveStopping
 from automl.exploring import Heritage
 from automl.fidelity import rule_of
 from automl.front import best_of, further_of, turned
@@ -23,6 +22,7 @@ from automl.halving import Hyperband
 from automl.population import PopulationRule
 from automl.proposals import Need, Proposal, derive_seed
 from automl.searchers import SEARCHERS, Searcher, find_searcher, startup_trials
+from automl.several import check_several
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.trial_record import NewTrial, TrialRecord
 from automl.view import Observation
@@ -60,7 +60,7 @@ class SearchSource:
         self._searcher: Searcher = find_searcher(config.searcher)
         self._settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)
         _check_pair(self._searcher, rule)
-        _check_several(self._searcher, rule, config)
+        check_several(self._searcher, rule, config)
         if self._searcher.check is not None:
             self._searcher.check(config.space, self._settings)
         self._seen: dict[int, tuple[TrialRecord, int, Observation | None]] = {}  # with the revision that was looked at
@@ -264,21 +264,6 @@ def _check_pair(searcher: Searcher, rule: FidelityRule) -> None:
         raise StudyError(
             f"the searcher {searcher.name} and the fidelity rule {rule.name} do not go together",
             hint=f"the rule population goes with the searcher {explorers}, and with no other",
-        )
-
-
-def _check_several(searcher: Searcher, rule: FidelityRule, config: StudyConfig) -> None:
-    """StudyError for several objectives with a searcher that takes one, or with a rule that keeps nothing but the best by one."""
-    if not config.further:
-        return
-    named = ", ".join(objective.metric for objective in config.objectives)
-    if not searcher.several:
-        able = ", ".join(item.name for item in SEARCHERS.values() if item.several)
-        raise StudyError(f"the searcher {searcher.name} takes one objective, but there are several: {named}", hint=f"use one of {able}")
-    if isinstance(rule, CurveStopping):
-        raise StudyError(
-            f"{rule.name} stops every trial that will not beat the best by one objective, but there are several: {named}",
-            hint="use asha, hyperband, median or full: they keep more than the best",
         )
 
 
