@@ -63,7 +63,10 @@ def joined(address: str, **settings: Any) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, **settings)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split())[:300]
+        first: BaseException = error
+        while (earlier := first.__cause__ or first.__context__) is not None:  # Ray wraps the reason several times
+            first = earlier
+        reason = str(first).partition(" For more information")[0].partition("\n")[0]
         raise StudyError(
             f"the Ray cluster at {address} does not take this driver: {reason}",
             hint="run it on a node of the cluster, with the cluster's Ray, Python and token (docs/cluster.md)",

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -44,13 +44,15 @@ class RayCluster:
             kill(node)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def join(self, *, cpus: int, **settings: str) -> subprocess.Popen[bytes]:
-        """One more node; `settings` stand in its environment."""
-        return self._start(f"--address={self.address}", cpus=cpus, settings=settings)
+    def join(self, *, cpus: int, within: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
+        """One more node, started by the command `within`; `settings` stand in its environment."""
+        return self._start(f"--address={self.address}", cpus=cpus, within=within, settings=settings)
 
-    def _start(self, *arguments: str, cpus: int, settings: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def _start(
+        self, *arguments: str, cpus: int, within: Sequence[str] = (), settings: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         log = self.folder.with_name(f"{self.folder.name}-{len(self._nodes)}.log")
-        command = [str(Path(sys.executable).with_name("ray")), "start", *arguments, f"--num-cpus={cpus}", "--block"]
+        command = [*within, str(Path(sys.executable).with_name("ray")), "start", *arguments, f"--num-cpus={cpus}", "--block"]
         with log.open("wb") as stream:
             node = subprocess.Popen(
                 [*command, "--object-store-memory=100000000"],
@@ -79,6 +81,6 @@ def kill(node: subprocess.Popen[bytes]) -> None:
     node.wait(10)
 
 
-def workers_of(node: subprocess.Popen[bytes]) -> Iterator[int]:
-    """Process ids on a node."""
-    yield from (process.pid for process in psutil.Process(node.pid).children(recursive=True))
+def hidden(folder: Path) -> list[str]:
+    """What starts a program that finds `folder` empty, as on a machine without that mount; for root."""
+    return ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{folder}" && exec "$@"', "sh"]

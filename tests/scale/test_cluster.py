@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from automl.cluster import look
 from automl.events import StudyEvent, TrialReported
 from automl.ray_engine import run_ray
 from automl.ray_session import cluster_session
 from automl.snapshot import TrialStatus
 from automl.study import Study
+from search_spaces.errors import StudyError
 from tests.automl.toy import ToyRun, toy_config
-from tests.scale.ray_nodes import RayCluster, kill
+from tests.scale.ray_nodes import RayCluster, hidden, kill
 from trials.contract import Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
 pytestmark = pytest.mark.scale
@@ -38,6 +42,19 @@ class Noted(ToyRun):
             return report(sent)
 
         return super().__call__(trial, noted, progress=progress)
+
+
+class Meeting(Noted):
+    """From trial 1 on each waits at its start until two nodes work on the study: a new one takes its time to start a process."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        present = trial.folder.parent / "nodes"
+        present.mkdir(exist_ok=True)
+        (present / str(os.getppid())).touch()
+        deadline = time.monotonic() + 200.0
+        while trial.number and len(list(present.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return super().__call__(trial, report, progress=progress)
 
 
 def trained(folder: Path) -> Counter[int]:
@@ -77,3 +94,47 @@ def test_a_node_that_dies_costs_at_most_the_epochs_it_was_in(tmp_path: Path) -> 
     assert all(set(count) == set(range(1, EPOCHS + 1)) for count in counts.values())
     assert sum(sum(count.values()) - EPOCHS for count in counts.values()) <= len(moved)  # a moved trial repeats one epoch at most
     assert all(len(raylets(trial.folder)) == 2 for trial in moved)
+
+
+def test_a_node_that_joins_takes_trials(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign" / "models"
+    foreign.mkdir(parents=True)
+    (foreign / "__init__.py").write_text("raise RuntimeError('not ours')\n")
+    with RayCluster(cpus=1) as cluster:
+        joined: list[subprocess.Popen[bytes]] = []
+        told = 0
+
+        def on_event(event: StudyEvent) -> None:
+            nonlocal told
+            told += isinstance(event, TrialReported)
+            if told == EPOCHS and not joined:  # where somebody keeps another package named models
+                joined.append(cluster.join(cpus=2, PYTHONPATH=str(foreign.parent)))
+
+        config = toy_config(trials=6, epochs=EPOCHS, fidelity="full", parallel=3, cpus_per_trial=1.0, address=cluster.address)
+        study = Study.create(tmp_path / "s", config)
+        with cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session:
+            assert session.room() == 1
+            snapshot = run_ray(study, session, run=Meeting(), on_event=on_event)
+            assert session.room() == 3
+        study.close()
+    assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 6
+    assert sum(trial.retries for trial in snapshot.trials) == 0
+    assert len(set().union(*(raylets(trial.folder) for trial in snapshot.trials))) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="hiding a folder from one node takes root and unshare")
+def test_a_node_that_does_not_see_the_study_folder_is_named_before_anything_starts(tmp_path: Path) -> None:
+    with RayCluster(cpus=1) as cluster:
+        cluster.join(cpus=1, within=hidden(tmp_path))
+        assert len(look(cluster.address)) == 2
+        study = Study.create(tmp_path / "s", toy_config(trials=2, cpus_per_trial=1.0, address=cluster.address))
+        with (
+            cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session,
+            pytest.raises(StudyError, match=r"1 of 2 nodes cannot work on this study: .*the study folder is not shared") as caught,
+        ):
+            run_ray(study, session, run=Noted())
+        assert (
+            caught.value.hint == f"mount the same storage at {study.folder} on every node, or name a folder that they share with --results"
+        )
+        assert study.snapshot().trials == ()
+        study.close()
