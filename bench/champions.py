@@ -3,10 +3,10 @@
     python -m bench.champions stereo FOLDER OUT      FOLDER as for bench.real_data
     python -m bench.champions metric FOLDER OUT
 
-Stereo: two pairs of Middlebury 2005/06 at half size, learned by heart and measured on themselves, because so short a run learns no
-matching that carries over; a run from random weights, then a search that goes on from them.  Metric: 7-Scenes, one room, 32 frames to
-learn from, eight later ones to measure on; a search from random weights.  Each takes five to ten minutes of one core and goes through
-the console scripts; OUT/study is the study, with its champion in OUT/study/promotion.
+Stereo: two pairs of Middlebury 2005/06 at a third of their size, learned by heart and measured on themselves, because so short a run
+learns no matching that carries over; a run from random weights, then a search that goes on from them.  Metric: 7-Scenes, one room, 32
+frames to learn from, eight later ones to measure on; a search from random weights.  Each takes five to ten minutes of one core and goes
+through the console scripts; OUT/study is the study, with its champion in OUT/study/promotion.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ from trials.data.decoders import write_png
 LISTS = {"stereo": "stereo_middlebury_2005_2006", "metric": "mono_7scenes_redkitchen"}
 # an epoch is a list this many times over: short epochs would be spent on validation and checkpoints
 REPEATS = {"stereo": 10, "metric": 4}
-PAIRS, SIZE = 2, (128, 160)  # of the stereo champion
+PAIRS, SIZE, SHARE = 2, (96, 128), 3  # of the stereo champion; one pixel of its images is SHARE of the files
 SEARCH = {
-    "stereo": ["--trials", "2", "--epochs", "2", "--params", "lr,weight_decay", "--range", "train.optim.lr=5e-5:4e-4:log"],
-    "metric": ["--trials", "6", "--epochs", "9", "--params", "lr,weight_decay", "--range", "train.optim.lr=5e-5:1e-3:log"],
+    "stereo": ["--trials", "2", "--epochs", "2", "--range", "train.optim.lr=5e-5:4e-4:log", "--engine", "inline"],
+    "metric": ["--trials", "6", "--epochs", "9", "--range", "train.optim.lr=5e-5:1e-3:log"],
 }
+PARAMS = ["--params", "lr,weight_decay"]
 # the stereo run before the search: a high rate that stays
-FIRST = ["train.num_epochs=10", "train.optim.lr=4e-4", "train.optim.lr_scheduler=MultiStepLR", "train.optim.warmup_steps=4"]
+FIRST = ["train.num_epochs=7", "train.optim.lr=4e-4", "train.optim.lr_scheduler=MultiStepLR", "train.optim.warmup_steps=4"]
 
 
-def halve_pair(row: list[str], root: Path, out: Path) -> None:
-    """Writes left, right and disparity of a line under `out`: the middle SIZE of each at half size.
+def shrink_pair(row: list[str], root: Path, out: Path) -> None:
+    """Writes left, right and disparity of a line under `out`: the middle of each, made smaller to SIZE.
 
-    Colours are means of 2x2 pixels; a disparity is that of one of the four, halved, so that none is a mean across an edge.
+    Colours are means of SHARE x SHARE pixels; a disparity is that of one of them, so that none is a mean across an edge.
     """
     height, width = SIZE
     for name in row[:3]:
         stored = np.asarray(Image.open(root / name))
-        top, left = ((side - 2 * wanted) // 2 for side, wanted in zip(stored.shape[:2], SIZE, strict=True))
-        middle = stored[top : top + 2 * height, left : left + 2 * width]
+        top, left = ((side - SHARE * wanted) // 2 for side, wanted in zip(stored.shape[:2], SIZE, strict=True))
+        middle = stored[top : top + SHARE * height, left : left + SHARE * width]
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         if middle.ndim == 2:
-            write_png(out / name, (middle[::2, ::2] / 2).round().astype(np.uint16))
+            write_png(out / name, (middle[::SHARE, ::SHARE] / SHARE).round().astype(np.uint16))
         else:
-            colours = middle.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
+            colours = middle.reshape(height, SHARE, width, SHARE, 3).mean(axis=(1, 3))
             write_png(out / name, colours.round().astype(np.uint8))
 
 
@@ -66,7 +67,7 @@ def write_lists(family: str, root: Path, out: Path) -> Path:
         if family == "stereo":
             lines = lines[:PAIRS]
             for line in lines:
-                halve_pair(line.split(), root, images)
+                shrink_pair(line.split(), root, images)
         listed = lines * (REPEATS[family] if split == "train" else 1)
         (out / f"{split}.txt").write_text("\n".join(listed) + "\n", encoding="utf-8")
     return images
@@ -86,7 +87,7 @@ def spec_of(family: str, images: Path, out: Path) -> dict[str, Any]:
     if stereo:
         none = dict.fromkeys(("spatial_aug_prob", "stretch_prob", "yjitter_prob", "hshift_prob", "eraser_aug_prob", "color_aug_prob"), 0.0)
         dataset["train_dataset"] = split("train", batch_size=2, augmentation={**crop, **none})
-        model: dict[str, Any] = {"model_type": "FoundationStereo", "max_disparity": 64, "hidden_dims": [48, 48, 48]}
+        model: dict[str, Any] = {"model_type": "FoundationStereo", "max_disparity": 32, "hidden_dims": [48, 48, 48]}
         model |= {"train_iters": 4, "valid_iters": 4}
     else:
         dataset["train_dataset"] = split("train", batch_size=2, augmentation={**crop, "do_flip": True})
@@ -122,7 +123,7 @@ def main() -> None:
     if asked.family == "stereo":
         run("automl", "off", *skill, "--results", str(out / "first"), *FIRST)
         first = [f"train.pretrained_model_path={out / 'first' / 'train' / 'best.pth'}", "train.optim.lr=2e-4"]
-    run("automl", "run", *skill, "--results", str(out / "study"), "--parallel", "1", *SEARCH[asked.family], *first)
+    run("automl", "run", *skill, "--results", str(out / "study"), "--parallel", "1", *PARAMS, *SEARCH[asked.family], *first)
     print(f"{time.perf_counter() - started:.0f} s")
 
 

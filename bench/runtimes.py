@@ -1,6 +1,6 @@
 """Every way to run one champion on a CPU: runtime, precision, size, latency, difference from torch, metric.
 
-    python -m bench.runtimes STUDY [--out FOLDER] [--size 192 224] [--rounds 20] [--threads 1]
+    python -m bench.runtimes STUDY [--out FOLDER] [--size 192 224] [--rounds 20] [--threads 1] [--leave-out compiled]
 
 STUDY is a study with a winner, the folder of a run, or a checkpoint of ours (it carries its spec).  The checkpoint is exported, typed,
 quantised and converted by the code of `depth_net export`, `gen_trt_engine` and `quantize`; the files go to FOLDER, with `runtimes.md`
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import math
 import sys
 import tempfile
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from automl.parents import resolve
-from bench.timing import conditions
+from bench.timing import conditions, wall_times
 from deploy.engine_plan import missing_for_engine
 from deploy.latency import Latency, measure_latency
 from deploy.onnx_export import export_onnx, nearest_legal_size
@@ -47,10 +48,10 @@ from search_spaces.spec import Spec, with_values
 from trials.evaluate import Predictor, evaluate, fitted_spec, images_of
 
 MIB = 2.0**20
-SAMPLES, WARM_UP = 8, 3
+SAMPLES, WARM_UP, CPU_ROUNDS = 8, 3, 5
 # mean difference that a lower precision may have, as a share of max_disparity or max_depth
 MEAN_SHARE = 0.005
-HEADER = ("runtime", "precision", "file MiB", "p50 ms", "p95 ms", "largest diff.", "mean diff.", "metric", "change", "remark")
+HEADER = ("runtime", "precision", "file MiB", "p50 ms", "p95 ms", "CPU ms", "largest diff.", "mean diff.", "metric", "change", "remark")
 Images = tuple[Tensor, ...]
 
 
@@ -79,6 +80,7 @@ class Way:
     metric: float | None = None
     change: float | None = None
     latency: Latency | None = None
+    cpu_ms: float | None = None
 
 
 def champion_of(source: Path, folder: Path, size: tuple[int, int] | None) -> Champion:
@@ -168,14 +170,14 @@ def allowed(spec: Spec, *, exact: bool) -> Tolerance:
 def look(way: Way, reference: Predictor, champion: Champion, before: float | None) -> float | None:
     """Makes and checks one way and fills in all but the time; gives its metric."""
     spec, leading = champion.spec, LEADING[champion.spec.family]
+    started = time.perf_counter()
     try:
         way.predictor, files = way.make()
-    except UserError as error:
-        way.remark = f"not run: {error.message}"
+        way.predictor.predict(champion.images[0])
+    except (UserError, RuntimeError) as error:  # what is not installed, and what a library does not take
+        way.predictor, way.remark = None, f"not run: {str(error).strip().splitlines()[0]}"
         return None
     way.size = sum(path.stat().st_size for path in files)
-    started = time.perf_counter()
-    way.predictor.predict(champion.images[0])
     if "compiled" in way.runtime:
         way.remark = f"the first call takes {time.perf_counter() - started:.0f} s"
     comparison = Comparison("torch", way.runtime, tolerance=allowed(spec, exact=way.exact))
@@ -190,9 +192,9 @@ def look(way: Way, reference: Predictor, champion: Champion, before: float | Non
     return way.metric
 
 
-def measured(champion: Champion, folder: Path, rounds: int) -> list[Way]:
-    """All ways with what was found out; the timed ones took turns."""
-    ways = ways_of(champion, folder)
+def measured(champion: Champion, folder: Path, rounds: int, left_out: Sequence[str]) -> list[Way]:
+    """All ways but those whose name holds one of `left_out`, with what was found out; the timed ones took turns."""
+    ways = [way for way in ways_of(champion, folder) if not any(text in f"{way.runtime} {way.precision}" for text in left_out)]
     reference = ways[0].make()[0]
     before: float | None = None
     for way in ways:
@@ -202,7 +204,11 @@ def measured(champion: Champion, folder: Path, rounds: int) -> list[Way]:
     timed = {str(number): way.predictor for number, way in enumerate(ways) if way.predictor is not None}
     table = measure_latency(timed, champion.images[0], warm_up=WARM_UP, rounds=rounds, budget_s=600.0)
     for row in table.rows:
-        ways[int(row.runtime)].latency = row
+        way = ways[int(row.runtime)]
+        way.latency = row
+        if way.predictor is not None:
+            call = functools.partial(way.predictor.predict, champion.images[0])
+            way.cpu_ms = 1000 * wall_times(call, rounds=CPU_ROUNDS, warm_up=0).cpu
     return ways
 
 
@@ -215,6 +221,7 @@ def cells(way: Way) -> tuple[str, ...]:
         way.precision,
         "" if way.size is None else f"{way.size / MIB:.1f}",
         *times,
+        "" if way.cpu_ms is None else f"{way.cpu_ms:.1f}",
         *("" if value is None else f"{value:.2g}" for value in differences),
         "" if way.metric is None else f"{way.metric:.5f}",
         "" if way.change is None else f"{100 * way.change:+.2f} %",
@@ -229,7 +236,8 @@ def titled(champion: Champion) -> str:
     return (
         f"{spec.model.model_type} {spec.model.encoder}, {size}, batch 1; metric {LEADING[spec.family]}, differences in {exact.unit}, on "
         f"{len(champion.images)} images. Allowed: float32 {exact.max_abs:g} (mean {exact.mean_abs:g}), others mean {other.mean_abs:g} and "
-        f"{100 * spec.quantize.max_metric_drop:g} % of the metric. {WARM_UP} calls for warm-up, then turns."
+        f"{100 * spec.quantize.max_metric_drop:g} % of the metric. {WARM_UP} calls for warm-up, then turns; "
+        f"CPU ms is the least of {CPU_ROUNDS} more."
     )
 
 
@@ -263,11 +271,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="export shape; default is the validation crop")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="TEXT", help="ways whose name holds it")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     with kept(asked.out) as folder:
         champion = champion_of(asked.study, folder, asked.size and tuple(asked.size))
-        print(write_tables(measured(champion, folder, asked.rounds), titled(champion), folder))
+        print(write_tables(measured(champion, folder, asked.rounds, asked.leave_out), titled(champion), folder))
 
 
 if __name__ == "__main__":
