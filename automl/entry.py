@@ -72,6 +72,8 @@ def quiet_libraries() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     for name in ("pytorch_lightning", "lightning", "mlflow", "alembic", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # it logs a page of traceback before it raises; the mirror says in one line what it could not write
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,8 @@ def mix(new: int, old: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     folder, (*paths, target) = Path(__file__).parent, sys.argv[1:]
     if not all(path.endswith(".npy") for path in paths):  # H x W x 3, RGB, 0 to 255
         from PIL import Image
