@@ -4,13 +4,16 @@
 
 The search is the production study in the simulator (`bench.search`, 16 parameters, 27 epochs of about a virtual minute); a trial
 costs nothing, its curve is a formula.  One controller answers one question after another, and the seconds it really takes pass on
-the virtual clock, so who asks meanwhile waits.  Utilisation is the share of worker time that is training, from the start until the
-search first has nothing for a free worker.  Real processes, the network and files of checkpoints are not in it.
+the virtual clock, so who asks meanwhile waits.  `all busy` is when the last worker got its first trial.  Utilisation is the share of
+worker time that is training, from then until the search first has nothing for a free worker.  Real processes, the network and files
+of checkpoints are not in it.
 
 Milliseconds are CPU time, medians and 95th percentiles over the last tenth of the calls of a kind: the cost at (nearly) the full
-number of trials.  A proposal is the answer to a free worker that is a new trial, a promotion one that is a paused trial; `tell` takes
-in how a segment ended.  In memory the record is Optuna's storage in memory.  `--journal` cases are whole studies on disk, and
-their milliseconds are wall-clock time, as they wait for the disk.  Every row is a process of its own.
+number of trials.  A search of more than 1,000 trials begins with a past of random ones, which is written without being timed, and
+makes only its last trials itself: three for each worker, at least 200.  A proposal is the answer to a free worker that is a new
+trial, a promotion one that is a paused trial; `tell` takes in how a segment ended.  In memory the record is Optuna's storage in
+memory.  `--journal` cases are whole studies on disk, and their milliseconds are wall-clock time, as they wait for the disk.  Every row
+is a process of its own.
 """
 
 from __future__ import annotations
@@ -32,12 +35,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from optuna.storages import InMemoryStorage
+
 from automl.algorithms import DEFAULT_ALGORITHM
 from automl.journal import JOURNAL_FILE
 from automl.study import Study
 from bench.search.method import Clock, Segment, Setting
 from bench.search.methods import find_variant
 from bench.search.ours import Ours, config_of, study_in_memory
+from bench.search.past import Past
 from bench.search.simulator import Simulation, VirtualClock
 from bench.search.synthetic import SyntheticTask
 from bench.timing import conditions
@@ -45,6 +51,7 @@ from trials.contract import Cause, Decision, State
 
 Answer = TypeVar("Answer")
 WARM_UP = 30  # trials: as many as bring every model into play
+TIMED_WHOLE, LEAST_TIMED = 1000, 200
 REPORT_MS = 10.0  # targets: of a report, of a proposal by trials, of the utilisation by workers
 PROPOSAL_MS = {1000: 50.0, 10_000: 200.0}
 UTILISATION = {64: 0.97, 512: 0.90}
@@ -60,6 +67,7 @@ COLUMNS = {
     "promotion_ms": "promotion, ms",
     "tell_ms": "tell, ms",
     "controller_s": "controller, s",
+    "all_busy_s": "all busy, s",
     "utilisation": "utilisation",
     "memory_mib": "memory, MiB",
     "journal_mib": "journal, MiB",
@@ -96,6 +104,7 @@ class Row:
     promotion_ms: float | None
     tell_ms: float | None
     controller_s: float
+    all_busy_s: float | None
     utilisation: float | None
     memory_mib: float
     journal_mib: float | None
@@ -127,6 +136,7 @@ class Charged(Ours):
         self._clock, self._timer = clock, timer
         self._free_s: dict[int, float] = {}  # when the worker of a trial got its last answer
         self._work: list[tuple[float, float]] = []  # from, to: what workers did between two questions
+        self._given: list[float] = []  # when a worker got something to do
         self.costs = Costs()
         self.idle_from_s = math.inf
 
@@ -137,9 +147,11 @@ class Charged(Ours):
             self.costs.taken["nothing"].append(taken_s)
             self.idle_from_s = min(self.idle_from_s, self._clock.now)
             return None
-        self.costs.taken["promotion" if segment.number in self._free_s else "proposal"].append(taken_s)
+        trial = self._study.trial(segment.number)
+        self.costs.taken["proposal" if trial.segments == 1 else "promotion"].append(taken_s)
         self._free_s[segment.number] = self._clock.now
-        return segment
+        self._given.append(self._clock.now)
+        return replace(segment, start=trial.epoch)
 
     def report(self, number: int, epoch: int, cost: float, elapsed_s: float) -> Decision:
         """See Method."""
@@ -156,12 +168,17 @@ class Charged(Ours):
         _, taken_s = self._timed(partial(super().tell, number, state, cause, elapsed_s))
         self.costs.taken["tell"].append(taken_s)
 
+    def all_busy_s(self, workers: int) -> float | None:
+        """When every one of `workers` had begun; None when there was not enough for all of them."""
+        return self._given[workers - 1] if len(self._given) >= workers else None
+
     def utilisation(self, workers: int) -> float | None:
-        """See the top of this file; None when the search ran out of trials before every worker had worked."""
-        end_s = self.idle_from_s
-        if len(self.costs.taken["proposal"]) <= workers or not end_s > 0:
+        """See the top of this file."""
+        begin_s, end_s = self.all_busy_s(workers), self.idle_from_s
+        if begin_s is None or end_s <= begin_s:
             return None
-        return sum(max(0.0, min(to_s, end_s) - from_s) for from_s, to_s in self._work) / (workers * end_s)
+        trained_s = sum(max(0.0, min(to_s, end_s) - max(from_s, begin_s)) for from_s, to_s in self._work)
+        return trained_s / (workers * (end_s - begin_s))
 
     def _timed(self, call: Callable[[], Answer]) -> tuple[Answer, float]:
         started = self._timer()
@@ -192,6 +209,7 @@ def measure(case: Case) -> Row:
         promotion_ms=costs.late_ms("promotion", 0.5),
         tell_ms=costs.late_ms("tell", 0.5),
         controller_s=costs.total_s,
+        all_busy_s=method.all_busy_s(case.workers),
         utilisation=method.utilisation(case.workers),
         memory_mib=grown / 1024,
         journal_mib=journal_mib,
@@ -199,23 +217,25 @@ def measure(case: Case) -> Row:
 
 
 def _search(case: Case) -> tuple[Charged, float | None]:
-    """A whole search of `case`; the MiB of its journal, if it writes one."""
+    """A whole search of `case`, or its last trials; the MiB of its journal, if it writes one."""
     setting = Setting(task=TASK, seed=0, workers=case.workers)
     config = config_of(setting, find_variant(case.method), trials=case.trials)
+    past = case.trials - max(LEAST_TIMED, 3 * case.workers) if case.trials > TIMED_WHOLE else 0
     made: list[Charged] = []
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "study"
 
         def make(setting: Setting, clock: Clock) -> Charged:
-            del setting
             assert isinstance(clock, VirtualClock)
-            study = Study.create(folder, config, clock=clock) if case.journal else study_in_memory(config, clock)
+            storage = InMemoryStorage()
+            if past > 0:
+                Past(storage, config, setting.task, clock).fill(past)
+            study = Study.create(folder, config, clock=clock) if case.journal else study_in_memory(config, clock, storage)
             made.append(Charged(study, clock, time.perf_counter if case.journal else time.process_time))
             return made[0]
 
-        outcome = Simulation(make, setting).run()
-        assert outcome.trials == case.trials, f"{outcome.trials} of {case.trials} trials were run"
+        Simulation(make, setting).run()
         return made[0], (folder / JOURNAL_FILE).stat().st_size / 2**20 if case.journal else None
 
 
