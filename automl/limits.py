@@ -18,6 +18,7 @@ from search_spaces.errors import StudyError
 HOUR_S = 3600.0
 GIB = 1 << 30
 AFTERWARDS = 0.05  # share of a time limit for evaluation and promotion
+LEAST_AFTERWARDS_S, MOST_AFTERWARDS = 60.0, 0.2  # a short limit keeps a minute, but never more than this share of itself
 MOST_RESERVED = 0.5  # finalists that would take more of a time limit than this are left out
 
 
@@ -144,7 +145,7 @@ def limit_reached(limits: Limits, spent: Spent, need: FinalNeed) -> str | None:
     """
     for one in _time_limits(limits, spent, need):
         final_s = one.final_s if one.final_s <= MOST_RESERVED * one.allowed_s else 0.0
-        if one.used_s + final_s + AFTERWARDS * one.allowed_s >= one.allowed_s:
+        if one.used_s + final_s + _afterwards_s(one.allowed_s) >= one.allowed_s:
             return one.name
     return None
 
@@ -152,6 +153,10 @@ def limit_reached(limits: Limits, spent: Spent, need: FinalNeed) -> str | None:
 def finalists_fit(limits: Limits, spent: Spent, need: FinalNeed) -> bool:
     """Whether what is left of every time limit is enough for the finalists."""
     return all(one.used_s + one.final_s <= one.allowed_s for one in _time_limits(limits, spent, need))
+
+
+def _afterwards_s(allowed_s: float) -> float:
+    return max(AFTERWARDS * allowed_s, min(LEAST_AFTERWARDS_S, MOST_AFTERWARDS * allowed_s))
 
 
 def _time_limits(limits: Limits, spent: Spent, need: FinalNeed) -> list[_TimeLimit]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 FAULTS_SHOWN = 5
-LIMITS_TOLD = "; time for the finalists and 5 % for evaluation and promotion are kept back from them"
+LIMITS_TOLD = "; time for the finalists, evaluation and promotion is kept back from them"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,15 @@ def test_finalists_that_would_take_half_of_it_are_not_waited_for() -> None:
 def test_a_deadline_counts_from_the_beginning() -> None:
     spent = Spent(driver_s=0.0, gpu_s=0.0, begun=1000.0, now=1950.0)
     assert limit_reached(Limits(deadline=2000.0), spent, FinalNeed()) is not None
-    assert limit_reached(Limits(deadline=2001.1), spent, FinalNeed()) is None  # 5 % of 1001.1 is 50.06: kept back from 1951.04 on
+    assert limit_reached(Limits(deadline=3000.1), replace(spent, now=2900.0), FinalNeed()) is None  # 5 % of 2000.1 is 100.01
+    assert limit_reached(Limits(deadline=3000.0), replace(spent, now=2900.0), FinalNeed()) is not None
+
+
+def test_a_short_limit_keeps_a_minute_and_a_very_short_one_a_fifth() -> None:
+    for hours, reached_s in ((0.25, 900.0 - 60.0), (0.05, 180.0 - 36.0)):
+        spent = Spent(driver_s=reached_s, gpu_s=0.0, begun=0.0, now=0.0)
+        assert limit_reached(Limits(max_hours=hours), spent, FinalNeed()) is not None
+        assert limit_reached(Limits(max_hours=hours), replace(spent, driver_s=reached_s - 1.0), FinalNeed()) is None
 
 
 @pytest.mark.parametrize("limits", [Limits(max_hours=3.0), Limits(gpu_hours=3.0), Limits(deadline=1000.0 + 3 * HOUR_S)])
