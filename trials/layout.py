@@ -62,6 +62,11 @@ def run_layout(spec: Spec, *, study: bool, cpu_ranks: int, environ: Mapping[str,
     """
     train = spec.train
     devices = _devices(spec, study=study, cpu_ranks=cpu_ranks)
+    if train.distributed_strategy == "fsdp" and train.num_nodes * len(devices) > 1:
+        raise UnsupportedError(
+            "train.distributed_strategy fsdp is not in this release",
+            hint="use ddp, for which each GPU holds the whole network; train.activation_checkpoint=true needs the least memory",
+        )
     if train.num_nodes == 1:
         return Layout(devices=devices)
     if study:

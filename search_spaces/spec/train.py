@@ -89,7 +89,7 @@ class Cudnn:
 class Train:
     """How a run trains."""
 
-    num_gpus: int = key(1, "GPUs of one machine", low=1, high=64, acts=Acts.RUNNING, popular=True)
+    num_gpus: int = key(1, "GPUs of one run on one machine; batch_size is that of each", low=1, high=64, acts=Acts.RUNNING, popular=True)
     gpu_ids: tuple[int, ...] = key((0,), "numbers of the GPUs", low=0, acts=Acts.RUNNING, popular=True)
     num_nodes: int = key(1, "machines", low=1, acts=Acts.RUNNING, popular=True)
     seed: int = key(1234, "seed of everything random; below 0: not seeded", low=-1)
@@ -120,7 +120,7 @@ class Train:
     optim: Optim = field(default_factory=Optim)
     precision: str = key("fp32", "arithmetic: fp32; fp16 for stereo on a GPU; bf16 for mono", options=("bf16", "fp32", "fp16"))
     distributed_strategy: str = key(
-        "ddp", "how several GPUs share the work", options=("ddp", "fsdp"), acts=Acts.INERT, why="a run takes one GPU in this release"
+        "ddp", "how several GPUs share the work; fsdp is refused where there are several", options=("ddp", "fsdp"), acts=Acts.RUNNING
     )
     activation_checkpoint: bool = key(
         False,

@@ -1,0 +1,90 @@
+"""Trials of two ranks each on Ray, and two hundred ends that ranks have to agree on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from automl.ray_engine import run_ray
+from automl.ray_session import cluster_session
+from automl.snapshot import TrialStatus
+from automl.study import Study
+from search_spaces.spec import spec_from_dict, spec_to_dict
+from tests.automl.toy import toy_config
+from tests.scale.ray_nodes import RayCluster
+from tests.trials.small import parts, stereo_spec
+from tests.trials.stops import random_stops
+from trials.contract import Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
+from trials.data.sample import write_samples
+from trials.run import run_trial
+
+pytestmark = pytest.mark.scale
+
+
+class OnTwoRanks:
+    """Trains on two CPU ranks; notes how many trials run at once; the worker of trial 1 is killed at its first report, once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        def noted(sent: Report) -> Decision:
+            if sent.number == 1 and not (self.folder / "killed").exists():
+                (self.folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            with (self.folder / "at-once").open("a") as stream:
+                stream.write(f"{len(list(self.folder.glob('running-*')))} {len(ranks())}\n")
+            return report(sent)
+
+        mark = self.folder / f"running-{trial.number}"
+        mark.touch()
+        try:
+            return run_trial(trial, noted, progress=progress, parts=parts(), cpu_ranks=2)
+        finally:
+            mark.unlink()
+
+
+def ranks() -> list[psutil.Process]:
+    """Ranks among the processes that descend from this one."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if "multiprocessing.spawn" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:  # gone, or a zombie
+            continue
+    return found
+
+
+def test_trials_of_two_ranks_run_two_at_a_time(tmp_path: Path) -> None:
+    scenes = write_samples(tmp_path / "scenes", scenes=9, seed=1, height=64, width=96, max_disparity=32)
+    spec = stereo_spec(scenes)
+    spec["dataset"]["train_dataset"]["batch_size"] = 1
+    with RayCluster(cpus=4) as cluster:
+        config = toy_config(
+            trials=4, epochs=3, parallel=2, cpus_per_trial=2.0, address=cluster.address, spec=spec_to_dict(spec_from_dict(spec))
+        )
+        study = Study.create(tmp_path / "s", config)
+        with cluster_session(study.folder, cluster.address, cpus_per_trial=2.0) as session:
+            snapshot = run_ray(study, session, run=OnTwoRanks(tmp_path))
+            assert ranks() == []
+    assert len(snapshot.trials) == 4
+    assert {trial.status for trial in snapshot.trials} <= {TrialStatus.COMPLETE, TrialStatus.STOPPED, TrialStatus.PAUSED}
+    assert all(trial.value is not None for trial in snapshot.trials)
+    counts = [line.split() for line in (tmp_path / "at-once").read_text().splitlines()]
+    assert {ranks for _, ranks in counts} == {"2"}
+    assert max(int(running) for running, _ in counts) == 2
+
+
+def test_ranks_agree_on_two_hundred_random_stops(tmp_path: Path) -> None:
+    ends = random_stops(200, tmp_path, limit_s=900.0)
+    kinds = Counter(end.split()[0] for end in ends)
+    assert len(ends) == 200
+    assert min(kinds[kind] for kind in ("paused", "stopped")) > 20
+    in_training = {end for end in ends if " in epoch " in end or " after epoch " in end}
+    assert len(in_training) > 5  # at several steps
