@@ -52,7 +52,7 @@ class Talking(ToyRun):
     """Also tells how far it is, and writes to stdout."""
 
     def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
-        os.write(1, f"cwd {Path.cwd()}\n".encode())
+        os.write(1, f"cwd {Path.cwd()}, niceness {os.nice(0)}\n".encode())
         if progress is not None:
             event = ProgressEvent(number=trial.number, phase="train", epoch=1, max_epochs=9, step=1, total_steps=9, loss=0.5, eta_s=None)
             progress(event)
@@ -83,8 +83,15 @@ def test_one_slot_takes_the_decisions_of_the_inline_engine(tmp_path: Path, home:
     study = Study.create(tmp_path / "ray", toy_config(working_folder=home))
     snapshot = run_ray(study, session, run=Talking(), on_event=events.append)
     assert decisions(snapshot) == decisions(expected)
-    assert (study.folder / "trials" / "0001" / LOG_FILE).read_text().startswith(f"cwd {home}\n")
+    assert (study.folder / "trials" / "0001" / LOG_FILE).read_text().startswith(f"cwd {home}, niceness {os.nice(0)}\n")
     assert sum(type(event).__name__ == "TrialProgress" for event in events) == sum(trial.segments for trial in snapshot.trials)
+
+
+@pytest.mark.parametrize("searcher", ["random", "bohb", "dehb"])
+def test_hyperband_decides_alike_on_both_engines(tmp_path: Path, session: RaySession, searcher: str) -> None:
+    config = toy_config(searcher=searcher, fidelity="hyperband")
+    expected = run_inline(Study.create(tmp_path / "inline", config), run=ToyRun())
+    assert decisions(run_ray(Study.create(tmp_path / "ray", config), session, run=ToyRun())) == decisions(expected)
 
 
 def test_a_killed_worker_costs_its_trial_nothing(tmp_path: Path, session: RaySession) -> None:
