@@ -26,7 +26,7 @@ from deploy.runtime import OnnxPredictor, OpenVinoPredictor, load_network
 from deploy.sidecar import file_sha256, move_model, rejected, sidecar_path, write_json
 from models.registry import network_info
 from search_spaces.errors import UserError
-from search_spaces.spec import Spec, get_value, save_spec
+from search_spaces.spec import Spec, get_value, save_spec, with_values
 
 PREDICT, TEMPLATE = "predict.py", Path(__file__).parent / "templates" / "predict.py"
 MODEL, REJECTED, PREVIOUS = "model.onnx", "model.rejected.onnx", "model.previous.onnx"
@@ -78,14 +78,17 @@ def promote(
     network = load_network(checkpoint, spec)
     crop = get_value(spec, f"dataset.{split}_dataset.augmentation.crop_size")
     legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
+    size = (legal[0] if height is None else height, legal[1] if width is None else width)
+    # so that `depth_net export -e promotion/spec.yaml` draws the same model again
+    spec = with_values(spec, {"export.input_height": size[0], "export.input_width": size[1]})
     largest = profile_of(spec).high
     with _scratch(folder) as scratch:
         export = export_onnx(
             network,
             spec,
             scratch / MODEL,
-            height=legal[0] if height is None else height,
-            width=legal[1] if width is None else width,
+            height=size[0],
+            width=size[1],
             batch=1 if largest == 1 else None,
             opset=spec.export.opset_version,
             checkpoint=checkpoint,

@@ -22,7 +22,7 @@ from deploy.onnx_runtime import OnnxPredictor
 from deploy.parity import Candidate, Tolerance, tolerance_for
 from deploy.promotion import Promotion, promote
 from deploy.torch_runtime import TorchPredictor
-from search_spaces.spec import Spec
+from search_spaces.spec import Spec, load_spec
 from tests.deploy.networks import mono_spec, network_of, save_checkpoint, stereo_spec
 from trials.data.sample import SampleSet, write_samples
 from trials.data.transforms import normalise
@@ -84,6 +84,11 @@ def test_the_verdict_holds_the_figures(promotion: Promotion) -> None:
     assert told["check"]["unit"] == "m"
     assert told["metrics"]["torch"]["abs_rel"] == pytest.approx(told["metrics"]["onnxruntime"]["abs_rel"], rel=1e-4)
     assert told["model"] == told["export"]["path"] == "model.onnx"
+
+
+def test_the_spec_beside_the_model_names_its_size(promotion: Promotion) -> None:
+    export = load_spec(promotion.folder / "spec.yaml").export
+    assert (export.input_height, export.input_width) == (promotion.export.facts.height, promotion.export.facts.width)
 
 
 def test_the_latency_table_has_both_runtimes(promotion: Promotion) -> None:
