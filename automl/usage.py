@@ -32,7 +32,8 @@ def usage_of(error: typer.TyperException, program: str) -> tuple[str, str]:
     if missing is not None and context is not None:
         return _unknown_command(missing[1], context, command)
     if getattr(getattr(error, "param", None), "name", None) == "spec" and error.message == "":
-        return f"{command} needs a spec", f"give a YAML file of any name: {command} -e spec.yaml; `{program} default_specs` writes some"
+        there = f"`{program} default_specs` writes some, a study has its own in promotion/spec.yaml"
+        return f"{command} needs a spec", f"give a YAML file of any name: {command} -e spec.yaml; {there}"
     refused = _refused_value(error)
     if refused is not None:
         return refused, f"`{command} --help` shows how it is used"
