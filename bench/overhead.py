@@ -190,7 +190,7 @@ class Charged(Ours):
 
 def measure(case: Case) -> Row:
     """Runs `case` once, after a small search that loads what is loaded late."""
-    _search(replace(case, trials=WARM_UP, workers=1))
+    _search(replace(case, trials=WARM_UP, workers=1, journal=False))
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     method, journal_mib = _search(case)
