@@ -319,11 +319,14 @@ def load_onnx(path: Path, *, place: str = "") -> onnx.ModelProto:
 
 
 def write_typed(typed: TypedGraph, path: Path) -> None:
-    """The graph as a file, checked as a reader would, whole or not at all."""
+    """The graph as a file, checked as a reader would, whole or not at all; UnsupportedError for types that an operator does not take."""
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.onnx")
     try:
         onnx.save(typed.model, partial)
         onnx.checker.check_model(partial, full_check=True)
         partial.replace(path)
+    except onnx.shape_inference.InferenceError as error:
+        hint = "name fewer nodes in gen_trt_engine.tensorrt.layers_precision"
+        raise UnsupportedError(f"the typed graph is no valid ONNX: {' '.join(str(error).split())}", hint=hint) from error
     finally:
         partial.unlink(missing_ok=True)

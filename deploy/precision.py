@@ -50,8 +50,8 @@ FLOAT32 = frozenset(
     | {"Ceil", "Cos", "Exp", "Floor", "Log", "Pow", "Reciprocal", "Round", "Sin", "Sqrt"}
     | {f"Reduce{name}" for name in _SUMS}
 )
-# these take any type as it comes
-_ANY_TYPE = frozenset({"Cast", "Shape", "Size"})
+# these take any type as it comes, or have one of their own
+_ANY_TYPE = frozenset({"Cast", "Constant", "ConstantOfShape", "Shape", "Size"})
 # these change no value, so that a rounded one stays rounded
 _MOVES = frozenset(
     {"Concat", "Expand", "Flatten", "Gather", "GatherElements", "Identity", "Pad", "Relu", "Reshape", "Slice", "Split", "Squeeze"}
@@ -215,12 +215,10 @@ def _choose(graph: onnx.GraphProto, types: Mapping[str, int], low: int, named: M
         moving = [name for name in node.input if types.get(name) in _DATA and name not in constant]
         floats = any(types.get(name) == TensorProto.FLOAT for name in (*node.output, *moving))
         kind: int | None
-        if not floats or node.op_type in _ANY_TYPE:
+        if not floats or node.op_type in _ANY_TYPE or not moving:
             kind = None
         elif index in named:
             kind = named[index]
-        elif not moving:
-            kind = None
         elif node.op_type in FLOAT32 or index in exact:
             kind = TensorProto.FLOAT
         elif node.op_type in HEAVY:

@@ -189,3 +189,10 @@ def test_islands_of_the_networks(exported: onnx.ModelProto) -> None:
 def test_the_file_of_a_typed_network_is_about_half(exported: onnx.ModelProto) -> None:
     size = typed_graph(exported, Precision.FP16).model.ByteSize()
     assert size < 0.65 * exported.ByteSize()
+
+
+def test_every_node_may_be_named_at_once(exported: onnx.ModelProto) -> None:
+    found = typed_graph(exported, Precision.FP32, layers=["*:fp16"])
+    onnx.checker.check_model(found.model, full_check=True)
+    assert found.nodes.keys() == {"FP16"}
+    assert np.isfinite(answer(found.model, **images_for(exported))).all()
