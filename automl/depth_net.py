@@ -60,8 +60,9 @@ def convert(spec: SpecFile, overrides: Overrides = None) -> int:
 def train(spec: SpecFile, overrides: Overrides = None) -> int:
     """Train; writes <results_dir>/train."""
     from automl.actions import train_action
+    from automl.stored import stored
 
-    return train_action(spec, tuple(overrides or ()))
+    return stored("train", spec, tuple(overrides or ()), train_action)
 
 
 @app.command()
@@ -69,8 +70,9 @@ def evaluate(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = No
     """Metrics of evaluate.checkpoint (a checkpoint or an ONNX file) on dataset.test_dataset."""
     from automl.evaluating import evaluate_action
     from automl.parents import with_parent
+    from automl.stored import stored
 
-    return evaluate_action(spec, with_parent("evaluate", overrides, parent, pick))
+    return stored("evaluate", spec, with_parent("evaluate", overrides, parent, pick), evaluate_action)
 
 
 @app.command()
@@ -78,8 +80,9 @@ def inference(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = N
     """Pictures, raw maps and point clouds from inference.checkpoint for dataset.infer_dataset or inference.input_dir."""
     from automl.inferring import inference_action
     from automl.parents import with_parent
+    from automl.stored import stored
 
-    return inference_action(spec, with_parent("inference", overrides, parent, pick))
+    return stored("inference", spec, with_parent("inference", overrides, parent, pick), inference_action)
 
 
 @app.command()
@@ -87,8 +90,9 @@ def export(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = None
     """Write export.checkpoint as ONNX to export.onnx_file, held against it on images."""
     from automl.exporting import export_action
     from automl.parents import with_parent
+    from automl.stored import stored
 
-    return export_action(spec, with_parent("export", overrides, parent, pick))
+    return stored("export", spec, with_parent("export", overrides, parent, pick), export_action)
 
 
 @app.command()
@@ -96,8 +100,9 @@ def quantize(spec: SpecFile, overrides: Overrides = None, *, parent: Parent = No
     """A smaller model from quantize.model_path: 8-bit weights, or an int8 ONNX file; measured before it counts as done."""
     from automl.parents import with_parent
     from automl.quantizing import quantize_action
+    from automl.stored import stored
 
-    return quantize_action(spec, with_parent("quantize", overrides, parent, pick))
+    return stored("quantize", spec, with_parent("quantize", overrides, parent, pick), quantize_action)
 
 
 @app.command("gen_trt_engine")
@@ -105,8 +110,9 @@ def gen_trt_engine(spec: SpecFile, overrides: Overrides = None, *, parent: Paren
     """Build a TensorRT engine from gen_trt_engine.onnx_file, on the GPU that will run it."""
     from automl.engines import gen_trt_engine_action
     from automl.parents import with_parent
+    from automl.stored import stored
 
-    return gen_trt_engine_action(spec, with_parent("gen_trt_engine", overrides, parent, pick))
+    return stored("gen_trt_engine", spec, with_parent("gen_trt_engine", overrides, parent, pick), gen_trt_engine_action)
 
 
 @app.command("check_onnx")

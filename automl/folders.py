@@ -26,6 +26,11 @@ def check_folder(folder: Path, *, resumes: bool = False) -> None:
 
 def check_writable(folder: Path, *, hint: str) -> None:
     """StudyError unless `folder` is one that this user may write to, or can be made."""
+    if folder.parts[:1] == ("s3:",):
+        raise StudyError(
+            f"s3://{'/'.join(folder.parts[1:])} is in an S3 store, but this needs a folder that processes can lock and append to",
+            hint=f"{hint}, on a disk, and copy it to the store at the end; `depth_net` actions take results_dir=s3://...",
+        )
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent

@@ -17,10 +17,13 @@ class S3Server:
     def __init__(self) -> None:
         from moto.server import ThreadedMotoServer
 
+        from trials.data.s3 import store
+
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.endpoint = f"http://{host}:{port}"
+        store.cache_clear()  # a client takes a second to make: one for all tests of a process
 
     def stop(self) -> None:
         self._server.stop()
@@ -42,13 +45,9 @@ def running(monkeypatch: pytest.MonkeyPatch, server: S3Server) -> Iterator[S3Ser
     """`server`, empty but for its bucket, as the store of this process."""
     import requests
 
-    from trials.data.s3 import store
-
     settings = {"ENDPOINT_URL": server.endpoint, "ACCESS_KEY_ID": "tester", "SECRET_ACCESS_KEY": SECRET, "DEFAULT_REGION": "us-east-1"}
     for name, value in settings.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     requests.post(f"{server.endpoint}/moto-api/reset", timeout=10)
-    store.cache_clear()
     server.client.mkdir("data")
     yield server
-    store.cache_clear()

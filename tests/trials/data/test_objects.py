@@ -181,6 +181,7 @@ def test_no_credentials_are_an_error_that_shows_none(pair: Spec, tmp_path: Path,
     store.cache_clear()
     with pytest.raises(DataError, match=r"no credentials for s3://data/pairs/list\.txt") as caught:
         preflight(remote(pair, tmp_path / "cache"), ("train",))
+    store.cache_clear()
     assert "AWS_PROFILE" in str(caught.value.hint)
     assert SECRET not in f"{caught.value} {caught.value.hint}"
 

@@ -1,0 +1,41 @@
+"""Actions whose results_dir is in an S3 store: they work in a folder of this machine, which `trials.stored_folder` keeps there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from automl.console import screen, tell
+from search_spaces.spec import get_value, read_spec
+
+URL = "s3://"
+Action = Callable[[Path, Sequence[str]], int]
+
+
+def stored(action: str, spec_file: Path, overrides: Sequence[str], run: Action) -> int:
+    """The exit code of `run`, which is given a folder of this machine where the user's results_dir is a URL.
+
+    What the action has written is in the store when this returns, also after a failure or Ctrl-C.
+    """
+    if not spec_file.is_file() or not any(URL in text for text in (*overrides, spec_file.read_text(encoding="utf-8", errors="replace"))):
+        return run(spec_file, overrides)
+    spec = read_spec(spec_file, overrides, action=action).spec
+    key = f"{action}.results_dir" if get_value(spec, f"{action}.results_dir") else "results_dir"
+    url = str(get_value(spec, key) or "")
+    if not url.startswith(URL):
+        return run(spec_file, overrides)
+    from trials.data.cache_folder import cache_folder
+    from trials.data.urls import bucket_and_key
+    from trials.stored_folder import StoredFolder
+
+    bucket, name = bucket_and_key(url.rstrip("/"))
+    place = cache_folder(spec, "results").path / bucket / name
+    console = screen()
+    with StoredFolder(place, url.rstrip("/")):
+        code = run(spec_file, (*overrides, f"{key}={_quoted(place)}"))
+    tell(console, f"Results are in {url}; the working folder was {place}")
+    return code
+
+
+def _quoted(place: Path) -> str:
+    return "'" + str(place).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,52 @@
+"""`depth_net ... results_dir=s3://...`: the store holds the results, whichever way the action ends; studies are refused there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from automl.folders import check_folder
+from automl.stored import stored
+from search_spaces.errors import StudyError
+from search_spaces.spec import read_spec, results_folder
+from tests.s3_server import S3Server
+
+SPEC = "model: {model_type: FoundationStereo}\ndataset: {dataset_name: StereoDataset, cache_dir: CACHE}\nresults_dir: RESULTS\n"
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    file = tmp_path / "spec.yaml"
+    file.write_text(SPEC.replace("CACHE", str(tmp_path / "cache")).replace("RESULTS", "s3://data/runs/one"))
+    return file
+
+
+def act(spec_file: Path, overrides: Sequence[str]) -> int:
+    folder = results_folder(read_spec(spec_file, overrides, action="evaluate").spec, "evaluate")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text("{}")
+    return 7
+
+
+def test_an_action_works_in_a_folder_of_this_machine(spec_file: Path, s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stored("evaluate", spec_file, (), act) == 7
+    assert s3.client.find("data/runs") == ["data/runs/one/evaluate/results.json"]
+    assert "Results are in s3://data/runs/one; the working folder was" in capsys.readouterr().out
+
+
+def test_the_action_s_own_key_wins(spec_file: Path, s3: S3Server) -> None:
+    stored("evaluate", spec_file, ("evaluate.results_dir=s3://data/other/",), act)
+    assert s3.client.find("data") == ["data/other/results.json"]
+
+
+def test_a_folder_of_this_machine_is_left_alone(spec_file: Path, tmp_path: Path) -> None:
+    assert stored("evaluate", spec_file, (f"results_dir={tmp_path}",), act) == 7
+    assert (tmp_path / "evaluate" / "results.json").is_file()
+
+
+def test_a_study_in_a_store_is_refused() -> None:
+    with pytest.raises(StudyError, match="s3://data/study is in an S3 store") as caught:
+        check_folder(Path("s3://data/study"))
+    assert "--results" in str(caught.value.hint)

@@ -1,0 +1,127 @@
+"""A results folder in an S3 store is what its working folder is, and never speaks of weights that are not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.errors import DataError, StudyError
+from tests.s3_server import S3Server
+from trials import stored_folder
+from trials.data.s3 import store
+from trials.stored_folder import MARK, StoredFolder
+
+URL = "s3://data/runs/one"
+
+
+def stored(s3: S3Server) -> dict[str, bytes]:
+    found = s3.client.find("data/runs/one", detail=False, refresh=True)
+    return {name.removeprefix("data/runs/one/"): s3.client.cat_file(name) for name in found}
+
+
+def write(folder: Path, **contents: str) -> None:
+    for name, text in contents.items():
+        place = folder / name.replace("__", "/").replace("_DOT_", ".")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+
+def test_what_is_written_is_in_the_store_at_the_end(s3: S3Server, tmp_path: Path) -> None:
+    with StoredFolder(tmp_path / "work", URL) as run:
+        write(run.folder, train__result_DOT_json="{}", train___DOT_half_DOT_tmp="no")
+        (run.folder / "train" / "model_epoch_000_step_00001.pth").write_bytes(b"weights")
+        (run.folder / "train" / "dn_model_latest.pth").symlink_to("model_epoch_000_step_00001.pth")
+        assert MARK in stored(s3)
+    found = stored(s3)
+    assert sorted(found) == ["train/dn_model_latest.pth", "train/model_epoch_000_step_00001.pth", "train/result.json"]
+    assert found["train/dn_model_latest.pth"] == b"weights"
+
+
+def test_the_next_process_starts_from_what_the_store_holds(s3: S3Server, tmp_path: Path) -> None:
+    with StoredFolder(tmp_path / "one", URL) as run:
+        write(run.folder, a="1", deep__b="2")
+    write(tmp_path / "two", left_over="of a machine that died")
+    with StoredFolder(tmp_path / "two", URL) as run:
+        assert {path.name: path.read_text() for path in run.folder.rglob("*") if path.is_file()} == {"a": "1", "b": "2"}
+        (run.folder / "a").unlink()
+        write(run.folder, deep__b="22")
+    assert stored(s3) == {"deep/b": b"22"}
+
+
+def test_a_round_puts_what_changed_alone(s3: S3Server, tmp_path: Path) -> None:
+    with StoredFolder(tmp_path / "work", URL) as run:
+        write(run.folder, a="1", b="2")
+        assert run.sync() == 2
+        write(run.folder, b="changed")
+        assert run.sync() == 1
+        assert stored(s3)["b"] == b"changed"
+
+
+def test_weights_go_first_and_the_journal_last(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put: list[str] = []
+    inner: Any = s3.client.put_file
+    with StoredFolder(tmp_path / "work", URL) as run:
+        write(run.folder, study_DOT_journal="j", study_DOT_yaml="y", trials__0__best_DOT_pth="w")
+        monkeypatch.setattr(s3.client, "put_file", lambda source, target: (put.append(Path(source).name), inner(source, target)))
+        run.sync()
+    assert put == ["best.pth", "study.yaml", "study.journal"]
+
+
+def test_results_of_a_failure_are_in_the_store_too(s3: S3Server, tmp_path: Path) -> None:
+    def fail() -> None:
+        with StoredFolder(tmp_path / "work", URL) as run:
+            write(run.folder, status="FAILURE")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail()
+    assert stored(s3) == {"status": b"FAILURE"}
+
+
+def test_a_second_writer_of_this_machine_is_refused(s3: S3Server, tmp_path: Path) -> None:
+    del s3
+    second = StoredFolder(tmp_path / "work", URL)
+    with (
+        StoredFolder(tmp_path / "work", URL),
+        pytest.raises(StudyError, match="another process of this machine writes to s3://data/runs/one"),
+    ):
+        second.__enter__()
+
+
+def test_a_writer_elsewhere_is_refused_while_it_is_alive(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.client.pipe_file(f"data/runs/one/{MARK}", b'{"host": "elsewhere", "process": 7}')
+    with pytest.raises(StudyError, match=r"elsewhere \(process 7\) writes to s3://data/runs/one, last seen \d s ago"):
+        StoredFolder(tmp_path / "work", URL).__enter__()
+    monkeypatch.setattr(stored_folder, "_STALE_AFTER", 0)
+    with StoredFolder(tmp_path / "work", URL):
+        pass
+
+
+def test_the_mark_of_a_process_that_was_killed_here_does_not_hold(s3: S3Server, tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    s3.client.pipe_file(f"data/runs/one/{MARK}", f'{{"host": "{os.uname().nodename}", "process": {child}}}'.encode())
+    with StoredFolder(tmp_path / "work", URL):
+        pass
+
+
+def test_a_bucket_that_is_not_there_is_refused_at_once(s3: S3Server, tmp_path: Path) -> None:
+    del s3
+    with pytest.raises(DataError, match=r"s3://nowhere/runs.* does not exist"):
+        StoredFolder(tmp_path / "work", "s3://nowhere/runs").__enter__()
+
+
+def test_a_store_that_is_lost_at_the_end_says_where_the_files_are(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del s3
+    run = StoredFolder(tmp_path / "work", URL)
+    run.__enter__()
+    write(run.folder, a="1")
+    monkeypatch.setattr(store(), "put_file", lambda source, target: (_ for _ in ()).throw(TimeoutError("slow")))
+    with pytest.raises(ConnectionError, match="cannot be reached"):
+        run.__exit__(None, None, None)
+    assert (tmp_path / "work" / "a").read_text() == "1"
