@@ -17,6 +17,7 @@ from automl.policy import Policy, decide
 from automl.reader import read_snapshot
 from automl.requests import request_stop
 from automl.status import status_data, status_view
+from automl.summary import shown_path
 from automl.tracking import read_history
 from search_spaces.errors import SkillError, StudyError
 from search_spaces.skill import INFO_FILE, Skill, list_skills, read_skill
@@ -82,6 +83,7 @@ def show_skills(folders: Sequence[Path], *, as_json: bool) -> int:
     """Prints the skills of this project and those in `folders`: network, AutoML, and whether each can run here, and if not, why."""
     found = [skill for folder in folders for skill in _skills_in(folder)]
     rows = [_skill_facts(skill) for skill in (*list_skills(), *found)]
+    foreign = {str(skill.root) for skill in found}
     if as_json:
         tell(screen(), json.dumps([asdict(row) for row in rows], indent=2))
         return DONE
@@ -90,7 +92,8 @@ def show_skills(folders: Sequence[Path], *, as_json: bool) -> int:
         table.add_column(name, overflow="fold")
     for row in rows:
         enabled, runnable = "yes" if row.automl_enabled else "no", "yes" if row.runnable else f"no: {row.why}"
-        cells = (row.name, row.network_arch, enabled, runnable, ", ".join(row.actions), row.description)
+        name = f"{row.name} ({shown_path(Path(row.folder))})" if row.folder in foreign else row.name
+        cells = (name, row.network_arch, enabled, runnable, ", ".join(row.actions), row.description)
         table.add_row(*(escape(cell) for cell in cells))
     screen().print(table)
     return DONE

@@ -117,6 +117,8 @@ def find_skill(name_or_folder: str | Path) -> Skill:
     listed = f"skills are {', '.join(skill.name for skill in skills)}"
     if folder.is_dir():
         raise SkillError(f"{folder} is a folder without {INFO_FILE}", hint=f"give a skill folder or a name; {listed}")
+    if "/" in name:
+        raise SkillError(f"there is no skill folder {name}", hint=listed)
     guess = nearest(name, known)
     raise SkillError(f"there is no skill {name}", hint=f"did you mean {guess}? {listed}" if guess else listed)
 

@@ -107,4 +107,6 @@ def test_skills_are_listed_with_network_automl_and_what_keeps_them(tmp_path: Pat
         ("depth_net_stereo", True, True),
     ]
     assert run_app(cli.app, "automl", ["skills", str(tmp_path / "theirs")]) == DONE
-    assert "no: skill" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "no: skill" in table
+    assert "theirs/bad)" in table.replace("\n", "").replace(" ", "")

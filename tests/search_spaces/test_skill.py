@@ -46,6 +46,11 @@ def test_unknown_skill_suggests_and_lists() -> None:
     assert caught.value.hint == "did you mean depth_net_stereo? skills are depth_net_mono, depth_net_stereo"
 
 
+def test_a_folder_that_is_not_there_is_called_one() -> None:
+    with pytest.raises(SkillError, match=r"there is no skill folder ~/skills/mono"):
+        find_skill("~/skills/mono")
+
+
 def test_foreign_folder_is_read_and_says_why_it_cannot_run(tmp_path: Path) -> None:
     (tmp_path / "references").mkdir()
     (tmp_path / "references" / "skill_info.yaml").write_text(INFO, encoding="utf-8")
