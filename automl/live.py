@@ -18,6 +18,7 @@ from rich.text import Text
 from automl.board import Board
 from automl.console import count_text, number_text, seconds_text, values_text
 from automl.events import StudyEnded, StudyEvent, StudyStarted, StudyStopping, TrialEnded, TrialPromoted, TrialReported, TrialStarted
+from automl.front import front_of
 from automl.remaining import RemainingTime
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.status import trials_table
@@ -80,9 +81,10 @@ class SearchView:
         return Group(self._table(rows), "", self._progress())
 
     def _table(self, rows: int) -> Table:
-        best = self._board.ranked()
+        best, board = self._board.ranked(), self._board
         chosen = best[0].number if best else None
-        table = trials_table(self._shown(rows), self._board.config.objective, best=chosen, progress=self._board.progress)
+        front = {trial.number for trial in front_of(tuple(board.trials.values()), board.config)}
+        table = trials_table(self._shown(rows), board.config, best=chosen, front=front, progress=board.progress)
         table.title, table.title_justify, table.title_style = escape(self._title), "left", "bold"
         return table
 
@@ -125,7 +127,9 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
             answer = {Decision.PAUSE: ", pauses", Decision.STOP: ", stops"}.get(event.decision, "")
             best = board.ranked()
             told = f"; {best_text(best[0], noun)}" if best else ""
-            value = f"{board.config.objective} {number_text(event.value)}"
+            known = {**event.metrics, board.config.objective: event.value}
+            names = [objective.metric for objective in board.config.objectives]
+            value = ", ".join(f"{name} {number_text(known[name])}" for name in names if name in known)
             line = f"{noun} {event.number} epoch {event.epoch}/{board.config.epochs}  {value}{answer}{told}"
         case TrialPromoted():
             line = f"{noun} {event.number} is promoted from epoch {event.from_epoch} to {event.to_epoch}"

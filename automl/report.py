@@ -5,6 +5,7 @@ The page holds no script and no remote file; charts are inline SVG.  Rendered wi
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from typing import Any
 
 from automl.charts import Axis, Point, Series, chart
 from automl.console import number_text, percent_text, seconds_text
+from automl.front import beats_everywhere, front_of, further_of, values_of
+from automl.front_choice import members_of
 from automl.insight import convergence, importance
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from automl.status import status_data
-from search_spaces.objective import metric_info
+from search_spaces.objective import Objective, metric_info
 from search_spaces.space import Parameter, Value
-from search_spaces.spec import spec_from_dict
+from search_spaces.spec import Spec, spec_from_dict
 from search_spaces.spec.weights import first_weights
 
 REPORT = "report.html"
@@ -67,12 +70,63 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
         "trials": snapshot.trials,
         "finalists": list(finalists),
         "best": snapshot.best,
+        "objectives": [_objective_data(objective, spec) for objective in config.objectives],
+        "front": [(trial, values_of(trial, config)) for trial in front_of(snapshot.trials, config)],
+        "members": {member.entry["trial"]: member for member in members_of(snapshot.folder)} if config.further else {},
+        "folder": snapshot.folder,
+        "everywhere": _better_everywhere(snapshot),
+        "pictures": [figure for figure in _fronts(snapshot) if figure.svg],
+        "beside": {trial.number: further_of(trial, config.further) for trial in snapshot.trials},
         "figures": [figure for figure in _figures(snapshot) if figure.svg],
         "made": time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.taken_at)),
         "failed": sum(trial.status is TrialStatus.FAILED for trial in snapshot.trials),
         "epochs_done": snapshot.epochs_trained,
         "busy_s": sum(trial.elapsed_s for trial in snapshot.trials),
     }
+
+
+def _objective_data(objective: Objective, spec: Spec) -> dict[str, str]:
+    info = metric_info(spec.family, objective.metric, relative=spec.is_relative)
+    better = "lower is better" if objective.direction == "minimize" else "higher is better"
+    return {"metric": objective.metric, "unit": info.unit, "definition": info.definition, "better": better}
+
+
+def _better_everywhere(snapshot: StudySnapshot) -> list[int]:
+    """Trials of the front that are better than the baseline in every objective."""
+    config, baseline = snapshot.config, next((trial for trial in snapshot.trials if trial.number == 0), None)
+    if baseline is None:
+        return []
+    return [trial.number for trial in front_of(snapshot.trials, config) if beats_everywhere(trial, baseline, config)]
+
+
+def _fronts(snapshot: StudySnapshot) -> list[Figure]:
+    """The first objective against each other one: all trials, and those of the front; a staircase where there are just two."""
+    config = snapshot.config
+    front = {trial.number for trial in front_of(snapshot.trials, config)}
+    figures = []
+    for other in config.further:
+        valued = [(trial, values_of(trial, config)) for trial in snapshot.trials]
+        placed = [(trial, values[other.metric], values[config.objective]) for trial, values in valued]
+        points = [
+            Point(x=x, y=y, title=_title(trial), style="best" if trial.number in front else trial.status.value)
+            for trial, x, y in placed
+            if x is not None and y is not None
+        ]
+        edge = sorted((point for point in points if point.style == "best"), key=lambda point: point.x)
+        line = [Series(points=_stairs(edge), style="best", line=True, marks=False)] if len(config.further) == 1 else []
+        xs, ys = [point.x for point in points], [point.y for point in points]
+        axes = Axis(label=other.metric, log=_spans_decades(xs)), Axis(label=config.objective, log=_spans_decades(ys))
+        svg = chart([*line, Series(points=points)], *axes)
+        figures.append(Figure(title=f"Front: {config.objective} against {other.metric}", svg=svg))
+    return figures
+
+
+def _stairs(edge: Sequence[Point]) -> list[Point]:
+    """The border between what a front covers and what it does not: from each point level to the next one, and then to its height."""
+    found = list(edge[:1])
+    for before, point in itertools.pairwise(edge):
+        found += [Point(x=point.x, y=before.y), point]
+    return found
 
 
 def gain_text(snapshot: StudySnapshot) -> str | None:

@@ -14,8 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from automl.config import StudyConfig
+from automl.front import turned, values_of
 from automl.ledger import Ledger
 from automl.limits import GIB
+from automl.pareto import nondominated
 from automl.snapshot import TrialStatus
 from automl.standing import LedgerStandings
 from automl.trial_record import TrialRecord
@@ -33,6 +35,7 @@ class CheckpointKeeper:
 
     def __init__(self, folder: Path, config: StudyConfig, ledger: Ledger, standings: LedgerStandings, *, movable: bool) -> None:
         self._folder, self._ledger, self._standings, self._movable = folder, ledger, standings, movable
+        self._config = config
         self._sign = 1.0 if config.direction == "minimize" else -1.0
         self._lanes, self._chosen = config.parallel, max(1, config.finalists)
         self._finals = config.finalists * config.finalist_seeds
@@ -119,11 +122,22 @@ class CheckpointKeeper:
     def _releases(self) -> Iterator[TrialRecord]:
         """Trials that can lose files, the least needed first; a trial may come twice, for its weights and for its state."""
         ended = [record for record in self._ledger.records if record.status.ended and record.checkpoint is not None]
-        ended.sort(key=self._rank)
-        yield from reversed([record for record in ended[self._chosen :] if record is not self._best])
+        front = self._front(ended)
+        ended.sort(key=lambda record: (record.number not in front, self._rank(record)))
+        kept = max(self._chosen, len(front))
+        yield from reversed([record for record in ended[kept:] if record is not self._best])
         if self._movable:
             paused = [record for record in self._ledger.records if record.status is TrialStatus.PAUSED]
             yield from sorted(paused, key=self._chance)
+
+    def _front(self, ended: list[TrialRecord]) -> set[int]:
+        """The trials of the full budget that none beats in every objective: each of them may be shipped."""
+        if not self._config.further:
+            return set()
+        full = [record for record in ended if record.status is TrialStatus.COMPLETE]
+        points = [(record.number, turned(tuple(values_of(record, self._config).values()), self._config.objectives)) for record in full]
+        known = [(number, point) for number, point in points if point is not None]
+        return {known[place][0] for place in nondominated([point for _, point in known])}
 
     def _release(self, record: TrialRecord) -> None:
         if record.status is TrialStatus.PAUSED:

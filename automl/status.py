@@ -6,7 +6,8 @@ The keys of the JSON are a promise to programs: skill, metric, direction, state,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from automl.config import StudyConfig
 from automl.console import count_text, number_text, seconds_text, state_text, values_text
+from automl.front import front_of, values_of
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from trials.contract import ProgressEvent
 
@@ -50,6 +53,7 @@ def status_data(snapshot: StudySnapshot) -> dict[str, Any]:
         "skill": config.skill,
         "metric": config.objective,
         "direction": config.direction,
+        "objectives": [asdict(objective) for objective in config.objectives],
         "state": study_state(snapshot),
         "message": None if snapshot.end is None else snapshot.end.message,
         "trials_asked": config.trials,
@@ -57,14 +61,15 @@ def status_data(snapshot: StudySnapshot) -> dict[str, Any]:
         "searcher": config.searcher,
         "fidelity": config.fidelity,
         "seed": config.seed,
-        "trials": [_trial_data(trial) for trial in snapshot.trials],
-        "best": None if snapshot.best is None else _trial_data(snapshot.best),
+        "trials": [_trial_data(trial, config) for trial in snapshot.trials],
+        "best": None if snapshot.best is None else _trial_data(snapshot.best, config),
+        "front": [trial.number for trial in front_of(snapshot.trials, config)],
         "choice": read_json(snapshot.folder / CHOICE_FILE),
         "promotion": read_json(snapshot.folder / PROMOTION_FILE),
     }
 
 
-def _trial_data(trial: TrialSummary) -> dict[str, Any]:
+def _trial_data(trial: TrialSummary, config: StudyConfig) -> dict[str, Any]:
     error = trial.error
     return {
         "number": trial.number,
@@ -74,6 +79,7 @@ def _trial_data(trial: TrialSummary) -> dict[str, Any]:
         "rung": trial.rung,
         "epoch": trial.epoch,
         "value": trial.value,
+        "objectives": values_of(trial, config),
         "best_epoch": trial.best_epoch,
         "metrics": dict(trial.metrics),
         "checkpoint": None if trial.checkpoint is None else str(trial.checkpoint),
@@ -88,18 +94,23 @@ def _trial_data(trial: TrialSummary) -> dict[str, Any]:
 
 def trials_table(
     trials: tuple[TrialSummary, ...],
-    metric: str,
+    config: StudyConfig,
     *,
     best: int | None = None,
+    front: Container[int] = (),
     progress: Mapping[int, ProgressEvent] | None = None,
 ) -> Table:
-    """One row a trial: state, the values that were sampled, epochs of its rung, best objective, time, and why it ended."""
+    """One row a trial: state, the values that were sampled, epochs of its rung, best objectives, time, and why it ended.
+
+    The best one has a star, the others of a front have a plus.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("trial", "right"), ("state", "left"), ("epochs", "right"), (metric, "right"), ("time", "right")):
+    metrics = [(objective.metric, "right") for objective in config.objectives]
+    for name, justify in (("trial", "right"), ("state", "left"), ("epochs", "right"), *metrics, ("time", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("values", overflow="fold")
     for trial in trials:
-        mark = "[bold green]*[/]" if trial.number == best else " "
+        mark = "[bold green]*[/]" if trial.number == best else "[green]+[/]" if trial.number in front else " "
         note = escape(values_text(trial.values, limit=VALUES_SHOWN))
         if trial.number == 0 and trial.parent is None:
             note = f"[dim]the spec's own:[/] {note}"
@@ -111,7 +122,7 @@ def trials_table(
             f"{mark}{trial.number}",
             state_text(trial.status.value) + _step_text(None if progress is None else progress.get(trial.number)),
             f"{trial.epoch}/{trial.rung}",
-            number_text(trial.value),
+            *(number_text(value) for value in values_of(trial, config).values()),
             seconds_text(trial.elapsed_s) if trial.elapsed_s else "-",
             note,
         )
@@ -124,17 +135,21 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     arrow = "lower is better" if config.direction == "minimize" else "higher is better"
     counts = {status: sum(trial.status is status for trial in snapshot.trials) for status in TrialStatus}
     told = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
-    head = [
-        f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {escape(config.objective)} ({arrow}), [bold]{study_state(snapshot)}[/]"
-    ]
+    beside = "".join(f", {objective.metric}" for objective in config.further)
+    objective = f"{escape(config.objective)} ({arrow}){escape(beside)}"
+    head = [f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {objective}, [bold]{study_state(snapshot)}[/]"]
     head.append(f"{snapshot.begun} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
     best = snapshot.best
     parts: list[RenderableType] = [Text.from_markup("\n".join(head)), ""]
-    parts.append(trials_table(snapshot.trials, config.objective, best=None if best is None else best.number))
+    front = [trial.number for trial in front_of(snapshot.trials, config)]
+    parts.append(trials_table(snapshot.trials, config, best=None if best is None else best.number, front=front))
     if best is not None:
         value = f"{config.objective} {number_text(best.value)}"
         told = f"best after {count_text(best.epoch, 'epoch')}: trial {best.number}, {value}, checkpoint {best.checkpoint or '-'}"
         parts += ["", Text(told)]
+    if front:
+        names = " and ".join(objective.metric for objective in config.objectives)
+        parts.append(Text(f"front of {names}: {'trial' if len(front) == 1 else 'trials'} {', '.join(map(str, front))}"))
     promotion = read_json(snapshot.folder / PROMOTION_FILE)
     if promotion is not None:
         verdict = f"promoted: {promotion.get('model')}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"

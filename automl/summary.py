@@ -11,8 +11,11 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from automl.console import count_text, metrics_table, number_text, seconds_text, tell
+from automl.front_choice import members_of
+from automl.front_view import front_picture, front_table, shipped_table
 from automl.insight import convergence, importance
 from automl.limits import Limits
 from automl.report import REPORT, gain_text
@@ -29,6 +32,8 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
     colour = {EndReason.EXHAUSTED: "green", EndReason.LIMIT: "green", EndReason.FAILED: "red"}.get(end.reason, "yellow")
     title = f"[bold {colour}]{escape(end.message)}[/]"
     console.print(Panel(_found(snapshot), title=title, title_align="left"))
+    if snapshot.config.further:
+        _print_front(console, snapshot)
     test = (read_json(snapshot.folder / CHOICE_FILE) or {}).get("test")
     if test:
         spec = spec_from_dict(snapshot.config.spec)
@@ -37,6 +42,17 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
     if not complete:
         console.print(f"MLflow does not hold everything yet; `automl resume {folder}` writes the rest", style="yellow", soft_wrap=True)
     _next(console, snapshot, end, folder)
+
+
+def _print_front(console: Console, snapshot: StudySnapshot) -> None:
+    """The front as the search measured it, as table and picture, and what was shipped of it."""
+    members = members_of(snapshot.folder)
+    parts: list[RenderableType] = [front_table(snapshot), Text(front_picture(snapshot))]
+    if any("objectives" in member.entry for member in members):
+        parts.append(shipped_table(members, snapshot.config, [shown_path(member.folder) for member in members]))
+    for part in parts:
+        console.print("")
+        console.print(part)
 
 
 def shown_path(path: Path) -> str:
@@ -74,7 +90,7 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
         table.add_row("winner", escape(choice["reason"]))
         table.add_row("checkpoint", escape(shown_path(Path(choice["checkpoint"]))))
     promotion = read_json(snapshot.folder / PROMOTION_FILE)
-    if promotion is not None:
+    if promotion is not None and not (choice or {}).get("front"):
         for name, text in promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2]).items():
             table.add_row(name, escape(text))
     failures = [trial for trial in snapshot.trials if trial.error is not None]

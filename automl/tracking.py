@@ -16,6 +16,7 @@ from pathlib import Path
 from automl.board import Board
 from automl.config import StudyConfig
 from automl.events import StudyEnded, StudyEvent, StudyStarted
+from automl.front import values_of
 from automl.mirror import Mirror, RunRecord, Tracking, without_credentials
 from automl.snapshot import TrialStatus, TrialSummary
 from search_spaces.spec import spec_from_dict
@@ -135,6 +136,8 @@ class StudyMirror:
             tags["failure"] = trial.error.cause.value
             tags["failure_message"] = trial.error.message
         metrics = {} if trial.value is None else {"best_value": trial.value}
+        if self._config.further:
+            metrics |= {f"objective/{name}": value for name, value in values_of(trial, self._config).items() if value is not None}
         return RunRecord(
             key=f"{self._kind}-{trial.number:04d}",
             name=f"{self._kind} {trial.number}",
