@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import ray
 from automl.cluster import joined, look, nodes, room, trial_resources
 from automl.config import StudyConfig
 from automl.own_code import code_hash, code_root, copy_code
-from search_spaces.errors import UnsupportedError
+from search_spaces.errors import StudyError, UnsupportedError
 
 _SCRATCH = "automl"
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small; checkpoints never pass through Ray
@@ -107,20 +107,37 @@ def check_gpus(*, wanted: float, present: int) -> None:
 def _own_ray(folder: Path, scratch: Path, cores: int, *, cpus: float) -> Iterator[None]:
     """Ray with its files in `scratch`, gone afterwards.  That folder is short, because sockets in it have a length limit."""
     with contextlib.chdir(folder), _own_sigterm():
-        ray.init(
-            address="local",
-            num_cpus=cores,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            runtime_env={"env_vars": _worker_environment(cpus)},
-            _temp_dir=str(scratch),
+        start_patiently(
+            lambda: ray.init(
+                address="local",
+                num_cpus=cores,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                runtime_env={"env_vars": _worker_environment(cpus)},
+                _temp_dir=str(scratch),
+            )
         )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def start_patiently(start: Callable[[], object]) -> None:
+    """Start Ray, once more if need be: it gives up after 30 s, which is short on a machine that is busy.  StudyError when both fail."""
+    for last in (False, True):
+        try:
+            start()
+            return
+        except Exception as error:  # Ray raises Exception itself
+            ray.shutdown()
+            if last:
+                raise StudyError(
+                    f"Ray does not start on this machine: {str(error).partition('. ')[0]}",
+                    hint="when the machine is very busy or out of memory or disk, try again later; --engine inline does without Ray",
+                ) from error
 
 
 def _worker_environment(cpus: float) -> dict[str, str]:

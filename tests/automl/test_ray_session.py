@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from automl.ray_engine import run_ray
-from automl.ray_session import check_gpus, ray_session
+from automl.ray_session import check_gpus, ray_session, start_patiently
 from automl.snapshot import TrialStatus
 from automl.study import Study
 from search_spaces.errors import StudyError, UnsupportedError
@@ -36,6 +36,26 @@ def test_a_worker_loads_nothing_of_the_driver() -> None:
     code = "import sys, automl.ray_worker; print(*{name.split('.')[0] for name in sys.modules}, *sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "optuna", "mlflow", "onnx", "onnxruntime", "matplotlib", "scipy", "automl.study"} & set(loaded)
+
+
+def test_a_ray_that_starts_at_the_second_attempt_is_taken() -> None:
+    attempts = iter([Exception("The current node timed out during startup. This could"), None])
+
+    def start() -> None:
+        error = next(attempts)
+        if error is not None:
+            raise error
+
+    start_patiently(start)
+    assert list(attempts) == []
+
+
+def test_a_ray_that_does_not_start_is_one_error() -> None:
+    def start() -> None:
+        raise Exception("The current node timed out during startup. This could happen because")
+
+    with pytest.raises(StudyError, match=r"Ray does not start on this machine: The current node timed out during startup$"):
+        start_patiently(start)
 
 
 def test_more_gpus_than_there_are_is_refused() -> None:
