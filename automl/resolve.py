@@ -217,11 +217,11 @@ def whole_gpus(asked: float | None) -> int:
 
 def check_devices(loaded: LoadedSpec) -> None:
     """UserError, with the place, for devices or machines that plain training of a spec does not find."""
-    from trials.layout import run_layout
+    from trials.layout import run_layout, visible_gpus
 
     train = loaded.spec.train
     try:
-        run_layout(loaded.spec, study=False, cpu_ranks=1, environ=os.environ)
+        run_layout(loaded.spec, study=False, environ=os.environ, gpus=visible_gpus())
     except UserError as error:
         # of number and list of GPUs the longer decided
         numbered = train.gpu_ids == tuple(range(train.num_gpus)) and "train.num_gpus" in loaded.places

@@ -6,7 +6,7 @@ is told its epoch and batch here, when it is made (see `Start`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
@@ -65,7 +65,7 @@ class ShareOfBatches(Sampler[list[int]]):
     A rank that would have none takes the first: it has to take part in the pass, and an image counts once.
     """
 
-    def __init__(self, batches: EqualShapeBatches, rank: Rank) -> None:
+    def __init__(self, batches: EqualShapeBatches | Sequence[list[int]], rank: Rank) -> None:
         self._batches, self._rank = batches, rank
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ import torch
 
 from search_spaces.errors import UnsupportedError
 from search_spaces.spec import Spec
-from trials.layout import run_layout
+from trials.layout import run_layout, visible_gpus
 
 MIB = 2**20
 
@@ -34,7 +34,7 @@ def container_limit_mib(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 def check_device(spec: Spec, *, study: bool = False) -> None:
     """Refuses, before anything is read or written, what this machine's devices cannot do for one run of `spec` or a trial of a study."""
-    layout = run_layout(spec, study=study, cpu_ranks=1, environ=os.environ)
+    layout = run_layout(spec, study=study, environ=os.environ, gpus=visible_gpus())
     lightning_precision(spec, cuda=layout.devices[0].type == "cuda")
 
 

@@ -49,19 +49,24 @@ def machine_number(trial: TrialSpec, environ: Mapping[str, str]) -> int:
     """Which of the machines of a run this is; 0 for a run of one, and for a spec that cannot be read or does not fit this machine."""
     try:
         spec = spec_from_dict(trial.spec)
-        return 0 if spec.train.num_nodes == 1 else run_layout(spec, study=bool(trial.study), cpu_ranks=1, environ=environ).node
+        return 0 if spec.train.num_nodes == 1 else run_layout(spec, study=bool(trial.study), environ=environ, gpus=visible_gpus()).node
     except UserError:
         return 0
 
 
-def run_layout(spec: Spec, *, study: bool, cpu_ranks: int, environ: Mapping[str, str]) -> Layout:
-    """The processes of one run of `spec`; UserError for devices that are not there.
+def visible_gpus() -> int:
+    """How many CUDA devices this process sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def run_layout(spec: Spec, *, study: bool, environ: Mapping[str, str], gpus: int, cpu_ranks: int = 1) -> Layout:
+    """The processes of one run of `spec` on a machine with `gpus` visible ones; UserError for devices that are not there.
 
     A trial of a study takes the first `train.num_gpus` devices that it sees: those that it was given.  Without a GPU a run is one process
     on the CPU, unless the caller wants several (`cpu_ranks`): they share its cores and prove what several devices do.
     """
     train = spec.train
-    devices = _devices(spec, study=study, cpu_ranks=cpu_ranks)
+    devices = _devices(spec, study=study, visible=gpus, cpu_ranks=cpu_ranks)
     if train.distributed_strategy == "fsdp" and train.num_nodes * len(devices) > 1:
         raise UnsupportedError(
             "train.distributed_strategy fsdp is not in this release",
@@ -79,13 +84,13 @@ def run_layout(spec: Spec, *, study: bool, cpu_ranks: int, environ: Mapping[str,
     return Layout(devices=devices, nodes=train.num_nodes, node=node, address=environ.get("MASTER_ADDR") or HERE, port=port)
 
 
-def _devices(spec: Spec, *, study: bool, cpu_ranks: int) -> tuple[torch.device, ...]:
+def _devices(spec: Spec, *, study: bool, visible: int, cpu_ranks: int) -> tuple[torch.device, ...]:
     wanted = spec.train.num_gpus
-    if cpu_ranks > 1 or not torch.cuda.is_available():
+    if cpu_ranks > 1 or not visible:
         if wanted > 1:
             raise UnsupportedError(f"train.num_gpus is {wanted}, but no GPU is visible", hint="set train.num_gpus=1 to train on the CPU")
         return (CPU,) * cpu_ranks
-    ids, visible = tuple(range(wanted)) if study else spec.train.gpu_ids or (0,), torch.cuda.device_count()
+    ids = tuple(range(wanted)) if study else spec.train.gpu_ids or (0,)
     for gpu in ids:
         if gpu >= visible:
             seen = "GPU 0 is visible" if visible == 1 else f"GPUs 0 to {visible - 1} are visible"

@@ -12,12 +12,32 @@ import pytest
 import torch
 
 from trials.data import EpochSampler
-from trials.datamodule import Start, TrainBatches
+from trials.datamodule import ShareOfBatches, Start, TrainBatches
+from trials.ranks import Rank
 from trials.workers import SMALLEST_SET, loader_workers, usable_cores
+
+BATCHES = [[0, 1], [2, 3], [4, 5], [6]]
 
 
 def batches(*, epoch: int = 0, batch: int = 0) -> TrainBatches:
     return TrainBatches(7, batch_size=2, seed=5, start=Start(epoch=epoch, batch=batch))
+
+
+def test_ranks_share_the_batches_of_a_single_process() -> None:
+    alone = TrainBatches(9, batch_size=4, seed=5, start=Start(epoch=2, batch=1))
+    shares = [TrainBatches(9, batch_size=2, seed=5, start=Start(epoch=2, batch=1), rank=Rank(number=number, count=2)) for number in (0, 1)]
+    assert [first + second for first, second in zip(*shares, strict=True)] == list(alone)
+
+
+@pytest.mark.parametrize(("number", "share"), [(0, [[0, 1], [6]]), (1, [[2, 3]]), (2, [[4, 5]])])
+def test_batches_to_validate_are_dealt_out_whole(number: int, share: list[list[int]]) -> None:
+    mine = ShareOfBatches(BATCHES, Rank(number=number, count=3))
+    assert (list(mine), len(mine)) == (share, len(share))
+
+
+def test_a_rank_without_a_batch_takes_the_first() -> None:
+    mine = ShareOfBatches(BATCHES, Rank(number=5, count=6))
+    assert (list(mine), len(mine)) == ([[0, 1]], 1)
 
 
 def test_batches_are_full_and_in_the_order_of_the_epoch() -> None:
