@@ -46,7 +46,8 @@ class RayCluster:
 
     def join(self, *, cpus: int, within: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
         """One more node, started by the command `within`; `settings` stand in its environment."""
-        return self._start(f"--address={self.address}", cpus=cpus, within=within, settings=settings)
+        place = f"--temp-dir={self.folder}/{len(self._nodes)}"  # each node unpacks the code anew, over what lies there
+        return self._start(f"--address={self.address}", place, cpus=cpus, within=within, settings=settings)
 
     def _start(
         self, *arguments: str, cpus: int, within: Sequence[str] = (), settings: Mapping[str, str] | None = None
