@@ -224,7 +224,7 @@ def cells(way: Way) -> tuple[str, ...]:
         "" if way.cpu_ms is None else f"{way.cpu_ms:.1f}",
         *("" if value is None else f"{value:.2g}" for value in differences),
         "" if way.metric is None else f"{way.metric:.5f}",
-        "" if way.change is None else f"{100 * way.change:+.2f} %",
+        "" if way.change is None else f"{round(100 * way.change, 2) + 0.0:+.2f} %",
         way.remark,
     )
 
