@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from automl.console import number_text, percent_text, seconds_text
 from automl.front import beats_everywhere, front_of, further_of, values_of
 from automl.front_choice import members_of
 from automl.insight import convergence, importance
-from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
 from automl.status import status_data
 from search_spaces.objective import Objective, metric_info
 from search_spaces.space import Parameter, Value
@@ -25,6 +26,7 @@ from search_spaces.spec import Spec, spec_from_dict
 from search_spaces.spec.weights import first_weights
 
 REPORT = "report.html"
+DRAWN = 500  # trials in a chart; every one more is a mark in each of them, with its values to hover over
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -54,7 +56,7 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
     config = snapshot.config
     spec = spec_from_dict(config.spec)
     keys = list(dict.fromkeys(key for trial in snapshot.trials for key in trial.values))
-    info = metric_info(spec.family, config.objective)
+    info, drawn = metric_info(spec.family, config.objective), drawn_trials(snapshot)
     return {
         "status": status_data(snapshot),
         "unit": info.unit,
@@ -77,7 +79,8 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
         "everywhere": _better_everywhere(snapshot),
         "pictures": [figure for figure in _fronts(snapshot) if figure.svg],
         "beside": {trial.number: further_of(trial, config.further) for trial in snapshot.trials},
-        "figures": [figure for figure in _figures(snapshot) if figure.svg],
+        "drawn": len(drawn),
+        "figures": [figure for figure in _figures(snapshot, drawn) if figure.svg],
         "made": time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.taken_at)),
         "failed": sum(trial.status is TrialStatus.FAILED for trial in snapshot.trials),
         "epochs_done": snapshot.epochs_trained,
@@ -142,24 +145,39 @@ def gain_text(snapshot: StudySnapshot) -> str | None:
     return f"{compared} than the spec's own values: {number_text(best.value)} against {number_text(baseline.value)}{same}"
 
 
-def _figures(snapshot: StudySnapshot) -> list[Figure]:
-    config = snapshot.config
-    figures = [Figure(title="Objective over trials", svg=_history(snapshot)), Figure(title="Learning curves", svg=_curves(snapshot))]
-    figures += [Figure(title=parameter.key, svg=_against(snapshot, parameter)) for parameter in config.space.parameters]
+def drawn_trials(snapshot: StudySnapshot) -> tuple[TrialSummary, ...]:
+    """The trials that the charts show: all of them, or of more than `DRAWN` the best tenth and of the others an even selection."""
+    trials = snapshot.trials
+    if len(trials) <= DRAWN:
+        return trials
+    best = {trial.number for trial in ranking(trials, snapshot.config.direction)[: DRAWN // 10]}
+    others = [trial.number for trial in trials if trial.number not in best]
+    count = DRAWN - len(best)
+    best.update(others[index * len(others) // count] for index in range(count))
+    return tuple(trial for trial in trials if trial.number in best)
+
+
+def _figures(snapshot: StudySnapshot, drawn: tuple[TrialSummary, ...]) -> list[Figure]:
+    shown = replace(snapshot, trials=drawn)
+    figures = [Figure(title="Objective over trials", svg=_history(snapshot, drawn)), Figure(title="Learning curves", svg=_curves(shown))]
+    figures += [Figure(title=parameter.key, svg=_against(shown, parameter)) for parameter in snapshot.config.space.parameters]
     return figures
 
 
-def _history(snapshot: StudySnapshot) -> str:
-    """Every trial's best value by number, and the best so far among all of them as a line."""
-    valued = [(trial, trial.value) for trial in snapshot.trials if trial.value is not None]
+def _history(snapshot: StudySnapshot, drawn: tuple[TrialSummary, ...]) -> str:
+    """The best value of the `drawn` trials by number, and the best so far among all trials as a line."""
+    valued = [(trial.number, trial.value) for trial in snapshot.trials if trial.value is not None]
     if not valued:
         return ""
-    pick = min if snapshot.config.direction == "minimize" else max
-    best_so_far = [Point(x=trial.number, y=pick(value for _, value in valued[: place + 1])) for place, (trial, _) in enumerate(valued)]
-    marks = [Point(x=trial.number, y=value, title=_title(trial), style=trial.status.value) for trial, value in valued]
-    series = [Series(points=best_so_far, style="best", line=True, marks=False), Series(points=marks)]
+    leaders = accumulate((value for _, value in valued), min if snapshot.config.direction == "minimize" else max)
+    best = dict(zip((number for number, _ in valued), leaders, strict=True))
+    marks = [
+        Point(x=trial.number, y=trial.value, title=_title(trial), style=trial.status.value) for trial in drawn if trial.value is not None
+    ]
+    line = [Point(x=mark.x, y=best[int(mark.x)]) for mark in marks]
+    series = [Series(points=line, style="best", line=True, marks=False), Series(points=marks)]
     return chart(
-        series, Axis(label="trial", whole=True), Axis(label=snapshot.config.objective, log=_spans_decades([value for _, value in valued]))
+        series, Axis(label="trial", whole=True), Axis(label=snapshot.config.objective, log=_spans_decades([mark.y for mark in marks]))
     )
 
 
