@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from automl.algorithms import complete_settings, find_algorithm
 from automl.config import StudyConfig
 from automl.fidelity import rule_of
-from automl.ledger import Ledger
+from automl.ledger import ledger_of
 from automl.snapshot import StudySnapshot
 from automl.sources import SearchSource
 from automl.study import Study
@@ -37,7 +37,7 @@ class Running:
 
 @dataclass
 class Workers:
-    """So many workers on one study; `faults` maps a trial to how it ends, at its first epoch.
+    """So many workers on one study; `faults` maps a trial to how it ends, at its first epoch; `beside` gives further metrics of its values.
 
     `kill_after` answers kills the driver; `states` are the epochs that the trials have saved, which outlive it.
     """
@@ -45,6 +45,7 @@ class Workers:
     count: int = 1
     loss: Loss = toy_loss
     faults: Mapping[int, Cause] = field(default_factory=dict)
+    beside: Callable[[Mapping[str, Any]], Mapping[str, float | None]] = lambda values: {}
     kill_after: int | None = None
     states: dict[int, int] = field(default_factory=dict)
     answers: int = 0
@@ -73,7 +74,8 @@ class Workers:
             worker.epoch += 1
             self.epochs += 1
             value = self.loss(worker.spec.values, worker.epoch)
-            report = Report(number=number, epoch=worker.epoch, step=worker.epoch, metrics={objective: value}, elapsed_s=1.0)
+            metrics = {objective: value, **self.beside(worker.spec.values)}
+            report = Report(number=number, epoch=worker.epoch, step=worker.epoch, metrics=metrics, elapsed_s=1.0)
             answer = study.report(report)
             self.answers += 1
             if self.answers == self.kill_after:
@@ -98,5 +100,5 @@ def algorithm_config(name: str, **changes: Any) -> StudyConfig:
 def study_in_memory(config: StudyConfig, storage: BaseStorage | None = None, clock: Callable[[], float] = time.time) -> Study:
     """A study that is kept in `storage` (a new one in memory), opened as a driver does that comes back to it."""
     kept = InMemoryStorage() if storage is None else storage
-    ledger = Ledger(kept, config.name, space=config.space, direction=config.direction, clock=clock, create=True)
+    ledger = ledger_of(kept, config, clock=clock, create=True)
     return Study(NOWHERE, config, ledger=ledger, source=SearchSource(config, rule_of(config)), clock=clock)
