@@ -97,7 +97,7 @@ class Line:
 
 def run_rank(orders: Orders, pipe: Connection) -> None:
     """The whole life of a rank's process; what it has to say goes through `pipe`, what it prints to train.log."""
-    threading.Thread(target=_end_with_leader, name="leader-watch", daemon=True).start()
+    end_with_leader()
     rank = orders.layout.rank(orders.local)
     folder = orders.trial.train_folder
     known = Known(status=StatusWriter(folder / "status.json" if rank.first else None))
@@ -123,6 +123,18 @@ def run_rank(orders: Orders, pipe: Connection) -> None:
     os._exit(0)  # nothing is left to do, and threads that wait for ranks which are gone would keep it
 
 
+def end_with_leader() -> None:
+    """From here on this process ends as soon as the one that started it is gone, also after `kill -9`."""
+    leader = multiprocessing.parent_process()
+    assert leader is not None
+
+    def wait() -> None:
+        leader.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="leader-watch", daemon=True).start()
+
+
 def _train(orders: Orders, line: Line, known: Known) -> State:
     layout, rank = orders.layout, orders.layout.rank(orders.local)
     if layout.nodes == 1 and sys.platform in LOOPBACK:
@@ -132,13 +144,6 @@ def _train(orders: Orders, line: Line, known: Known) -> State:
     channels = Channels(report=line.report, progress=progress, stop=line)
     with connected(rank, address=layout.address, port=orders.port, device=layout.devices[rank.local]) as joined:
         return train(orders.trial, channels, parts=orders.parts, rank=joined, devices=layout.devices, known=known)
-
-
-def _end_with_leader() -> None:
-    leader = multiprocessing.parent_process()
-    assert leader is not None
-    leader.join()
-    os._exit(1)
 
 
 def _print_to(log: Path) -> None:

@@ -19,6 +19,7 @@ from trials.contract import Decision, Report
 from trials.data.sample import write_samples
 from trials.failures import Interrupted
 from trials.layout import Layout
+from trials.rank_process import end_with_leader
 from trials.ranks import Rank, connected
 from trials.segment import Channels, Known, resolved_spec, train
 from trials.status import StatusWriter
@@ -67,6 +68,7 @@ def random_stops(count: int, folder: Path, *, limit_s: float) -> list[str]:
 
 
 def _run_rank(local: int, port: int, count: int, folder: str) -> None:
+    end_with_leader()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     ends = []
