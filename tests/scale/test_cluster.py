@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from automl.cluster import look
@@ -75,14 +76,16 @@ def test_a_node_that_dies_costs_at_most_the_epochs_it_was_in(tmp_path: Path) -> 
         def on_event(event: StudyEvent) -> None:
             nonlocal told
             told += isinstance(event, TrialReported)
-            if told == 30 and second.poll() is None:
-                kill(second)
+            if told >= 30 and isinstance(event, TrialReported) and second.poll() is None:
+                working = (study.folder / f"trials/{event.number:04d}/trained.txt").read_text().split()[-1]
+                if psutil.Process(int(working)).ppid() == second.pid:  # a trial of that node, in the middle
+                    kill(second)
 
         config = toy_config(trials=TRIALS, epochs=EPOCHS, fidelity="full", parallel=4, cpus_per_trial=1.0, address=cluster.address)
         study = Study.create(tmp_path / "s", config)
         with cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session:
             assert session.room() == 4
-            snapshot = run_ray(study, session, run=Noted(), on_event=on_event)
+            snapshot = run_ray(study, session, run=Meeting(), on_event=on_event)
             assert session.room() == 2
         study.close()
     assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * TRIALS
