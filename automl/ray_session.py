@@ -117,7 +117,8 @@ def _own_ray(folder: Path, scratch: Path, cores: int, *, cpus: float) -> Iterato
                 object_store_memory=_OBJECT_STORE_BYTES,
                 runtime_env={"env_vars": _worker_environment(cpus)},
                 _temp_dir=str(scratch),
-            )
+            ),
+            undo=lambda: _end_processes(scratch),
         )
     try:
         yield
@@ -125,19 +126,31 @@ def _own_ray(folder: Path, scratch: Path, cores: int, *, cpus: float) -> Iterato
         ray.shutdown()
 
 
-def start_patiently(start: Callable[[], object]) -> None:
-    """Start Ray, once more if need be: it gives up after 30 s, which is short on a machine that is busy.  StudyError when both fail."""
+def start_patiently(start: Callable[[], object], *, undo: Callable[[], None]) -> None:
+    """Start Ray, once more if need be: it gives up after 30 s, which is short on a machine that is busy.
+
+    `undo` removes what a failed start left.  StudyError when both fail.
+    """
     for last in (False, True):
         try:
             start()
             return
         except Exception as error:  # Ray raises Exception itself
             ray.shutdown()
+            undo()
             if last:
                 raise StudyError(
                     f"Ray does not start on this machine: {str(error).partition('. ')[0]}",
                     hint="when the machine is very busy or out of memory or disk, try again later; --engine inline does without Ray",
                 ) from error
+
+
+def _end_processes(scratch: Path) -> None:
+    """End the processes of a Ray whose files are in `scratch`: half started, it does not end them before this process ends."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(str(scratch) in word for word in process.cmdline()):
+                process.kill()
 
 
 def _worker_environment(cpus: float) -> dict[str, str]:

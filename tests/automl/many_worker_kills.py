@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
+import torch
 import yaml
 
 from automl.config import StudyConfig
@@ -34,6 +35,7 @@ from tests.automl.toy import LR, SPACE, ToyRun, toy_config, toy_loss
 from trials.contract import Cause, Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
 RULES = ("asha", "hyperband", "median")
+SLOTS = 2
 START_S, EPOCH_S = 3.0, 0.3  # a kill comes within so much of a worker's start, or of a report
 STEP_S = 0.05  # of a formula: before each report, and between the answer and the checkpoint
 OVER_S = 30.0  # until processes of a session are gone
@@ -210,18 +212,19 @@ def one_search(scratch: Path, session: RaySession, killer: Killer, *, real: bool
 def main(kills: int, seed: int) -> int:
     """Kill until `kills` workers are dead; the exit code."""
     rng, dead, wrong, searches = random.Random(seed), 0, 0, 0
+    torch.set_num_threads(1)  # as many as each worker has: sums of more threads round differently
     with tempfile.TemporaryDirectory() as scratch:
-        while dead < kills:
-            slots, real = (1, True) if searches % 3 == 2 else (rng.choice((1, 2)), False)
-            killer = Killer(rng, left=min(8, kills - dead))
-            with ray_session(Path(scratch), slots=slots) as session:
+        with ray_session(Path(scratch), slots=SLOTS) as session:
+            while dead < kills:
+                slots, real = (1, True) if searches % 3 == 2 else (rng.choice((1, SLOTS)), False)
+                killer = Killer(rng, left=min(8, kills - dead))
                 wrong += bool(one_search(Path(scratch), session, killer, real=real, seed=rng.randrange(10**6), slots=slots))
-                processes = psutil.Process().children(recursive=True)
-            stayed = psutil.wait_procs(processes, timeout=OVER_S)[1]
-            wrong += bool(stayed)
-            if stayed:
-                print(f"still there: {[process.cmdline() for process in stayed]}")  # noqa: T201
-            dead, searches = dead + sum(killer.moments.values()), searches + 1
+                dead, searches = dead + sum(killer.moments.values()), searches + 1
+            processes = psutil.Process().children(recursive=True)
+        stayed = psutil.wait_procs(processes, timeout=OVER_S)[1]
+        if stayed:
+            print(f"still there: {[process.cmdline() for process in stayed]}")  # noqa: T201
+        wrong += bool(stayed)
     print(f"{dead} workers killed in {searches} searches, {wrong} faults")  # noqa: T201
     return int(wrong > 0)
 

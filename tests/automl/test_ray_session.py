@@ -46,8 +46,9 @@ def test_a_ray_that_starts_at_the_second_attempt_is_taken() -> None:
         if error is not None:
             raise error
 
-    start_patiently(start)
-    assert list(attempts) == []
+    undone: list[None] = []
+    start_patiently(start, undo=lambda: undone.append(None))
+    assert (len(undone), list(attempts)) == (1, [])
 
 
 def test_a_ray_that_does_not_start_is_one_error() -> None:
@@ -55,7 +56,7 @@ def test_a_ray_that_does_not_start_is_one_error() -> None:
         raise Exception("The current node timed out during startup. This could happen because")
 
     with pytest.raises(StudyError, match=r"Ray does not start on this machine: The current node timed out during startup$"):
-        start_patiently(start)
+        start_patiently(start, undo=lambda: None)
 
 
 def test_more_gpus_than_there_are_is_refused() -> None:
