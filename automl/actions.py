@@ -110,7 +110,9 @@ def model_template(model: Path) -> Mapping[str, Any]:
     for part in ("mono_backbone", "stereo_backbone"):
         network[part] = {name: value for name, value in own["model"][part].items() if not name.endswith("pretrained_path")}
     images = own["dataset"]["train_dataset"]["augmentation"]
-    prepared = {"augmentation": {name: images[name] for name in ("input_mean", "input_std")}}
+    # a mono network sees an image at the size that it is resized to, and knows things at the size of its training
+    scale = ("crop_size",) if spec.family == "mono" else ()
+    prepared = {"augmentation": {name: images[name] for name in ("input_mean", "input_std", *scale)}}
     outputs = {name: own["dataset"][name] for name in OUTPUT_KEYS}
     return {"model": network, "dataset": {**outputs, **{f"{split}_dataset": prepared for split in ("val", "test", "infer")}}}
 

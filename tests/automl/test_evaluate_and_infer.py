@@ -115,6 +115,17 @@ def test_images_are_prepared_as_in_training(made: Path, tmp_path: Path):
     assert load_spec(Path("out/evaluate/experiment.yaml")).dataset.test_dataset.augmentation.input_mean == (0.1, 0.2, 0.3)
 
 
+def test_mono_images_are_brought_to_the_size_of_training(made: Path, tmp_path: Path):
+    content = torch.load(made / "mono.pth", weights_only=True)
+    content["spec"]["dataset"]["train_dataset"]["augmentation"]["crop_size"] = [42, 56]
+    torch.save(content, tmp_path / "small.pth")
+    (tmp_path / "mono.yaml").write_text(
+        json.dumps({"dataset": {"test_dataset": {"data_sources": json.loads(sources(made, "mono", "test"))}}})
+    )
+    assert run("evaluate", "mono", Path("small.pth")) == DONE
+    assert load_spec(Path("out/evaluate/experiment.yaml")).dataset.test_dataset.augmentation.crop_size == (42, 56)
+
+
 def test_nan_predictions_fail_the_evaluation_and_leave_valid_files(made: Path, capsys: pytest.CaptureFixture[str]):
     assert run("evaluate", "mono", made / "nan.pth") == FAILED
     assert "images is not finite: " in capsys.readouterr().err
@@ -186,7 +197,7 @@ def test_ctrl_c_is_a_failure_and_said(made: Path, action: str, monkeypatch: pyte
 
 def test_a_log_file_hears_of_progress_every_half_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     times = iter([0.0, 10.0, 40.0, 60.0])
-    monkeypatch.setattr("automl.actions.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("automl.console.time.monotonic", lambda: next(times))
     with counted(screen(), "evaluates") as count:
         for done in (1, 2, 3):
             count(done, 4)
