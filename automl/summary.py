@@ -23,6 +23,7 @@ from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from search_spaces.spec import spec_from_dict
 
+FAILURES = 3  # causes that are told, and trials of each
 IMPORTANT = 3  # parameters that are named on the screen; the report has all
 
 
@@ -80,7 +81,8 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     gain = gain_text(snapshot)
     if gain is not None:
         table.add_row("gain", gain)
-    table.add_row("search", escape(convergence(snapshot)))
+    if best is not None:
+        table.add_row("search", escape(convergence(snapshot)))
     mattered = importance(snapshot)
     if mattered.shares:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in mattered.shares[:IMPORTANT])
@@ -93,11 +95,24 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     if promotion is not None and not (choice or {}).get("front"):
         for name, text in promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2]).items():
             table.add_row(name, escape(text))
-    failures = [trial for trial in snapshot.trials if trial.error is not None]
-    for trial in failures[:3]:
-        assert trial.error is not None
-        table.add_row(f"trial {trial.number}", f"[red]{escape(trial.error.cause.value)}: {escape(trial.error.message.splitlines()[0])}[/]")
+    for name, text in failure_rows(snapshot).items():
+        table.add_row(name, f"[red]{escape(text)}[/]")
     return table
+
+
+def failure_rows(snapshot: StudySnapshot) -> dict[str, str]:
+    """The first causes of failure, each once with the trials that it ended and what helps."""
+    numbers: dict[str, list[int]] = {}
+    for trial in snapshot.trials:
+        if trial.error is not None:
+            hint = trial.error.details.get("hint")
+            told = f"{trial.error.cause.value}: {trial.error.message.splitlines()[0]}{f'; hint: {hint}' if hint else ''}"
+            numbers.setdefault(told, []).append(trial.number)
+    rows = {}
+    for told, trials in list(numbers.items())[:FAILURES]:
+        more = f" and {len(trials) - FAILURES} more" if len(trials) > FAILURES else ""
+        rows[f"trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials[:FAILURES]))}{more}"] = told
+    return rows
 
 
 def more_time(limits: Limits) -> str:
@@ -138,6 +153,8 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
+    if end.reason is EndReason.FAILED and len(snapshot.trials) < config.trials:
+        rows["try again"] = f"automl resume {folder}"
     if end.reason is EndReason.EXHAUSTED and config.fidelity != "population":
         rows["more trials"] = f"automl extend {folder} --trials +{config.trials}"
     if end.reason is EndReason.LIMIT:

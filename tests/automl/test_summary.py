@@ -1,0 +1,33 @@
+"""The last words about a search: each cause of failure once, and what to run next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from automl.console import screen
+from automl.engine import run_inline
+from automl.study import Study
+from automl.summary import failure_rows, print_summary
+from tests.automl.toy import ToyRun, toy_config
+from trials.contract import Cause
+
+
+def test_failures_alike_are_told_once(tmp_path: Path) -> None:
+    faults = {1: Cause.OOM, 2: Cause.OOM, 4: Cause.NAN, 5: Cause.OOM, 6: Cause.OOM}
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config(trials=8)), run=ToyRun(faults=faults))
+    assert failure_rows(snapshot) == {
+        "trials 1, 2, 5 and 1 more": "oom: made to fail: oom",
+        "trial 4": "nan: made to fail: nan",
+    }
+
+
+def test_a_search_that_was_given_up_can_be_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config()), run=ToyRun(faults=dict.fromkeys(range(12), Cause.DATA)))
+    assert snapshot.end is not None
+    print_summary(screen(), snapshot, snapshot.end, complete=True)
+    out = capsys.readouterr().out
+    assert "trials 0, 1, 2" in out
+    assert "try again" in out
+    assert "nothing can be said" not in out
