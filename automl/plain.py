@@ -216,7 +216,7 @@ def tell_resume(run: PlainRun, console: Console) -> bool:
 
     resume = read_resume(state, objective=run.objective.metric)
     check_settings(resume, run.spec)
-    for line in describe(resume, run.spec):
+    for line in describe(resume, run.spec, devices=run.spec.train.num_gpus * run.spec.train.num_nodes):
         tell(console, f"note  {line}")
     return True
 
