@@ -30,11 +30,12 @@ from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data.cache_folder import CacheFolder, Lock, cache_folder, in_words
 from trials.data.s3 import refusal, store
-from trials.data.urls import SCHEME, bucket_and_key, parent_of
+from trials.data.urls import SCHEME, bucket_and_key
 
 logger = logging.getLogger(__name__)
 THREADS = 16  # objects on their way at the same time
-_LISTED_FROM = 8  # as many objects of one folder are asked for by listing it, fewer one by one
+_LISTED_FROM = 8  # as many objects of a bucket are asked for by listing what they have in common, fewer one by one
+_PAGE, _SPARE_PAGES = 1000, 4  # objects that S3 lists at once; pages of other objects that are still cheaper than asking one by one
 _NAMED = 10
 _POLL_S = 0.2
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -177,14 +178,10 @@ class Objects:
 
     def _facts(self, urls: Sequence[str], named_by: str) -> dict[str, Facts]:
         """Facts of every object, in the order of `urls`; DataError names those that are not there."""
-        folders: dict[str, list[str]] = defaultdict(list)
-        for url in urls:
-            bucket_and_key(url)
-            folders[parent_of(url)].append(url)
         known: dict[str, Facts] = {}
         alone: list[str] = []
-        for folder, members in folders.items():
-            listed = _listed(folder) if len(members) >= _LISTED_FROM else None
+        for prefix, members in _by_prefix(urls):
+            listed = _listed(prefix, pages=_SPARE_PAGES + 2 * len(members) // _PAGE) if len(members) >= _LISTED_FROM else None
             if listed is None:
                 alone += members
             else:
@@ -223,21 +220,36 @@ class Objects:
             )
 
 
-def _listed(folder: str) -> dict[str, Facts] | None:
-    """Objects right below a folder; None when it may not be listed."""
-    try:
-        entries: Sequence[Mapping[str, Any]] = store().ls(folder.removeprefix(SCHEME), detail=True, refresh=True)
-    except FileNotFoundError:
-        return {}
-    except PermissionError:
-        return None
-    except Exception as error:
-        raise refusal(error, folder) from error
-    return {
-        SCHEME + entry["name"]: Facts(size=entry["size"], etag=entry["ETag"].strip('"'), modified=entry["LastModified"])
-        for entry in entries
-        if entry["type"] == "file"
-    }
+def _by_prefix(urls: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The objects of each bucket, with the characters that their URLs have in common."""
+    buckets: dict[str, list[str]] = defaultdict(list)
+    for url in urls:
+        buckets[bucket_and_key(url)[0]].append(url)
+    # a prefix may end within a name: S3 knows no folders
+    return [(os.path.commonprefix(members), members) for members in buckets.values()]  # noqa: RUF071
+
+
+def _listed(prefix: str, *, pages: int) -> dict[str, Facts] | None:
+    """The objects whose URLs begin with `prefix`; None when they fill more pages, or may not be listed."""
+    bucket, _, start = prefix.removeprefix(SCHEME).partition("/")
+    found: dict[str, Facts] = {}
+    more: dict[str, str] = {}
+    for _ in range(pages):
+        try:
+            answer: Mapping[str, Any] = store().call_s3("list_objects_v2", Bucket=bucket, Prefix=start, **more)
+        except FileNotFoundError:
+            return {}
+        except PermissionError:
+            return None
+        except Exception as error:
+            raise refusal(error, prefix) from error
+        for entry in answer.get("Contents", []):
+            facts = Facts(size=entry["Size"], etag=entry["ETag"].strip('"'), modified=entry["LastModified"])
+            found[f"{SCHEME}{bucket}/{entry['Key']}"] = facts
+        if not answer.get("IsTruncated"):
+            return found
+        more = {"ContinuationToken": answer["NextContinuationToken"]}
+    return None
 
 
 def _head(url: str) -> Facts:

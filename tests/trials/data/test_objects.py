@@ -97,6 +97,14 @@ def test_only_what_is_new_is_fetched(copies: Objects, s3: S3Server, caplog: pyte
     ]
 
 
+def test_objects_among_many_others_are_asked_for_one_by_one(copies: Objects, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_SPARE_PAGES", 0)
+    urls = [f"s3://data/many/{number}" for number in range(9)]
+    for url in urls:
+        s3.client.pipe_file(url, url.encode())
+    assert [file.read_text() for file in copies.fetch(urls, named_by="a list")] == urls
+
+
 def test_an_object_sent_in_parts_is_fetched(copies: Objects, s3: S3Server) -> None:
     content = os.urandom(11 * 2**20)
     s3.client.pipe_file("data/big", content, chunksize=5 * 2**20)
