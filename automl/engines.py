@@ -66,6 +66,7 @@ def check_onnx_action(file: Path, nodes: str | None) -> int:
     """A table of the operators and what TensorRT's documentation says of each; FAILED when something blocks."""
     from deploy.engine import load_onnx
     from deploy.plain_operators import with_plain_operators
+    from deploy.precision import has_quantization
     from deploy.trt_support import TABLE, check_graph, matching_nodes
 
     console, model = screen(), load_onnx(file)
@@ -85,6 +86,8 @@ def check_onnx_action(file: Path, nodes: str | None) -> int:
     hint = "depth_net export writes a graph that TensorRT reads; other graphs need plug-ins or other operators there"
     if check_graph(with_plain_operators(model)).passes:
         hint = f"depth_net {ACTION} rewrites these operators by itself; depth_net export does so since this release"
+    elif has_quantization(model):
+        hint = "TensorRT wants int8 with zero points of 0: depth_net quantize with quantize.algorithm=max"
     blocking = [*report.blocks, *(f"{operator.name}: {operator.blocks}" for operator in report.operators if operator.blocks)]
     say_error(f"{shown_path(file)} cannot become an engine as it is: {'; '.join(blocking)}", hint)
     return FAILED

@@ -10,6 +10,7 @@ import pytest
 
 from automl import cli, depth_net
 from automl.carry import CHOICE_FILE
+from automl.config import load_config
 from automl.dashboard import find_database, find_pages
 from automl.entry import DONE, MISUSED, run_app
 from automl.mirror import MlflowWriter
@@ -52,6 +53,12 @@ def status(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     assert automl("status", "results/mine", "--json") == DONE
     data: dict[str, object] = json.loads(capsys.readouterr().out)
     return data
+
+
+def registered(folder: str):
+    config = load_config(Path(folder))
+    writer = MlflowWriter(tracking_for(Path(folder), config.name, str(config.notes["study_id"])))
+    return writer._client.search_model_versions("name = 'depth_net_mono'")
 
 
 def runs(folder: str, study_id: str):
@@ -218,6 +225,9 @@ def test_a_study_is_extended_and_another_trial_promoted(capsys: pytest.CaptureFi
     assert (shipped["trial"], shipped["reason"], shipped["test"]) == (other, f"trial {other} was chosen by hand", None)
     assert automl("promote", "results/more", "--to", "onnx,int8", "--height", "28", "--width", "42") == DONE
     assert "model.int8.onnx" in capsys.readouterr().out
+    version = next(one for one in registered("results/more") if one.tags["trial"] == str(chosen["trial"]))
+    assert version.tags["files"] == "model.int8.onnx, model.onnx"
+    assert {"onnxruntime int8/abs_rel", "onnxruntime int8/p50_ms_batch_1"} <= version.tags.keys()
     assert json.loads(Path("results/more/promotion/model.json").read_text())["width"] == 42
     assert json.loads(Path("results/more", CHOICE_FILE).read_text())["trial"] == chosen["trial"]
     Path("results/more/report.html").unlink()
