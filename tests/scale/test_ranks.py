@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ from trials.module import predict_map
 from trials.run import run_trial
 from trials.scoring import Scorer
 
-pytestmark = pytest.mark.scale
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 LATEST = "train/dn_model_latest.pth"
 
 
@@ -168,6 +169,31 @@ def test_ranks_end_with_a_leader_that_is_killed(scenes: SampleSet, tmp_path: Pat
         os.kill(leader.pid, signal.SIGKILL)
         leader.wait()
     wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks))
+
+
+@pytest.mark.parametrize(("network", "state", "cause"), [("Steady", "complete", None), ("Hungry", "failed", "oom")])
+def test_two_machines_end_alike(scenes: SampleSet, tmp_path: Path, network: str, state: str, cause: str | None) -> None:
+    """What befalls the rank of machine 1 is told where machine 0 writes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "tests.scale.machine", str(tmp_path), str(scenes.folder), network]
+    machines = [
+        subprocess.Popen(command, env={**os.environ, "NODE_RANK": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+        for number in range(2)
+    ]
+    try:
+        assert [machine.wait(timeout=400) for machine in machines] == [0, 0]
+    finally:
+        for machine in machines:
+            machine.kill()
+            machine.wait()
+    for number in range(2):
+        result = json.loads((tmp_path / f"machine-{number}.json").read_text())
+        assert (result["state"], result["error"] and result["error"]["cause"]) == (state, cause), result
+    lines = [json.loads(line) for line in (tmp_path / "train" / "status.json").read_text().splitlines()]
+    assert lines[-1]["status"] == ("SUCCESS" if cause is None else "FAILURE")
+    assert [line["message"] for line in lines].count("Starting Depth Net train.") == 1
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
