@@ -44,6 +44,7 @@ class SearchView:
         self._since = board.started_at if since is None else since
         self._remaining = RemainingTime(board.config, started_at=board.started_at)
         self._message = ""
+        self._promoted: int | None = None  # the trial of the last event, if that was its promotion
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -61,12 +62,14 @@ class SearchView:
         self._remaining.note(self._board, self._clock())
         if isinstance(event, StudyStopping):
             self._message = event.message
-        if self._live is None:
+        told = isinstance(event, TrialStarted) and event.number == self._promoted  # one line says it
+        self._promoted = event.number if isinstance(event, TrialPromoted) else None
+        if self._live is None and not told:
             line = event_line(event, self._board, self._noun)
             if line:
                 left = self.remaining_s() if isinstance(event, TrialEnded) and event.status is not TrialStatus.WAITING else None
-                told = f"; about {seconds_text(left)} left" if left else ""
-                self._console.print(f"{seconds_text(self._clock() - self._since):>12}  {line}{told}", soft_wrap=True, markup=False)
+                rest = f"; about {seconds_text(left)} left" if left is not None and left >= 1.0 else ""
+                self._console.print(f"{seconds_text(self._clock() - self._since):>12}  {line}{rest}", soft_wrap=True, markup=False)
 
     def say(self, message: str) -> None:
         """A line that stays: a warning, a remark."""

@@ -5,18 +5,45 @@ The speed is that of the trials since the first report, so that the start of Ray
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from automl.board import Board
 from automl.config import StudyConfig
-from automl.fidelity import rule_of
 from automl.limits import HOUR_S
-from automl.snapshot import TrialStatus
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+
+
+def epochs_left(config: StudyConfig, trials: Sequence[TrialSummary]) -> int:
+    """Epochs that are likely to come: those expected of as many trials, times how the trials so far kept to it.
+
+    One full training counts as what the rule expected, so that the first trials do not decide alone.
+    """
+    from automl.fidelity import rule_of
+
+    expected = rule_of(config).likely_epochs
+    settled = [trial for trial in trials if trial.status is not TrialStatus.RUNNING]
+    trained = sum(trial.epoch - trial.start for trial in settled)
+    kept = (trained + config.epochs) / (expected(len(settled)) + config.epochs) if settled else 1.0
+    granted = sum(trial.rung - trial.epoch for trial in trials if trial.status is TrialStatus.RUNNING)
+    done = sum(trial.epoch - trial.start for trial in trials)
+    return max(round(kept * expected(max(config.trials, len(trials)))) - done, granted, 0)
+
+
+def seconds_left(snapshot: StudySnapshot) -> float | None:
+    """Seconds until a search that runs now is likely to be over, by the time of its finished segments; None while there are none."""
+    busy = [trial for trial in snapshot.trials if trial.elapsed_s > 0.0 and trial.epoch > trial.start]
+    epochs = sum(trial.epoch - trial.start for trial in busy)
+    if snapshot.end is not None or not epochs:
+        return None
+    epoch_s = sum(trial.elapsed_s for trial in busy) / epochs
+    return epochs_left(snapshot.config, snapshot.trials) * epoch_s / snapshot.config.parallel
 
 
 class RemainingTime:
     """Learns from one board after another report; times are seconds of the caller's clock.  Used by one thread."""
 
     def __init__(self, config: StudyConfig, *, started_at: float) -> None:
-        self._config, self._expected = config, rule_of(config).likely_epochs
+        self._config = config
         self._started_at = started_at
         self._first: tuple[float, int] | None = None  # when epochs were first reported, and how many had been trained by then
         self._before: int | None = None  # epochs of earlier sessions
@@ -30,16 +57,8 @@ class RemainingTime:
             self._first = (now, done)
 
     def epochs(self, board: Board) -> int:
-        """Epochs that are likely to come: those expected of as many trials, times how the trials so far kept to it.
-
-        One full training counts as what the rule expected, so that the first trials do not decide alone.
-        """
-        config, done = self._config, board.epochs_done()
-        settled = [trial for trial in board.trials.values() if trial.status is not TrialStatus.RUNNING]
-        trained = sum(trial.epoch - trial.start for trial in settled)
-        kept = (trained + config.epochs) / (self._expected(len(settled)) + config.epochs) if settled else 1.0
-        granted = sum(trial.rung - trial.epoch for trial in board.trials.values() if trial.status is TrialStatus.RUNNING)
-        return max(round(kept * self._expected(max(config.trials, len(board.trials)))) - done, granted, 0)
+        """Epochs that are likely to come."""
+        return epochs_left(self._config, tuple(board.trials.values()))
 
     def seconds(self, board: Board, now: float) -> float | None:
         """Seconds until it is over, never beyond its limit of time; None before anything was trained."""

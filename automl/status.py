@@ -19,6 +19,7 @@ from rich.text import Text
 from automl.config import StudyConfig
 from automl.console import count_text, number_text, seconds_text, state_text, values_text
 from automl.front import front_of, values_of
+from automl.remaining import seconds_left
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from trials.contract import ProgressEvent
 
@@ -55,6 +56,7 @@ def status_data(snapshot: StudySnapshot) -> dict[str, Any]:
         "direction": config.direction,
         "objectives": [asdict(objective) for objective in config.objectives],
         "state": study_state(snapshot),
+        "remaining_s": seconds_left(snapshot) if snapshot.active else None,
         "message": None if snapshot.end is None else snapshot.end.message,
         "trials_asked": config.trials,
         "epochs": config.epochs,
@@ -140,6 +142,11 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     head = [f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {objective}, [bold]{study_state(snapshot)}[/]"]
     head.append(f"{snapshot.begun} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
     best = snapshot.best
+    left = seconds_left(snapshot) if snapshot.active else None
+    if left is not None:
+        head.append(f"about {seconds_text(left)} left, without finalists and promotion")
+    if snapshot.end is not None and not snapshot.end.reason.is_success:
+        head.append(escape(snapshot.end.message))
     parts: list[RenderableType] = [Text.from_markup("\n".join(head)), ""]
     front = [trial.number for trial in front_of(snapshot.trials, config)]
     parts.append(trials_table(snapshot.trials, config, best=None if best is None else best.number, front=front))
@@ -154,7 +161,7 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     if promotion is not None:
         verdict = f"promoted: {promotion.get('model')}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"
         parts.append(Text(verdict))
-    if not snapshot.active and (snapshot.end is None or snapshot.end.reason.value in {"stopped", "interrupted"}):
+    if not snapshot.active and (snapshot.end is None or snapshot.end.reason.value in {"stopped", "interrupted", "failed"}):
         parts += ["", Text(f"continue it with: automl resume {snapshot.folder}")]
     return Group(*parts)
 

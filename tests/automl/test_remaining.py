@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from automl.board import Board
 from automl.config import StudyConfig
 from automl.events import StudyEvent, TrialEnded, TrialReported, TrialStarted
 from automl.limits import Limits
-from automl.remaining import RemainingTime
+from automl.remaining import RemainingTime, seconds_left
 from automl.snapshot import TrialStatus
-from tests.automl.toy import result_of, toy_config
+from automl.study import Study
+from tests.automl.toy import ToyRun, result_of, toy_config
 from trials.contract import Decision, State
 
 
@@ -71,3 +73,14 @@ def test_a_limit_of_time_ends_the_search_before() -> None:
     watched = Watched(toy_config(trials=100, epochs=4, fidelity="full", limits=Limits(max_hours=0.02)))
     watched.trial(0, 4)
     assert watched.seconds() == 72.0 - watched.now
+
+
+def test_a_reader_learns_it_from_the_record(tmp_path: Path) -> None:
+    study = Study.create(tmp_path / "s", toy_config(trials=4, epochs=3, fidelity="full", parallel=2))
+    run = ToyRun()
+    for _ in range(2):
+        trial = study.ask()
+        assert trial is not None
+        study.tell(replace(run(trial, study.report), elapsed_s=6.0))
+    assert seconds_left(study.snapshot()) == 2 * 6.0 / 2
+    study.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from automl.board import Board
 from automl.console import screen
 from automl.engine import run_inline
 from automl.entry import DONE, MISUSED, run_app
-from automl.events import StudyEvent, TrialReported, TrialStarted
+from automl.events import StudyEvent, TrialPromoted, TrialReported, TrialStarted
 from automl.live import SearchView, event_line
 from automl.reader import read_snapshot
 from automl.report import gain_text, write_report
@@ -139,6 +140,18 @@ def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], cap
     assert "trial 3 FAILED (oom): made to fail: oom" in out
     assert "exhausted: all 5 trials were run" in out
     assert event_line(events[0], board) is None
+
+
+def test_a_promotion_is_one_line_of_a_log_file(capsys: pytest.CaptureFixture[str]):
+    board = Board(toy_config(trials=2, epochs=3))
+    start = TrialStarted(number=1, values={}, seed=0, folder=Path(), segment=1, from_epoch=0, until_epoch=1, max_epochs=3)
+    promoted = TrialPromoted(number=1, from_epoch=1, to_epoch=3)
+    with SearchView(board, screen(), title="toy") as view:
+        for event in (start, reported(1, 1, 1.0, Decision.PAUSE), promoted, replace(start, segment=2, from_epoch=1, until_epoch=3)):
+            board.apply(event)
+            view.on_event(event)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[14:41] for line in lines] == ["trial 1 starts: ", "trial 1 epoch 1/3  val/loss", "trial 1 is promoted from ep"]
 
 
 def test_the_leader_is_told_with_how_long_it_was_trained():
