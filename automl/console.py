@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from search_spaces.errors import SpecError
-from search_spaces.objective import metric_info
+from search_spaces.objective import PARAMETERS, metric_info
 from search_spaces.spec import Family
 
 # a log file has no width: wide enough for a trial table, narrow enough for a CI page
@@ -58,6 +58,11 @@ def number_text(value: float | int | bool | str | None) -> str:
         case float() if math.isfinite(value):
             return _float_text(value)
     return str(value)
+
+
+def metric_text(value: float | None, name: str) -> str:
+    """The value of the metric or cost `name`: as `number_text`, but counts to the last digit."""
+    return f"{value:,.0f}" if name == PARAMETERS and value is not None else number_text(value)
 
 
 def _float_text(value: float) -> str:

@@ -8,15 +8,16 @@ champion; the others stand beside it, and the best by another objective carries 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from automl.console import number_text
 from automl.front import turned
 from automl.pareto import nondominated
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
-from automl.winner import Candidate, Choice, Configuration, Judge, best_run, by_configuration, configuration_of
+from automl.winner import Candidate, Choice, Configuration, Judge, Judged, best_run, by_configuration, configuration_of
 from search_spaces.objective import Objective
 
 FRONT = "front"
@@ -43,7 +44,7 @@ def choose_front(candidates: Sequence[Candidate], judge: Judge, objectives: Sequ
     judged = tuple(judge(candidate) for candidate in candidates)
     sign = objectives[0].sign
     groups = by_configuration(judged)
-    found = [configuration_of(number, runs, sign) for number, runs in groups.items()]
+    found = [replace(configuration_of(number, runs, sign), further=_further(runs, objectives)) for number, runs in groups.items()]
     points = {one.trial: turned(means_of(one), objectives) or () for one in found}
     configurations = tuple(sorted(found, key=lambda one: (points[one.trial], one.trial)))
     kept = [configurations[place] for place in nondominated([points[one.trial] for one in configurations])]
@@ -53,8 +54,14 @@ def choose_front(candidates: Sequence[Candidate], judge: Judge, objectives: Sequ
 
 
 def means_of(configuration: Configuration) -> tuple[float, ...]:
-    """The mean of a configuration in each objective."""
+    """What a configuration counts with in each objective."""
     return (configuration.mean, *configuration.further)
+
+
+def _further(runs: Sequence[Judged], objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """The mean of each objective beside the first; of a cost the least: the runs are of one network, and the machine only adds to it."""
+    columns = zip(objectives[1:], zip(*(one.further for one in runs), strict=True), strict=True)
+    return tuple(min(values) if objective.is_cost else fmean(values) for objective, values in columns)
 
 
 def front_data(choice: Choice, objectives: Sequence[Objective]) -> list[dict[str, Any]]:

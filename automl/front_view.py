@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from automl.config import StudyConfig
-from automl.console import number_text, values_text
+from automl.console import metric_text, number_text, values_text
 from automl.front import front_of, values_of
 from automl.front_choice import Member
 from automl.snapshot import StudySnapshot, TrialStatus
@@ -26,7 +26,7 @@ def front_table(snapshot: StudySnapshot) -> Table:
     table.add_column("values", overflow="fold")
     for trial in front_of(snapshot.trials, config):
         own = "[dim]the spec's own:[/] " if trial.number == 0 else ""
-        values = [number_text(value) for value in values_of(trial, config).values()]
+        values = [metric_text(value, name) for name, value in values_of(trial, config).items()]
         table.add_row(str(trial.number), *values, f"{own}{escape(values_text(trial.values, limit=VALUES_SHOWN))}")
     return table
 
@@ -42,7 +42,7 @@ def shipped_table(members: Sequence[Member], config: StudyConfig, shown: Sequenc
         promotion = member.promotion or {}
         model = f"{place}/{promotion.get('model', '-')}"
         verdict = escape(model) if member.promoted else f"[red]rejected:[/] {escape(str(promotion.get('reason')))} ({escape(model)})"
-        values = (number_text(value) for value in member.entry["objectives"].values())
+        values = (metric_text(value, name) for name, value in member.entry["objectives"].items())
         aliases = ", ".join(member.entry["aliases"])
         table.add_row(str(member.entry["trial"]), *values, str(member.entry["runs"]), escape(aliases), verdict)
     return table

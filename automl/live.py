@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.board import Board
-from automl.console import count_text, number_text, seconds_text, values_text
+from automl.console import count_text, metric_text, number_text, seconds_text, values_text
 from automl.events import StudyEnded, StudyEvent, StudyStarted, StudyStopping, TrialEnded, TrialPromoted, TrialReported, TrialStarted
 from automl.front import front_of
 from automl.remaining import RemainingTime
@@ -132,7 +132,7 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
             told = f"; {best_text(best[0], noun)}" if best else ""
             known = {**event.metrics, board.config.objective: event.value}
             names = [objective.metric for objective in board.config.objectives]
-            value = ", ".join(f"{name} {number_text(known[name])}" for name in names if name in known)
+            value = ", ".join(f"{name} {metric_text(known[name], name)}" for name in names if name in known)
             line = f"{noun} {event.number} epoch {event.epoch}/{board.config.epochs}  {value}{answer}{told}"
         case TrialPromoted():
             line = f"{noun} {event.number} is promoted from epoch {event.from_epoch} to {event.to_epoch}"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from automl.charts import Axis, Point, Series, chart
-from automl.console import number_text, percent_text, seconds_text
-from automl.front import beats_everywhere, front_of, further_of, values_of
+from automl.console import metric_text, number_text, percent_text, seconds_text
+from automl.front import beats_everywhere, front_of, values_of
 from automl.front_choice import members_of
 from automl.insight import convergence, importance
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
@@ -43,7 +43,7 @@ def write_report(snapshot: StudySnapshot, finalists: Sequence[TrialSummary] = ()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(number=number_text, seconds=seconds_text, zip=zip)
+    environment.filters.update(number=number_text, metric=metric_text, seconds=seconds_text, zip=zip)
     text = environment.get_template("report.html.j2").render(**_content(snapshot, finalists))
     path = snapshot.folder / REPORT
     partial = path.with_name(f".{REPORT}.part")
@@ -78,7 +78,7 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
         "folder": snapshot.folder,
         "everywhere": _better_everywhere(snapshot),
         "pictures": [figure for figure in _fronts(snapshot) if figure.svg],
-        "beside": {trial.number: further_of(trial, config.further) for trial in snapshot.trials},
+        "beside": {trial.number: list(values_of(trial, config).items())[1:] for trial in snapshot.trials},
         "drawn": len(drawn),
         "figures": [figure for figure in _figures(snapshot, drawn) if figure.svg],
         "made": time.strftime("%Y-%m-%d %H:%M", time.localtime(snapshot.taken_at)),

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.config import StudyConfig
-from automl.console import count_text, number_text, seconds_text, state_text, values_text
+from automl.console import count_text, metric_text, number_text, seconds_text, state_text, values_text
 from automl.front import front_of, values_of
 from automl.remaining import seconds_left
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
@@ -124,7 +124,7 @@ def trials_table(
             f"{mark}{trial.number}",
             state_text(trial.status.value) + _step_text(None if progress is None else progress.get(trial.number)),
             f"{trial.epoch}/{trial.rung}",
-            *(number_text(value) for value in values_of(trial, config).values()),
+            *(metric_text(value, name) for name, value in values_of(trial, config).items()),
             seconds_text(trial.elapsed_s) if trial.elapsed_s else "-",
             note,
         )

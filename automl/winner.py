@@ -58,7 +58,7 @@ class Configuration:
     """The runs of one configuration: how many, their mean, best and worst value in the fixed evaluation.
 
     `gap` is by how much the repetitions were worse on average than the search's own run (positive = worse), None without any.
-    `further` are the means of objectives beside the first.
+    `further` are objectives beside the first, where there are any: means, and of a cost the least.
     """
 
     trial: int
@@ -267,8 +267,7 @@ def configuration_of(number: int, runs: Sequence[Judged], sign: float) -> Config
     original = next((sign * one.value for one in runs if not one.candidate.repeated), None)
     gap = fmean(fresh) - original if fresh and original is not None else None
     worst, best, mean = sign * max(costs), sign * min(costs), sign * fmean(costs)
-    further = tuple(fmean(column) for column in zip(*(one.further for one in runs), strict=True))
-    return Configuration(trial=number, runs=len(runs), mean=mean, best=best, worst=worst, gap=gap, further=further)
+    return Configuration(trial=number, runs=len(runs), mean=mean, best=best, worst=worst, gap=gap)
 
 
 def _candidate(trial: TrialSummary, name: str, configuration: int) -> Candidate:

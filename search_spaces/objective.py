@@ -90,7 +90,7 @@ _COSTS: _Rows = (
         LATENCY,
         "ms",
         "minimize",
-        "median time of one prediction in PyTorch: one image (pair) of the validation's size, on the trial's device",
+        "time of one prediction, the fastest of ten: PyTorch, one image (pair) of the validation's size",
     ),
     (PEAK_MEMORY, "MiB", "minimize", "most memory that training held: of the GPU, or of the whole process on a CPU"),
     (PARAMETERS, "", "minimize", "count of the numbers that the network consists of, frozen ones too"),

@@ -2,14 +2,13 @@
 
 Both follow from the network alone and not from how long it was trained, so that they are measured once, at the first report of a trial,
 and hold for all of it.  The time is taken as deployment sees it: one image (pair) at a time, gradients off, after untimed calls; the
-median of several calls, because trials beside it share the machine.  It stays a measurement: two runs differ by some percent.
+fastest of several calls, because whatever shares the machine only adds to it.  It stays a measurement: two runs differ by some percent.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
@@ -87,14 +86,14 @@ def prediction_ms(network: nn.Module, family: str, size: tuple[int, int]) -> flo
     network.eval()
     try:
         with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return median_ms(lambda: predict_map(network, batch, family), finish=_waiter(device))
+            return fastest_ms(lambda: predict_map(network, batch, family), finish=_waiter(device))
     finally:
         for module, training in modes.items():
             module.training = training
 
 
-def median_ms(call: Callable[[], object], *, finish: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Milliseconds of `call`, until `finish` returns: the median of up to ROUNDS calls after WARM_UP untimed ones."""
+def fastest_ms(call: Callable[[], object], *, finish: Callable[[], None], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Milliseconds of `call`, until `finish` returns: the fastest of up to ROUNDS calls after WARM_UP untimed ones."""
     began = clock()
     for _ in range(WARM_UP):
         call()
@@ -105,7 +104,7 @@ def median_ms(call: Callable[[], object], *, finish: Callable[[], None], clock: 
         call()
         finish()
         taken.append((clock() - started) * 1000.0)
-    return median(taken)
+    return min(taken)
 
 
 def _waiter(device: torch.device) -> Callable[[], None]:
