@@ -52,8 +52,9 @@ def spans(length: int, tile: int, *, lead: int = 0) -> tuple[Span, ...]:
         return (Span(start=0, used=0, end=tile),)
     step = tile - lead - BLEND
     if step < BLEND:
-        message = f"tiles of {tile} pixels in width leave {max(0, tile - lead)} behind the {lead} columns that only serve to find matches"
-        raise SpecError(message, hint=f"export the model {lead + 2 * BLEND} pixels wide or wider, or use augmentation.evaluation=resize")
+        why = f"leave {max(0, tile - lead)} behind the {lead} columns that only serve to find matches" if lead else "are too few"
+        hint = f"tiles of {lead + 2 * BLEND} pixels or more (the model, or crop_size of a checkpoint), or augmentation.evaluation=resize"
+        raise SpecError(f"tiles of {tile} pixels in {'width' if lead else 'height'} {why}: neighbours overlap by {BLEND}", hint=hint)
     count = 1 + math.ceil((length - tile) / step)
     starts = [round(number * (length - tile) / (count - 1)) for number in range(count)]
     return tuple(Span(start=start, used=start + lead if start else 0, end=start + tile) for start in starts)

@@ -22,6 +22,8 @@ from search_spaces.spec import load_spec, spec_to_dict
 from tests.automl.samples import small_mono_spec, small_stereo_spec
 
 Refused = Callable[..., str]
+AUGMENTATION = "dataset.infer_dataset.augmentation"
+TILES = [f"{AUGMENTATION}.evaluation=tile"]
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,11 @@ def test_a_changed_shape_is_said(made: Path, capsys: pytest.CaptureFixture[str])
     assert re.search(r"images of \d+x\d+ are resized to 42x56, which makes things \d+ % higher", capsys.readouterr().out)
 
 
+def test_tiles_are_said(made: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("inference", "stereo", made / "stereo.pth", *TILES, f"{AUGMENTATION}.crop_size=[64,96]") == DONE
+    assert "images of 96x64 are taken as 1 tile of 96x64, at their own scale: disparities up to 32 px" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("action", "overrides", "words"),
     [
@@ -169,6 +176,7 @@ def test_a_changed_shape_is_said(made: Path, capsys: pytest.CaptureFixture[str])
         ("inference", ["inference.checkpoint=MADE/stereo.pth", "inference.save_ply=true"], "needs dataset.focal_x"),
         ("inference", ["inference.checkpoint=MADE/stereo.pth", "inference.input_dir=."], "are both set"),
         ("inference", ["inference.checkpoint=MADE/stereo.pth", "dataset.infer_dataset.data_sources=[]"], "inference.input_dir=..."),
+        ("inference", ["inference.checkpoint=MADE/stereo.pth", *TILES, f"{AUGMENTATION}.crop_size=[64,64]"], "tiles of 64 pixels in width"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_any_work(made: Path, refused: Refused, action: str, overrides: list[str], words: str):
