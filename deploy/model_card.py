@@ -12,10 +12,11 @@ from typing import Any
 
 from deploy.latency import LatencyTable
 from deploy.sidecar import ModelFacts
+from models.checkpoints import read_checkpoint, spec_of
 from search_spaces.objective import metric_info
 from search_spaces.spec import Spec, get_value
 from search_spaces.spec.weights import WeightFile, first_weights
-from trials.data import data_hash
+from trials.data import build_dataset, data_hash
 
 CARD = "MODEL_CARD.md"
 BETTER = {"minimize": "lower", "maximize": "higher"}
@@ -48,6 +49,7 @@ def model_card(
         "## Metrics",
         _measured_on(promotion),
         _metrics(promotion["metrics"], spec),
+        *_known_images(spec, promotion["evaluation"]["split"]),
         "## Against the checkpoint",
         _table(("runtime", "largest", "mean", "unit", "allowed"), _check_rows(promotion["checks"])),
         "## Files",
@@ -93,6 +95,14 @@ def _measured_on(promotion: Mapping[str, Any]) -> str:
     told = promotion["evaluation"]
     count = f"images of the {told['split']} lists: {told['num_images']}"
     return f"At the model's size ({told['mode']}), {count}; evaluation hash {told['hash']}."
+
+
+def _known_images(spec: Spec, split: str) -> Iterable[str]:
+    """A warning where the metrics are those of images that the network was trained on."""
+    if spec.dataset.train_dataset.data_sources:
+        measured, trained = ({row.image for row in build_dataset(spec, name, training=False).rows} for name in (split, "train"))
+        if known := measured & trained:
+            yield f"**{len(known)} of these {len(measured)} images are also in the train lists: on new ones the figures will be worse.**"
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, float | None]], spec: Spec) -> str:
@@ -174,9 +184,15 @@ def _licence(file: WeightFile, spec: Spec) -> str:
             return f"as published, DINOv2 is Apache-2.0 and Depth Anything V2 of this size {anything}"
         case "trunk":
             return "as its publisher says"
+        case "all" if _is_ours(Path(file.path)):
+            return "trained by this program; the terms of what it started from hold"
         case "all":
             whole = "NVIDIA's FoundationStereo research weights are not for commercial use"
             return f"as published, {whole if spec.family == 'stereo' else f'Depth Anything V2 of this size is {anything}'}"
+
+
+def _is_ours(weights: Path) -> bool:
+    return weights.is_file() and spec_of(read_checkpoint(weights)) is not None
 
 
 def _number(value: float | None) -> str:

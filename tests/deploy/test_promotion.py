@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,13 @@ from PIL import Image
 from torch import nn
 
 from deploy.judgement import judge
+from deploy.model_card import model_card
 from deploy.onnx_export import export_onnx
 from deploy.onnx_runtime import OnnxPredictor
 from deploy.parity import Candidate, Tolerance, tolerance_for
 from deploy.promotion import Promotion, promote
 from deploy.torch_runtime import TorchPredictor
-from search_spaces.spec import Spec, load_spec
+from search_spaces.spec import Spec, load_spec, spec_to_dict, with_values
 from tests.deploy.networks import mono_spec, network_of, save_checkpoint, stereo_spec
 from trials.data.sample import SampleSet, write_samples
 from trials.data.transforms import normalise
@@ -176,6 +178,16 @@ def test_the_card_has_data_metrics_and_limits(promotion: Promotion) -> None:
     assert "| runtime | batch | p50 ms | p95 ms | least ms |" in card
     assert "- Depths up to 20 m." in card
     assert "No weights of others" in card
+    assert "also in the train lists" not in card
+
+
+def test_the_card_warns_of_metrics_on_images_of_the_training(promotion: Promotion, spec: Spec, checkpoint: Path) -> None:
+    known = with_values(spec, {"dataset.val_dataset.data_sources": list(spec_to_dict(spec)["dataset"]["train_dataset"]["data_sources"])})
+    continued = with_values(known, {"train.pretrained_model_path": str(checkpoint)})
+    told = verdict(promotion.folder)
+    card = model_card(continued, told, promotion.export.facts, promotion.judgement.latency, checkpoint=checkpoint, folder=promotion.folder)
+    assert re.search(r"\*\*(\d+) of these \1 images are also in the train lists", card)
+    assert "`best.pth` (train.pretrained_model_path): trained by this program" in card
 
 
 ALONE = """
