@@ -155,3 +155,12 @@ def test_the_largest_batch_of_the_profile_is_timed_as_well(spec: Spec, checkpoin
     assert promotion.export.facts.batch is None
     rows = [(row.runtime, row.batch) for row in promotion.judgement.latency.rows]
     assert rows == [("torch", 1), ("onnxruntime", 1), ("torch", 3), ("onnxruntime", 3)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="an engine is built on a GPU")
+def test_an_engine_of_the_winner_is_built_judged_and_shipped(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt", reason="TensorRT comes from NVIDIA's own index: pip install 'depth-automl[tensorrt]'")
+    promotion = promote(checkpoint, tmp_path, spec=spec, formats=["onnx", "engine"], samples=2)
+    assert promotion.forms["engine"].built, promotion.forms["engine"].reason
+    assert "tensorrt bf16" in promotion.judgement.metrics
