@@ -19,7 +19,8 @@ from search_spaces.errors import StudyError, UnsupportedError, nearest
 
 SettingValue = int | float | str
 GENERATIONS = 20  # of a population, when nothing is said
-DEFAULT_ALGORITHM = "tpe"
+DEFAULT_ALGORITHM = "additive"  # chosen by docs/adr/0010-default-search.md
+DEFAULT_FOR_SEVERAL = "tpe"  # objectives: `additive` ranks by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,7 @@ _VIEW = Setting(
 )
 
 SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
+    "additive": (),
     "tpe": (_VIEW,),
     "random": (),
     "bohb": (
@@ -167,6 +169,12 @@ FIDELITY_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
 ALGORITHMS: Mapping[str, Algorithm] = {
     item.name: item
     for item in (
+        Algorithm(
+            name="additive",
+            searcher="additive",
+            fidelity="asha",
+            summary="an additive model over all rungs proposes, asynchronous successive halving stops early",
+        ),
         Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),
         Algorithm(
             name="bayesian",

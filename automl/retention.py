@@ -147,11 +147,11 @@ class CheckpointKeeper:
         self._ledger.forget_checkpoint(record)
         self._measure(record)
 
-    def _rank(self, record: TrialRecord) -> tuple[bool, bool, int, float, int]:
+    def _rank(self, record: TrialRecord) -> tuple[bool, float, int, int]:
         """As in `automl.snapshot.ranking`, failed trials last."""
         value = self._sign * record.value if record.value is not None else 0.0
         failed = record.status is TrialStatus.FAILED or record.value is None
-        return (failed, record.status is not TrialStatus.COMPLETE, -record.last_epoch, value, record.number)
+        return (failed, value, -record.last_epoch, record.number)
 
     def _chance(self, record: TrialRecord) -> tuple[float, int, int]:
         """How near a paused trial is to its promotion: its place at its rung as a share of those who came there, the worst first."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 
+from automl.additive import propose_additively
 from automl.bandit import explore_by_bound, propose_by_bound
 from automl.distributions import distribution_of, suggest
 from automl.evolution import breed
@@ -81,6 +82,11 @@ def _sampled(make: Callable[[Need], BaseSampler], view: str, *, thin: bool = Fal
 SEARCHERS: Mapping[str, Searcher] = {
     item.name: item
     for item in (
+        Searcher(
+            name="additive",
+            summary="densities of single parameters and an additive model over all rungs; indifferent to parameters that do nothing",
+            propose=propose_additively,
+        ),
         Searcher(
             name="tpe",
             summary="tree-structured Parzen estimator; learns from few trials, knows conditions and failures",

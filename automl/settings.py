@@ -18,7 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from automl.algorithms import ALGORITHMS, DEFAULT_ALGORITHM, Algorithm, check_settings, find_algorithm, settings_of, study_fields
+from automl.algorithms import (
+    ALGORITHMS,
+    DEFAULT_ALGORITHM,
+    DEFAULT_FOR_SEVERAL,
+    Algorithm,
+    check_settings,
+    find_algorithm,
+    settings_of,
+    study_fields,
+)
 from automl.limits import Limits, limits_of
 from automl.setting_values import count_of, direction_of, metrics_of, names_of, priors_of, ranges_of, word_of
 from search_spaces.errors import StudyError, UserError, nearest
@@ -172,11 +181,20 @@ def all_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*READ, *owned, *NO_EFFECT)))
 
 
-def understood(given: Given, *, algorithm: str | None = None, searcher: str | None = None, fidelity: str | None = None) -> SearchSettings:
+def understood(
+    given: Given,
+    *,
+    algorithm: str | None = None,
+    searcher: str | None = None,
+    fidelity: str | None = None,
+    metrics: tuple[str, ...] = (),
+) -> SearchSettings:
     """What `given` means with the names that the command line gives; UserError with the place for a value that cannot be."""
     values, places = given.values, given.places
+    metrics = metrics or _at(places, "objectives" if "objectives" in values else "metric", lambda: metrics_of(values))
+    default = DEFAULT_FOR_SEVERAL if len(metrics) > 1 else DEFAULT_ALGORITHM
     named = algorithm or _word(given, "algorithm")
-    pair: Algorithm = _at({} if algorithm else places, "algorithm", lambda: find_algorithm(named or DEFAULT_ALGORITHM))
+    pair: Algorithm = _at({} if algorithm else places, "algorithm", lambda: find_algorithm(named or default))
     searcher = searcher or (None if algorithm else _word(given, "searcher")) or pair.searcher
     fidelity = fidelity or (None if algorithm else _word(given, "fidelity")) or pair.fidelity
     readable = {setting.name for setting in settings_of(searcher, fidelity)}
@@ -186,7 +204,6 @@ def understood(given: Given, *, algorithm: str | None = None, searcher: str | No
         if name not in READ and name not in idle:
             own |= _at(places, name, lambda pair=(name, value): check_settings(dict([pair]), searcher=searcher, fidelity=fidelity))
     ranges = _at(places, "custom_param_ranges", lambda: ranges_of(values.get("custom_param_ranges")))
-    metrics = _at(places, "objectives" if "objectives" in values else "metric", lambda: metrics_of(values))
     space = SpaceRequest(
         names=_at(places, "automl_hyperparameters", lambda: names_of(values.get("automl_hyperparameters"))),
         changes=ranges.changes,

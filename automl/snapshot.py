@@ -128,16 +128,17 @@ class StudySnapshot:
 
 
 def ranking(trials: tuple[TrialSummary, ...], direction: Direction) -> tuple[TrialSummary, ...]:
-    """Trials that may be called good, best first.
+    """Trials that may be called good, best first: by the objective, then the longer trained, then the lower number.
 
-    Those of the full budget come first; then those that trained longer before those that trained less; equal lengths are
-    ordered by the objective, equal values by their number.  Failed trials and trials without a value are left out.
+    A trial that stopped early with a better value than one of the full budget comes before it: the value is that of a
+    checkpoint, measured as any other, and training on can only add a better one (docs/adr/0010-default-search.md).  Failed
+    trials and trials without a value are left out.
     """
     sign = 1.0 if direction == "minimize" else -1.0
     usable = [trial for trial in trials if trial.value is not None and trial.status is not TrialStatus.FAILED]
 
-    def key(trial: TrialSummary) -> tuple[bool, int, float, int]:
-        value = 0.0 if trial.value is None else sign * trial.value
-        return (trial.status is not TrialStatus.COMPLETE, -trial.epoch, value, trial.number)
+    def key(trial: TrialSummary) -> tuple[float, int, int]:
+        assert trial.value is not None
+        return (sign * trial.value, -trial.epoch, trial.number)
 
     return tuple(sorted(usable, key=key))

@@ -49,8 +49,8 @@ def test_short_names_of_tao_are_understood(alias: str, name: str) -> None:
     ("name", "message", "hint"),
     [
         ("bayesain", "unknown algorithm 'bayesain'", "did you mean bayesian?"),
-        ("hybrid", "hybrid is not in this release", "use tpe or bayesian"),
-        ("autoresearch", "none for depth", "use tpe or bayesian"),
+        ("hybrid", "hybrid is not in this release", "use additive or bayesian"),
+        ("autoresearch", "none for depth", "use additive or bayesian"),
     ],
 )
 def test_a_name_that_is_not_here_is_refused_with_a_way_out(name: str, message: str, hint: str) -> None:

@@ -323,9 +323,16 @@ def test_a_dead_drivers_trial_counts_as_waiting(study: Study) -> None:
     assert (snapshot.active, snapshot.trials[0].status) == (False, TrialStatus.WAITING)
 
 
-def test_best_is_the_best_of_those_that_trained_longest(study: Study) -> None:
+def test_a_better_value_is_better_however_short_the_training(study: Study) -> None:
     finish(study, asked(study), 1.0)
-    pause(study, 0.5 + 0.6)  # worse than the baseline's stand-in at epoch 1
+    assert study.snapshot().best == study.trial(0)
+    number = pause(study, 0.9).number
+    assert study.snapshot().best == study.trial(number)
+
+
+def test_of_equal_values_the_longer_training_is_better(study: Study) -> None:
+    finish(study, asked(study), 1.0)
+    pause(study, 1.0)
     assert study.snapshot().best == study.trial(0)
 
 
