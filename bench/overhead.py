@@ -10,7 +10,7 @@ of checkpoints are not in it.
 
 Milliseconds are CPU time, medians and 95th percentiles over the last tenth of the calls of a kind: the cost at (nearly) the full
 number of trials.  A search of more than 1,000 trials begins with a past of random ones, which is written without being timed, and
-makes only its last trials itself: three for each worker, at least 200.  A proposal is the answer to a free worker that is a new
+makes only its last trials itself: one for each worker and 200.  A proposal is the answer to a free worker that is a new
 trial, a promotion one that is a paused trial; `tell` takes in how a segment ended.  In memory the record is Optuna's storage in
 memory.  `--journal` cases are whole studies on disk, and their milliseconds are wall-clock time, as they wait for the disk.  Every row
 is a process of its own.
@@ -51,7 +51,7 @@ from trials.contract import Cause, Decision, State
 
 Answer = TypeVar("Answer")
 WARM_UP = 30  # trials: as many as bring every model into play
-TIMED_WHOLE, LEAST_TIMED = 1000, 200
+TIMED_WHOLE, LEAST_TIMED = 1000, 200  # trials
 REPORT_MS = 10.0  # targets: of a report, of a proposal by trials, of the utilisation by workers
 PROPOSAL_MS = {1000: 50.0, 10_000: 200.0}
 UTILISATION = {64: 0.97, 512: 0.90}
@@ -220,7 +220,7 @@ def _search(case: Case) -> tuple[Charged, float | None]:
     """A whole search of `case`, or its last trials; the MiB of its journal, if it writes one."""
     setting = Setting(task=TASK, seed=0, workers=case.workers)
     config = config_of(setting, find_variant(case.method), trials=case.trials)
-    past = case.trials - max(LEAST_TIMED, 3 * case.workers) if case.trials > TIMED_WHOLE else 0
+    past = case.trials - (LEAST_TIMED + case.workers) if case.trials > TIMED_WHOLE else 0
     made: list[Charged] = []
 
     with tempfile.TemporaryDirectory() as name:
@@ -278,15 +278,16 @@ def main() -> int:
     cases = [Case(method=method, trials=trials, workers=workers) for method, trials, workers in grid]
     cases += [Case(method=method, trials=trials, workers=64, journal=True) for method in args.methods for trials in args.journal]
     rows = []
-    for case in cases:
-        with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
-            rows.append(process.submit(measure, case).result())
-        print(f"{len(rows)} of {len(cases)}: {case}", file=sys.stderr)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, [item.name for item in fields(Row)])
         writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        for case in cases:
+            with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
+                rows.append(process.submit(measure, case).result())
+            writer.writerow(asdict(rows[-1]))
+            stream.flush()
+            print(f"{len(rows)} of {len(cases)}: {case}", file=sys.stderr)
     missed = missed_targets(rows)
     print(f"{conditions()}\n\n{table(rows)}\n\n" + "\n".join(missed or ["every target is met"]))
     return 1 if missed else 0
