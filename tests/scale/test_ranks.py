@@ -196,7 +196,7 @@ def test_two_machines_end_alike(scenes: SampleSet, tmp_path: Path, network: str,
     assert [line["message"] for line in lines].count("Starting Depth Net train.") == 1
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 400.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
