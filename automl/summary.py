@@ -126,6 +126,8 @@ def promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> d
     """The verdict with its figures; keys as in `promotion.json`."""
     check, metrics = promotion["check"], promotion["metrics"]
     rows = {"model" if promotion["promoted"] else "rejected": shown_path(folder / str(promotion["model"]))}
+    if promotion["promoted"] and "model.xml" in promotion.get("files", {}):
+        rows["OpenVINO"] = shown_path(folder / "model.xml")
     if promotion["reason"]:
         rows["reason"] = str(promotion["reason"])
     gap = f"largest difference {number_text(check['max_abs'])} {check['unit']}, mean {number_text(check['mean_abs'])}"

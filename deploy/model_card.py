@@ -148,7 +148,8 @@ def _machine(latency: LatencyTable) -> str:
     machine, row = latency.machine, latency.rows[0]
     where = machine.gpu or f"{machine.processor}, {machine.cores} cores"
     load = "" if machine.load_after is None else f", load {machine.load_after:.1f}"
-    return f"{row.rounds} calls after {row.warm_up} for warm-up, runtimes taking turns; {where}, {machine.threads} thread{'' if machine.threads == 1 else 's'}{load}."
+    threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
+    return f"{row.rounds} calls after {row.warm_up} for warm-up, runtimes taking turns; {where}, {threads}{load}."
 
 
 def _limits(facts: ModelFacts) -> Iterable[str]:
