@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
+from typing_extensions import override
 
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
-from trials.data import DepthDataset, EpochSampler, EqualShapeBatches, Item, collate
+from trials.data import Batch, DepthDataset, EpochSampler, EqualShapeBatches, Item, collate, normalised
 from trials.ranks import ALONE, Rank
 from trials.workers import EndWithTrainer, loader_workers
 
@@ -79,6 +80,8 @@ class ShareOfBatches(Sampler[list[int]]):
 class TrialData(pl.LightningDataModule):
     """Loaders over data sets that it is given, for one rank; `validation` None validates nothing.
 
+    Images leave the loaders as bytes and are normalised on the device of the network.
+
     DataError when the training set does not fill one batch of all ranks.
     """
 
@@ -100,6 +103,8 @@ class TrialData(pl.LightningDataModule):
         self._train, self._validation = train, validation
         self._batches = TrainBatches(len(train), batch_size=section.batch_size, seed=seed, start=start, rank=rank)
         train.set_epoch(start.epoch)
+        for dataset in [train] if validation is None else [train, validation]:
+            dataset.raw = True
 
     @property
     def steps_per_epoch(self) -> int:
@@ -129,6 +134,13 @@ class TrialData(pl.LightningDataModule):
         batches = EqualShapeBatches(self._validation, section.batch_size)
         share = batches if self._rank.count == 1 else ShareOfBatches(batches, self._rank)
         return self._loader(self._validation, share, section.workers, pinned=section.pin_memory)
+
+    @override
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """The batch with float images; called by Lightning once it is on the device."""
+        del dataloader_idx
+        training = self.trainer is None or self.trainer.training
+        return normalised(batch, (self._spec.dataset.train_dataset if training else self._spec.dataset.val_dataset).augmentation)
 
     def _loader(self, dataset: DepthDataset, batches: Sampler[list[int]], wanted: int, *, pinned: bool) -> DataLoader[Item]:
         workers = loader_workers(wanted, samples=len(dataset), ranks=self._rank.here)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from trials.data.fingerprint import data_hash, evaluation_hash
 from trials.data.geometry import Geometry, to_target_grid
-from trials.data.loader import Batch, DepthDataset, EpochSampler, EqualShapeBatches, Item, build_dataset, collate
+from trials.data.loader import Batch, DepthDataset, EpochSampler, EqualShapeBatches, Item, build_dataset, collate, normalised
 
 __all__ = [
     "Batch",
@@ -22,5 +22,6 @@ __all__ = [
     "collate",
     "data_hash",
     "evaluation_hash",
+    "normalised",
     "to_target_grid",
 ]

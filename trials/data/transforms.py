@@ -230,8 +230,14 @@ def _size(array: npt.NDArray[np.uint8]) -> tuple[int, int]:
 def normalise(image: U8, mean: Sequence[float], std: Sequence[float]) -> F32:
     """(3, H, W) float32: (image / 255 - mean) / std per channel."""
     planes = np.empty((3, *image.shape[:2]), np.float32)
-    for channel in range(3):
-        factor, offset = 1 / (255 * std[channel]), -mean[channel] / std[channel]
-        np.multiply(image[:, :, channel], np.float32(factor), out=planes[channel], dtype=np.float32)
-        planes[channel] += np.float32(offset)
+    for channel, (factor, offset) in enumerate(zip(*scale_of(mean, std), strict=True)):
+        np.multiply(image[:, :, channel], factor, out=planes[channel], dtype=np.float32)
+        planes[channel] += offset
     return planes
+
+
+def scale_of(mean: Sequence[float], std: Sequence[float]) -> tuple[F32, F32]:
+    """Factor and offset of each channel, float32: value x factor + offset is (value / 255 - mean) / std."""
+    factors = [1 / (255 * spread) for spread in std]
+    offsets = [-middle / spread for middle, spread in zip(mean, std, strict=True)]
+    return np.array(factors, np.float32), np.array(offsets, np.float32)

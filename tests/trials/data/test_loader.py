@@ -21,6 +21,7 @@ from trials.data import (
     collate,
     data_hash,
     evaluation_hash,
+    normalised,
     to_target_grid,
 )
 from trials.data.decoders import read_rgb, write_pfm, write_png
@@ -335,3 +336,21 @@ def test_the_evaluation_hash_changes_with_what_moves_a_metric(stereo: Spec) -> N
 def test_the_evaluation_hash_ignores_what_does_not(stereo: Spec) -> None:
     same = with_values(stereo, {f"{VAL}.crop_size": [32, 32], "dataset.val_dataset.batch_size": 4, "train.optim.lr": 0.001})
     assert evaluation_hash(same, "val") == evaluation_hash(stereo, "val")
+
+
+@pytest.mark.parametrize("family", ["stereo", "mono"])
+def test_images_normalised_as_a_batch_are_the_same_bit_for_bit(family: str, scenes: SampleSet) -> None:
+    odd = {
+        f"dataset.train_dataset.augmentation.{name}": value
+        for name, value in (("input_mean", [0.1, 0.5, 0.9]), ("input_std", [0.3, 0.7, 1.3]))
+    }
+    file = scenes.list_file(family, "train")
+    spec = with_values(stereo_spec(file) if family == "stereo" else mono_spec(file, "MetricMonoDataset"), odd)
+    plain, raw = (build_dataset(spec, "train", training=True, seed=4) for _ in range(2))
+    raw.raw = True
+    sent, expected = collate([raw[0], raw[1]]), collate([plain[0], plain[1]])
+    assert (sent["image"].dtype, sent["image"].shape[3]) == (torch.uint8, 3)
+    done = normalised(sent, spec.dataset.train_dataset.augmentation)
+    assert done.keys() == expected.keys()
+    assert all(torch.equal(done[name], expected[name]) for name in done if name.endswith("image"))  # type: ignore[literal-required]
+    assert done["image"].is_contiguous()
