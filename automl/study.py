@@ -37,7 +37,7 @@ from automl.population import PopulationRule
 from automl.proposals import Unavailable
 from automl.requests import forget_study_stop
 from automl.retention import CheckpointKeeper
-from automl.segments import segment_spec
+from automl.segments import is_saved, segment_spec
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary
 from automl.sources import FinalistSource, SearchSource, TrialSource, list_finalists
 from automl.spending import Spending
@@ -357,7 +357,8 @@ class Study:
         verdict = self._judge(record)
         match verdict.decision:
             case Decision.PAUSE:
-                self._ledger.pause(record)
+                if is_saved(record, self.folder):  # else it trains that epoch again: what is promoted or copied has its state
+                    self._ledger.pause(record)
             case Decision.STOP:
                 self._ledger.stop(record, f"{self._rule.name} rule")
             case Decision.CONTINUE:

@@ -27,6 +27,12 @@ def full_states(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][2]), int(pair[0][1])))]
 
 
+def steps_saved(folder: Path) -> int:
+    """Optimiser steps of the state that a run in `folder` would go on from, 0 where there is none."""
+    match = _FULL_STATE.fullmatch((folder / LATEST).resolve().name) if (folder / LATEST).is_file() else None
+    return int(match[2]) if match else 0
+
+
 def hand_over(donor: Path, heir: Path) -> bool:
     """Gives the run in `heir` the newest full state and the best weights of the run in `donor`; False where there is no state.
 
@@ -65,7 +71,7 @@ def state_to_resume(spec: Spec, folder: Path) -> Path | None:
     SpecError where a run lies there that is not to be continued, or where two states are asked for; CheckpointError where
     the state to continue is missing.
     """
-    
+
     from trials.weight_copies import local_file
 
     given = spec.train.resume_training_checkpoint_path

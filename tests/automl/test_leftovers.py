@@ -23,7 +23,7 @@ class Saving(ToyRun):
 
     def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
         result = super().__call__(trial, report, progress=progress)
-        for name in ("best.pth", "metrics.jsonl", "model_epoch_008_step_00072.pth", *FOREIGN):
+        for name in ("best.pth", "metrics.jsonl", *FOREIGN):
             (trial.folder / "train" / name).write_text("x")
         if trial.number == self.interrupted:
             return TrialResult(**{**vars(result), "state": State.INTERRUPTED})
@@ -39,7 +39,7 @@ def test_a_finished_search_keeps_the_state_of_the_best_trial_alone(tmp_path: Pat
     snapshot = run_inline(study, run=Saving())
     assert snapshot.best is not None
     kept = {"best.pth", "metrics.jsonl", *FOREIGN}
-    states = {LATEST.name, "model_epoch_008_step_00072.pth"}
+    states = {LATEST.name, "model_epoch_008_step_00009.pth"}
     for trial in snapshot.trials:
         assert names(trial.folder) == (kept | states if trial.number == snapshot.best.number else kept)
 

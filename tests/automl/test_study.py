@@ -164,13 +164,16 @@ def test_a_fault_of_the_machine_is_retried_without_charge_up_to_a_limit(study: S
     assert study.tell(result_of(0, State.FAILED, error=broken)) is TrialStatus.FAILED
 
 
-def test_a_worker_that_dies_after_its_last_report_of_a_rung_leaves_a_paused_trial(study: Study) -> None:
+@pytest.mark.parametrize(("saved", "status", "then"), [(True, TrialStatus.PAUSED, 2), (False, TrialStatus.WAITING, 1)])
+def test_a_worker_that_dies_after_the_report_of_a_rung(study: Study, saved: bool, status: TrialStatus, then: int) -> None:
     finish(study, asked(study), 1.0)
     spec = asked(study)
     assert send(study, spec, 1, 2.0) is Decision.PAUSE
+    if saved:
+        write_epoch(spec.folder, 1)
     died = result_of(1, State.FAILED, error=Failure(cause=Cause.INFRASTRUCTURE, message="worker died"))
-    assert study.tell(died) is TrialStatus.PAUSED
-    assert (study.trial(1).retries, study.trial(1).epoch, asked(study).number) == (1, 1, 2)
+    assert study.tell(died) is status
+    assert (study.trial(1).retries, study.trial(1).epoch, asked(study).number) == (1, 1, then)
 
 
 def test_three_failures_alike_end_a_search_that_never_worked(study: Study) -> None:

@@ -23,6 +23,7 @@ from trials.contract import (
     TrialResult,
     TrialSpec,
 )
+from trials.states import full_states
 
 LR, OPTIMIZER, MOMENTUM = "train.optim.lr", "train.optim.optimizer", "train.optim.momentum"
 
@@ -105,12 +106,18 @@ class ToyRun:
 
 
 def write_epoch(folder: Path, epoch: int) -> None:
-    """A checkpoint that knows its epoch, there whole or not at all."""
-    path = folder / LATEST
+    """A checkpoint that knows its epoch, there whole or not at all, and the only one; named as a run of one step an epoch does."""
+    link, path = folder / LATEST, folder / LATEST.parent / f"model_epoch_{epoch - 1:03d}_step_{epoch:05d}.pth"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part, new = path.with_suffix(".part"), link.with_suffix(".new")
     part.write_text(json.dumps({"epoch": epoch}))
     part.replace(path)
+    new.unlink(missing_ok=True)
+    new.symlink_to(path.name)
+    new.replace(link)
+    for old in full_states(path.parent):
+        if old.name != path.name:
+            old.unlink()
 
 
 def read_epoch(path: Path | None) -> int:
