@@ -15,7 +15,7 @@ LATEST = Path("train") / states.LATEST
 
 def is_saved(record: TrialRecord, study_folder: Path) -> bool:
     """Whether the state on disk is that of the trial's newest report: a worker that dies between the two leaves an older one, or none."""
-    return states.steps_saved(study_folder / record.folder / "train") >= record.last_report.get("step", 0)
+    return states.steps_saved(study_folder / record.folder / "train") >= int(record.last_report.get("step", 0))
 
 
 def segment_spec(record: TrialRecord, config: StudyConfig, base: Spec, study_folder: Path) -> TrialSpec:
