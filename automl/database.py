@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.errors import StudyError, UnsupportedError
 
@@ -123,10 +123,10 @@ class PatientStorage(RDBStorage):
         """See Optuna."""
         self._patiently(lambda: super(PatientStorage, self).set_study_user_attr(study_id, key, value))
 
-    def create_new_trial(self, study_id: int, template_trial: optuna.trial.FrozenTrial | None = None) -> int:
-        """See Optuna."""
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        """What Optuna's own cache calls for a new trial."""
         with _told(self.shown):
-            return int(super().create_new_trial(study_id, template_trial))
+            return super()._create_new_trial(study_id, template_trial)
 
     def _patiently(self, write: Callable[[], Given]) -> Given:
         deadline, pause_s = time.monotonic() + PATIENCE_S, 0.1

@@ -24,7 +24,7 @@ class WorkOrder:
     """What all segments of a search share: the runner (None = `trials.run.run_trial`), whose code it is, where paths start.
 
     `root` is the folder of the driver's packages and `code` their hash; `study_file` is the study.yaml that every worker must see, with
-    `study_digest` for its content.
+    `study_digest` for its content.  `gpus` is what each trial has, below 1 a share of one.
     """
 
     run: RunTrial | None
@@ -33,6 +33,7 @@ class WorkOrder:
     study_file: Path
     study_digest: str | None
     working_folder: Path
+    gpus: float = 0.0
 
 
 class Mailbox:

@@ -62,6 +62,7 @@ def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, o
         study_file=study_file,
         study_digest=digest_of(study_file),
         working_folder=study.config.working_folder.resolve(),
+        gpus=session.resources["GPU"],
     )
     if session.slots is None:
         check_nodes(order, session.resources)

@@ -73,6 +73,10 @@ class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no 
 
     def _run(self, order: WorkOrder, trial: TrialSpec) -> TrialResult:
         run = order.run
+        if 0 < order.gpus < 1:
+            from trials.devices import keep_to_share
+
+            keep_to_share(order.gpus)
         if run is None:
             from trials.run import run_trial
 

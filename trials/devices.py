@@ -22,6 +22,12 @@ def total_memory_mib() -> float:
     return min(installed, container_limit_mib() or installed)
 
 
+def keep_to_share(share: float) -> None:
+    """This process takes no more than `share` of the memory of each GPU it sees, so that its hunger is never its neighbour's failure."""
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
 def container_limit_mib(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
     """The memory limit of the control group this process lives in (version 2, then 1); None without one."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
