@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from bench.search.recorded import TABLES, RecordedTask
 from bench.search.spaces import LR, NOOPS, space_of
 from bench.search.suites import find_tasks
 from bench.search.synthetic import FAMILIES, SyntheticTask, values_at
@@ -83,3 +84,32 @@ def test_suites_by_name() -> None:
     assert [task.name for task in find_tasks("synthetic+35:2", "dev")] == ["dev-00-curated+35", "dev-01-wide+35"]
     with pytest.raises(ValueError, match="unknown tasks"):
         find_tasks("synthtic", "dev")
+
+
+@pytest.fixture(scope="module")
+def recorded() -> RecordedTask:
+    return RecordedTask("samples", TABLES / "samples.csv")
+
+
+def test_tables_hold_the_default_and_three_hundred_trainings_in_all() -> None:
+    lines = [path.read_text(encoding="utf-8").splitlines() for path in sorted(TABLES.glob("*.csv"))]
+    assert sum(len(table) - 1 for table in lines) >= 300
+    for path in sorted(TABLES.glob("*.csv")):
+        task = RecordedTask(path.stem, path)
+        assert task.rows[0][0] == {parameter.key: parameter.default for parameter in task.space.parameters}
+
+
+def test_a_recorded_configuration_ends_about_where_it_was_recorded(recorded: RecordedTask) -> None:
+    ratios = [recorded.value(values) / min(curve) for values, _, curve in recorded.rows[:40]]
+    assert np.median(ratios) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_recorded_training_is_one_by_its_seed(recorded: RecordedTask) -> None:
+    values = recorded.rows[5][0]
+    assert recorded.train(values, 3) == recorded.train(values, 3)
+    assert len({recorded.train(values, seed).losses for seed in range(8)}) > 1
+
+
+def test_a_recorded_task_is_scaled_by_its_default(recorded: RecordedTask) -> None:
+    assert recorded.scale.regret(recorded.scale.best) == 0.0
+    assert recorded.scale.regret(recorded.value(recorded.rows[0][0])) == pytest.approx(1.0)
