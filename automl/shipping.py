@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from automl.config import StudyConfig
-from automl.console import counted, number_text, screen, tell
+from automl.console import counted, metric_text, number_text, screen, tell
 from automl.entry import DONE, FAILED, quiet_libraries, say_error
 from automl.front import front_of
 from automl.front_choice import Member, choose_front, front_data, members_of
@@ -173,7 +173,7 @@ def _model_record(member: Member, config: StudyConfig, shared: Mapping[str, str]
             "seed": str(entry.get("seed", "")),
             "checkpoint": str(entry.get("checkpoint", "")),
             "spec_hash": str(promotion["spec_sha256"]),
-            **{name.replace("/", "_"): number_text(value) for name, value in values.items()},
+            **{name.replace("/", "_"): metric_text(value, name).replace(",", "") for name, value in values.items()},
             **_figures(promotion),
         },
         aliases=tuple(entry["aliases"]),

@@ -140,7 +140,7 @@ def test_a_killed_driver_changes_nothing(kill_after: int) -> None:
 
 
 def test_the_search_goes_for_the_front() -> None:
-    late = [math.log10(one.values[LR]) for one in searched(trials=40, fidelity="full")[20:]]
+    late = [math.log10(float(one.values[LR])) for one in searched(trials=40, fidelity="full")[20:]]
     near = sum(rate <= -2.5 for rate in late) / len(late)  # beyond the valley both objectives get worse; that is an eighth of the space
     assert near > 0.9
 
