@@ -22,6 +22,15 @@ LEAST_AFTERWARDS_S, MOST_AFTERWARDS = 60.0, 0.2  # a short limit keeps a minute,
 MOST_RESERVED = 0.5  # finalists that would take more of a time limit than this are left out
 
 
+OPTIONS = {  # the words of users for the fields of Limits
+    "max_hours": "--max-hours",
+    "gpu_hours": "--gpu-hours",
+    "deadline": "--deadline",
+    "disk_budget_gib": "--disk-budget",
+    "trial_timeout_s": "--trial-timeout",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """None: no limit.  `deadline` is in seconds since 1970, `trial_timeout_s` from one report of a trial to the next."""
@@ -39,7 +48,8 @@ class Limits:
                 isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
             )
             if not usable:
-                raise StudyError(f"{item.name} must be a number above 0, but got {value!r}", hint=f"leave {item.name} out for no limit")
+                option = OPTIONS[item.name]
+                raise StudyError(f"{option} must be a number above 0, but got {value!r}", hint=f"leave {option} out for no limit")
 
     @property
     def timed(self) -> bool:

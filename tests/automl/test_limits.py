@@ -173,8 +173,10 @@ def test_what_cannot_be_extended_says_why() -> None:
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), True])
 def test_a_limit_is_a_number_above_zero(value: float) -> None:
-    with pytest.raises(StudyError, match="max_hours must be"):
+    with pytest.raises(StudyError, match="--max-hours must be"):
         limits_of(max_hours=value)
+    with pytest.raises(StudyError, match="--trial-timeout must be"):
+        limits_of(trial_timeout=value)
 
 
 def test_a_deadline_is_a_time_to_come() -> None:
