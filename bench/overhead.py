@@ -5,8 +5,8 @@
 The search is the production study in the simulator (`bench.search`, 16 parameters, 27 epochs of about a virtual minute); a trial
 costs nothing, its curve is a formula.  One controller answers one question after another, and the seconds it really takes pass on
 the virtual clock, so who asks meanwhile waits.  `all busy` is when the last worker got its first trial.  Utilisation is the share of
-worker time that is training, from then until the search first has nothing for a free worker.  Real processes, the network and files
-of checkpoints are not in it.
+worker time that is training, from then until all trials are drawn and the search first has nothing for a free worker.  Real processes,
+the network and files of checkpoints are not in it.
 
 Milliseconds are CPU time, medians and 95th percentiles over the last tenth of the calls of a kind: the cost at (nearly) the full
 number of trials.  A search of more than 1,000 trials begins with a past of random ones, which is written without being timed, and
@@ -137,6 +137,7 @@ class Charged(Ours):
         self._free_s: dict[int, float] = {}  # when the worker of a trial got its last answer
         self._work: list[tuple[float, float]] = []  # from, to: what workers did between two questions
         self._given: list[float] = []  # when a worker got something to do
+        self._drawn = 0
         self.costs = Costs()
         self.idle_from_s = math.inf
 
@@ -145,9 +146,11 @@ class Charged(Ours):
         segment, taken_s = self._timed(super().ask)
         if segment is None:
             self.costs.taken["nothing"].append(taken_s)
-            self.idle_from_s = min(self.idle_from_s, self._clock.now)
+            if self._drawn >= self._study.config.trials:  # before, a worker may have to wait for the first values
+                self.idle_from_s = min(self.idle_from_s, self._clock.now)
             return None
         trial = self._study.trial(segment.number)
+        self._drawn = max(self._drawn, segment.number + 1)
         self.costs.taken["proposal" if trial.segments == 1 else "promotion"].append(taken_s)
         self._free_s[segment.number] = self._clock.now
         self._given.append(self._clock.now)
