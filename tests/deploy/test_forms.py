@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from deploy.forms import Made, Maker, check_formats, formats_of, make_int8
+from deploy.forms import MAKERS, Made, Maker, check_formats, formats_of, make_int8
 from deploy.judgement import Stage
 from deploy.onnx_runtime import OnnxPredictor
 from deploy.parity import Candidate, tolerance_for
@@ -97,7 +97,7 @@ def test_int8_that_costs_too_much_falls_alone(spec: Spec, checkpoint: Path, tmp_
         better = replace(made.candidate.tolerance, metric_drop=-0.9)  # a tenth of the error, which no rounding reaches
         return replace(made, candidate=replace(made.candidate, tolerance=better))
 
-    makers = {"int8": Maker(check=lambda _: None, make=make)}
+    makers = {**MAKERS, "int8": Maker(check=lambda _: None, make=make)}
     promotion = promote(checkpoint, tmp_path, spec=spec, formats=["onnx", "int8"], samples=1, makers=makers)
     form = promotion.forms["int8"]
     assert promotion.promoted
