@@ -74,7 +74,9 @@ def _gpus_of(spec: Spec, *, there: int) -> int:
     """Devices of one trial as the spec says; a single one may be missing, and is then the CPU."""
     wanted = spec.train.num_gpus
     if wanted > max(1, there):
-        raise UnsupportedError(f"train.num_gpus is {wanted}, but a trial would find {there or 'no'} GPUs", hint=f"set train.num_gpus={max(1, there)}")
+        raise UnsupportedError(
+            f"train.num_gpus is {wanted}, but a trial would find {there or 'no'} GPUs", hint=f"set train.num_gpus={max(1, there)}"
+        )
     return min(wanted, there)
 
 
