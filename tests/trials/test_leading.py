@@ -50,6 +50,6 @@ def test_two_ranks_report_the_metrics_of_one_process(scenes: SampleSet, tmp_path
 
 
 def test_ranks_agree_on_random_stops(tmp_path: Path) -> None:
-    ends = random_stops(6, tmp_path, limit_s=200.0)
+    ends = random_stops(6, tmp_path, limit_s=280.0)
     assert len(ends) == 6
     assert {"paused", "stopped"} <= set(ends)
