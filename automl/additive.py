@@ -38,13 +38,13 @@ def propose_additively(need: Need, observations: Sequence[Observation], directio
     """The candidate that the model expects most of; before there is enough to learn from, a random draw."""
     cube, rng = Cube(need.space), np.random.default_rng(need.own_seed)
     sign = 1.0 if direction == "minimize" else -1.0
-    judged = sorted((_Judged.of(one, sign) for one in observations if one.best_by_rung and not one.infeasible), key=lambda one: one.rank)
+    ranked = sorted((one for one in observations if one.best_by_rung and not one.infeasible), key=lambda one: _rank(one, sign))
     unjudged = [one for one in observations if one.infeasible or (one.running and not one.best_by_rung)]
-    ended = len(judged) + sum(one.infeasible for one in unjudged)
-    if not judged or ended < min(STARTUP, need.startup):
+    ended = len(ranked) + sum(one.infeasible for one in unjudged)
+    if not ranked or ended < min(STARTUP, need.startup):
         return Proposal(values=cube.values(rng.random(len(cube.axes))), origin={"by": "chance"})
-    good = min(int(np.ceil(_GOOD_SHARE * ended)), _MOST_GOOD, len(judged))
-    judged = _thinned(judged)
+    good = min(int(np.ceil(_GOOD_SHARE * ended)), _MOST_GOOD, len(ranked))
+    judged = [_Judged.of(one, sign) for one in _thinned(ranked)]
     points = cube.points([one.observation for one in judged])
     others = np.vstack([points[good:], cube.points(unjudged[-_MOST_UNJUDGED:])])
     better, worse = Axes(points[:good], cube.choices), Axes(others, cube.choices)
@@ -72,28 +72,31 @@ def _risk(possible: Array, impossible: Array, points: Array, choices: npt.NDArra
     return model.expected(points)
 
 
+def _rank(observation: Observation, sign: float) -> tuple[int, float, int]:
+    """Puts those that came further first, and among them the better."""
+    top = max(observation.best_by_rung)
+    return (-top, sign * observation.best_by_rung[top], observation.number)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """A trial with its costs by rung, ascending; `rank` puts those that came further first, and among them the better."""
+    """A trial with its costs by rung, ascending."""
 
     observation: Observation
     costs: dict[int, float]
-    rank: tuple[int, float, int]
 
     @classmethod
     def of(cls, observation: Observation, sign: float) -> _Judged:
-        costs = {rung: sign * value for rung, value in sorted(observation.best_by_rung.items())}
-        top = max(costs)
-        return cls(observation=observation, costs=costs, rank=(-top, costs[top], observation.number))
+        return cls(observation=observation, costs={rung: sign * value for rung, value in sorted(observation.best_by_rung.items())})
 
 
-def _thinned(judged: Sequence[_Judged]) -> list[_Judged]:
+def _thinned(ranked: Sequence[Observation]) -> Sequence[Observation]:
     """All of a few; of many the best third of what is kept, and others evenly from the rest."""
-    if len(judged) <= _MOST_JUDGED:
-        return list(judged)
+    if len(ranked) <= _MOST_JUDGED:
+        return ranked
     first = _MOST_JUDGED // 3
-    spread = np.linspace(first, len(judged) - 1, _MOST_JUDGED - first).astype(int)
-    return [*judged[:first], *(judged[index] for index in spread)]
+    spread = np.linspace(first, len(ranked) - 1, _MOST_JUDGED - first).astype(int)
+    return [*ranked[:first], *(ranked[index] for index in spread)]
 
 
 @dataclass(frozen=True)
