@@ -18,6 +18,7 @@ from automl.fidelity import rule_of
 from automl.front import beats_everywhere, best_of, front_of, values_of
 from automl.front_choice import choose_front, front_data
 from automl.front_view import front_picture
+from automl.head_start import EarlierTrial, HeadStart, head_start_from_data
 from automl.several import check_costs, objective_notes
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.sources import SearchSource, list_finalists
@@ -208,6 +209,14 @@ def test_the_config_keeps_them_and_an_older_file_has_none() -> None:
     assert config_from_data(data).objectives == (Objective(metric="val/loss", direction="minimize"), LATENCY, D1)
     del data["further"]
     assert config_from_data(data).further == ()
+
+
+def test_earlier_trials_keep_their_further_values_and_those_of_one_objective_are_written_as_ever() -> None:
+    known: dict[str, Any] = {"values": {LR: 1e-3}, "by_rung": ((1, 2.0),), "complete": False, "infeasible": False}
+    several, one = (HeadStart(trials=(EarlierTrial(**known, beside=beside),)) for beside in ((12.0,), ()))
+    assert head_start_from_data(several.to_data()) == several
+    assert head_start_from_data(several.to_data()).observations()[0].beside == (12.0,)
+    assert "beside" not in one.to_data()["trials"][0]
 
 
 FRONT = (trial(1, 1.0, 30.0), trial(2, 1.2, 12.0), trial(3, 2.8, 11.0), trial(0, 3.0, 10.0))
