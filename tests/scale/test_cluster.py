@@ -23,7 +23,7 @@ from tests.automl.toy import ToyRun, toy_config
 from tests.scale.ray_nodes import RayCluster, hidden, kill
 from trials.contract import Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
-pytestmark = pytest.mark.scale
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]  # a new process of Ray takes half a minute on a busy machine
 
 TRIALS, EPOCHS = 16, 9
 
