@@ -26,6 +26,7 @@ from trials.data.pack import PackedRow
 from trials.data.packing import caches, pack_of
 from trials.data.reading import DecodedCache, RowReader, Sample, SampleReader, truth_rule
 from trials.data.transforms import augment_mono, augment_stereo, normalise, prepare_evaluation, scale_of
+from trials.data.urls import is_url
 
 SPLITS = ("train", "val", "test", "infer")
 CACHE_BYTES = 256 * 2**20  # decoded samples kept by each loading process
@@ -81,8 +82,10 @@ def sources_of(spec: Spec, split: str) -> tuple[DataSource, ...]:
         if sources:
             raise DataError(f"inference.input_dir and {key} are both set: which images?", hint=f"add {key}=[] or inference.input_dir=null")
         if not Path(spec.inference.input_dir).expanduser().is_dir():
+            stored = is_url(spec.inference.input_dir)
             raise DataError(
-                f"inference.input_dir is {spec.inference.input_dir}, which is no folder", hint="give a folder that holds images"
+                f"inference.input_dir is {spec.inference.input_dir}, which is no folder" + " of this machine" * stored,
+                hint=f"name the objects in a list: {key}=[{{data_file: list.txt, ...}}]" if stored else "give a folder that holds images",
             )
         names = {"stereo": "GenericDataset", "mono": "RelativeMonoDataset" if spec.is_relative else "MetricMonoDataset"}
         return (DataSource(data_file=spec.inference.input_dir, dataset_name=names[spec.family]),)
