@@ -68,7 +68,8 @@ class Algorithm:
     """A searcher and a fidelity rule by one name.
 
     `repeatable` is False where the winner is a course of values and not one configuration, so that it cannot be trained again from
-    its values: such a search has no finalists.
+    its values: such a search has no finalists.  `rungs` is how many there are when the lowest one is not said; None: as many as the
+    budget can be divided into.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Algorithm:
     summary: str
     aliases: tuple[str, ...] = ()
     repeatable: bool = True
+    rungs: int | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -174,6 +176,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
             searcher="additive",
             fidelity="asha",
             summary="an additive model over all rungs proposes, asynchronous successive halving stops early",
+            rungs=3,
         ),
         Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),
         Algorithm(
@@ -251,6 +254,12 @@ def find_algorithm(name: str) -> Algorithm:
     near = nearest(name, ALGORITHMS)
     hint = f"did you mean {near}?" if near else f"leave it out for {DEFAULT_ALGORITHM}"
     raise StudyError(f"unknown algorithm {name!r}; known are {', '.join(ALGORITHMS)}", hint=hint)
+
+
+def usual_lowest(searcher: str, fidelity: str, *, epochs: int, eta: int) -> int:
+    """The lowest rung when none is asked for: one epoch, unless the algorithm of this pair says how many rungs it wants."""
+    rungs = [item.rungs for item in ALGORITHMS.values() if (item.searcher, item.fidelity) == (searcher, fidelity) and item.rungs]
+    return max(1, epochs // eta ** (rungs[0] - 1)) if rungs else 1
 
 
 def settings_of(searcher: str, fidelity: str) -> tuple[Setting, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from automl.algorithms import ALGORITHMS, complete_settings
+from automl.algorithms import ALGORITHMS, complete_settings, usual_lowest
 from automl.amend import amend, moved
 from automl.carry import carry_out
 from automl.config import StudyConfig
@@ -259,6 +259,8 @@ def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> Stu
         item.repeatable for item in ALGORITHMS.values() if (item.searcher, item.fidelity) == (settings.searcher, settings.fidelity)
     )
     seed = spec.train.seed if spec.train.seed >= 0 else secrets.randbelow(2**31)
+    eta = fields.get("reduction_factor", 3)
+    lowest = usual_lowest(settings.searcher, settings.fidelity, epochs=spec.train.num_epochs, eta=eta)
     config = StudyConfig(
         name=resolved.folder.resolve().name,
         skill=resolved.skill.name,
@@ -274,8 +276,8 @@ def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> Stu
         searcher=settings.searcher,
         fidelity=settings.fidelity,
         settings=complete_settings(settings.own, searcher=settings.searcher, fidelity=settings.fidelity),
-        reduction_factor=fields.get("reduction_factor", 3),
-        min_epochs=fields.get("min_epochs", 1),
+        reduction_factor=eta,
+        min_epochs=fields.get("min_epochs", lowest),
         parallel=placement.parallel,
         gpus_per_trial=gpus,
         cpus_per_trial=placement.cpus,

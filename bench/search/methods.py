@@ -54,4 +54,4 @@ def find_variant(name: str) -> Variant:
     make_rule(rule, epochs=27)
     settings = {"sampler_view": view} if view else {}
     check_settings(settings, searcher=searcher, fidelity=rule)
-    return Variant(searcher=searcher, fidelity=rule, settings=settings, min_epochs=int(lowest or 1))
+    return Variant(searcher=searcher, fidelity=rule, settings=settings, min_epochs=int(lowest) if lowest else None)

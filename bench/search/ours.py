@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from automl.algorithms import complete_settings
+from automl.algorithms import complete_settings, usual_lowest
 from automl.config import StudyConfig
 from automl.fidelity import rule_of
 from automl.ledger import Ledger
@@ -28,17 +28,18 @@ _NOWHERE = Path("/nonexistent/study")  # a study in memory has no files
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One of our searches: a searcher, a fidelity rule, and what an ablation changes."""
+    """One of our searches: a searcher, a fidelity rule, and what an ablation changes; without `min_epochs` the usual lowest rung."""
 
     searcher: str
     fidelity: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    min_epochs: int = 1
+    min_epochs: int | None = None
 
 
 def config_of(setting: Setting, variant: Variant, *, trials: int | None = None) -> StudyConfig:
     """The config of a study of `setting`: without `trials`, the deadline alone ends it (a population is as many as are asked for)."""
     searcher, fidelity = variant.searcher, variant.fidelity
+    lowest = variant.min_epochs or usual_lowest(searcher, fidelity, epochs=setting.task.epochs, eta=setting.eta)
     if trials is None:
         trials = MEMBERS if fidelity == "population" else MANY
     return StudyConfig(
@@ -55,7 +56,7 @@ def config_of(setting: Setting, variant: Variant, *, trials: int | None = None) 
         fidelity=fidelity,
         settings=complete_settings(variant.settings, searcher=searcher, fidelity=fidelity),
         reduction_factor=setting.eta,
-        min_epochs=variant.min_epochs,
+        min_epochs=lowest,
         parallel=setting.workers,
         engine="inline",
     )

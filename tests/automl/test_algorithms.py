@@ -15,6 +15,7 @@ from automl.algorithms import (
     complete_settings,
     find_algorithm,
     study_fields,
+    usual_lowest,
 )
 from automl.config import load_config
 from automl.fidelity import RULES, make_rule
@@ -111,3 +112,9 @@ def test_as_many_trials_as_are_asked_for_reach_the_full_budget() -> None:
         snapshot = Workers(count=3).run(study_in_memory(algorithm_config("asha", settings={"min_top_configs": wanted})))
         assert sum(trial.status is TrialStatus.COMPLETE for trial in snapshot.trials) >= wanted
     assert sum(trial.status is TrialStatus.COMPLETE for trial in snapshot.trials) == 4
+
+
+@pytest.mark.parametrize(("epochs", "eta", "lowest"), [(27, 3, 3), (81, 3, 9), (10, 3, 1), (4, 3, 1), (32, 4, 2)])
+def test_the_default_search_has_three_rungs_where_the_budget_allows(epochs: int, eta: int, lowest: int) -> None:
+    assert usual_lowest("additive", "asha", epochs=epochs, eta=eta) == lowest
+    assert usual_lowest("random", "asha", epochs=epochs, eta=eta) == 1
