@@ -12,7 +12,6 @@ import random
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,27 +30,13 @@ from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import MAX_RETRIES, Study
 from search_spaces.spec import load_spec, spec_to_dict
 from tests.automl.samples import small_mono_spec
-from tests.automl.toy import LR, SPACE, ToyRun, toy_config, toy_loss
-from trials.contract import Cause, Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
+from tests.automl.toy import LR, SPACE, SlowRun, ToyRun, toy_config, toy_loss
+from trials.contract import Cause
 
 RULES = ("asha", "hyperband", "median")
 SLOTS = 2
 START_S, EPOCH_S = 3.0, 0.3  # a kill comes within so much of a worker's start, or of a report
-STEP_S = 0.05  # of a formula: before each report, and between the answer and the checkpoint
 OVER_S = 30.0  # until processes of a session are gone
-
-
-class SlowRun(ToyRun):
-    """Takes a moment to train, and another between the study's answer and the checkpoint."""
-
-    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
-        def slow(sent: Report) -> Decision:
-            time.sleep(STEP_S)
-            decision = report(sent)
-            time.sleep(STEP_S)
-            return decision
-
-        return super().__call__(trial, slow, progress=progress)
 
 
 @dataclass

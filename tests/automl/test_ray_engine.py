@@ -18,8 +18,8 @@ from automl.ray_session import RaySession, ray_session
 from automl.ray_worker import LOG_FILE
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
-from tests.automl.many_worker_kills import Killer, SlowRun, faults, outcome
-from tests.automl.toy import ToyRun, toy_config
+from tests.automl.many_worker_kills import Killer, faults, outcome
+from tests.automl.toy import SlowRun, ToyRun, toy_config
 from trials.contract import Cause, Decision, ProgressEvent, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
 pytestmark = pytest.mark.ray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def rising_score(values: Mapping[str, Any], epoch: int) -> float:
     return 10.0 - toy_loss(values, epoch)
 
 
+STEP_S = 0.05  # of a SlowRun, twice an epoch
+
 Loss = Callable[[Mapping[str, Any], int], float]
 
 
@@ -103,6 +106,19 @@ class ToyRun:
         best = min(range(1, trial.max_epochs + 1), key=lambda epoch: self.loss(trial.values, epoch))
         metrics = {self.objective: self.loss(trial.values, best)}
         return result_of(trial.number, State.COMPLETE, metrics=metrics, best_epoch=best, checkpoint=trial.folder / "train" / "best.pth")
+
+
+class SlowRun(ToyRun):
+    """Takes a moment to train, and another between the study's answer and the checkpoint.  Here, so that its workers import little."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        def slow(sent: Report) -> Decision:
+            time.sleep(STEP_S)
+            decision = report(sent)
+            time.sleep(STEP_S)
+            return decision
+
+        return super().__call__(trial, slow, progress=progress)
 
 
 def write_epoch(folder: Path, epoch: int) -> None:
