@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from automl.console import number_text
+from automl.console import and_text, number_text
 from automl.front import turned
 from automl.pareto import nondominated
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
@@ -111,10 +111,10 @@ def members_of(folder: Path) -> list[Member]:
 
 
 def _reason(kept: Sequence[Configuration], among: Sequence[Configuration], objectives: Sequence[Objective]) -> str:
-    names = " and ".join(objective.metric for objective in objectives)
+    names = and_text([objective.metric for objective in objectives])
     winner = kept[0]
     told = f"trial {winner.trial} has the best {objectives[0].metric} of the front, {number_text(winner.mean)}"
-    others = ", ".join(f"trial {one.trial}" for one in kept[1:])
+    others = and_text([str(one.trial) for one in kept[1:]]) if len(kept) > 1 else ""
     if not others:
         return f"{told}; it is nowhere worse than the {len(among) - 1} others" if len(among) > 1 else f"{told}, and is alone on it"
-    return f"{told}; {others} {'is' if len(kept) == 2 else 'are'} not beaten in {names} either"
+    return f"{told}; {f'trial {others} is' if len(kept) == 2 else f'trials {others} are'} not beaten in {names} either"

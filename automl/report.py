@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from automl.charts import Axis, Point, Series, chart
-from automl.console import metric_text, number_text, percent_text, seconds_text
+from automl.console import and_text, metric_text, number_text, percent_text, seconds_text
 from automl.front import beats_everywhere, front_of, values_of
 from automl.front_choice import members_of
 from automl.insight import convergence, importance
@@ -43,7 +43,7 @@ def write_report(snapshot: StudySnapshot, finalists: Sequence[TrialSummary] = ()
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(number=number_text, metric=metric_text, seconds=seconds_text, zip=zip)
+    environment.filters.update(number=number_text, listed=and_text, metric=metric_text, seconds=seconds_text, zip=zip)
     text = environment.get_template("report.html.j2").render(**_content(snapshot, finalists))
     path = snapshot.folder / REPORT
     partial = path.with_name(f".{REPORT}.part")

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.config import StudyConfig
-from automl.console import count_text, metric_text, number_text, seconds_text, state_text, values_text
+from automl.console import and_text, count_text, metric_text, number_text, seconds_text, state_text, values_text
 from automl.front import front_of, values_of
 from automl.remaining import seconds_left
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
@@ -155,8 +155,8 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
         told = f"best after {count_text(best.epoch, 'epoch')}: trial {best.number}, {value}, checkpoint {best.checkpoint or '-'}"
         parts += ["", Text(told)]
     if front:
-        names = " and ".join(objective.metric for objective in config.objectives)
-        parts.append(Text(f"front of {names}: {'trial' if len(front) == 1 else 'trials'} {', '.join(map(str, front))}"))
+        names, found = and_text([objective.metric for objective in config.objectives]), and_text([str(number) for number in front])
+        parts.append(Text(f"front of {names}: {'trial' if len(front) == 1 else 'trials'} {found}"))
     promotion = read_json(snapshot.folder / PROMOTION_FILE)
     if promotion is not None:
         verdict = f"promoted: {promotion.get('model')}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"

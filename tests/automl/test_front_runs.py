@@ -96,7 +96,7 @@ def test_mlflow_has_a_version_for_each_member_and_every_value() -> None:
 def test_the_front_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert automl("status", str(FOLDER)) == DONE
-    assert "front of val/loss and parameters: trials 0, 1" in capsys.readouterr().out
+    assert "front of val/loss and parameters: trials 0 and 1" in capsys.readouterr().out
     page = (FOLDER / "report.html").read_text()
     assert "<code>front/0001/model.onnx</code>" in page
     assert "Front: val/loss against parameters" in page
