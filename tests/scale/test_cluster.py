@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from automl.amend import moved
 from automl.cluster import look
 from automl.events import StudyEvent, TrialReported
 from automl.ray_engine import run_ray
@@ -130,6 +131,9 @@ def test_a_node_that_does_not_see_the_study_folder_is_named_before_anything_star
     with RayCluster(cpus=1) as cluster:
         cluster.join(cpus=1, within=hidden(tmp_path))
         assert len(look(cluster.address)) == 2
+        here = toy_config(trials=5, cpus_per_trial=None, engine="inline")
+        there = moved(here, cluster.address)
+        assert (there.engine, there.address, there.parallel, there.cpus_per_trial) == ("ray", cluster.address, 2, 1.0)
         study = Study.create(tmp_path / "s", toy_config(trials=2, cpus_per_trial=1.0, address=cluster.address))
         with (
             cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session,
