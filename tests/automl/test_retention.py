@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from automl.engine import run_inline
@@ -10,6 +11,7 @@ from automl.retention import DROPPED
 from automl.segments import LATEST
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
+from search_spaces.objective import PEAK_MEMORY, Objective
 from tests.automl.toy import ToyRun, result_of, toy_config
 from trials.contract import Decision, ProgressTo, Report, ReportTo, State, TrialResult, TrialSpec
 from trials.states import BEST
@@ -56,9 +58,17 @@ class HeavyRun(ToyRun):
         return result_of(trial.number, State.COMPLETE, metrics=metrics, best_epoch=trial.max_epochs, checkpoint=train / BEST)
 
 
-def search(folder: Path, budget: int | None, **changes: object) -> tuple[StudySnapshot, HeavyRun]:
+class SpareRun(HeavyRun):
+    """The baseline takes a tenth of the memory that any other trial takes."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        result = super().__call__(trial, report, progress=progress)
+        return replace(result, peak_memory_mib=10.0 if trial.number == 0 else 100.0)
+
+
+def search(folder: Path, budget: int | None, runs: type[HeavyRun] = HeavyRun, **changes: object) -> tuple[StudySnapshot, HeavyRun]:
     limits = Limits(disk_budget_gib=None if budget is None else budget / GIB)
-    study, run = Study.create(folder, toy_config(limits=limits, **changes)), HeavyRun(folder)
+    study, run = Study.create(folder, toy_config(limits=limits, **changes)), runs(folder)
     snapshot = run_inline(study, run=run)
     study.close()
     return snapshot, run
@@ -92,6 +102,19 @@ def test_what_could_still_win_has_its_weights(tmp_path: Path) -> None:
     for _, number in ranked[:2]:
         assert (snapshot.trial(number).folder / "train" / BEST).is_file()
     assert all(trial.checkpoint is None or trial.checkpoint.is_file() for trial in snapshot.trials)
+
+
+def test_the_worst_loss_keeps_its_weights_while_nothing_beats_its_memory(tmp_path: Path) -> None:
+    # room for the weights of three: beside them lie the best state, twice what one trial writes, and the weights of two finalists
+    budget = 3 * WEIGHTS + STATE + 2 * (STATE + WEIGHTS) + 2 * WEIGHTS
+    memory = (Objective(metric=PEAK_MEMORY, direction="minimize"),)
+    changes = {"lr": 1e-6, "further": memory, "fidelity": "full", "trials": 8, "searcher": "random", "finalists": 2, "finalist_seeds": 1}
+    snapshot, run = search(tmp_path / "s", budget, SpareRun, **changes)
+    by_loss = [number for _, number in sorted((trial.value or 0.0, trial.number) for trial in snapshot.trials)]
+    assert by_loss[-1] == 0
+    kept = {trial.number for trial in snapshot.trials if (trial.folder / "train" / BEST).is_file()}
+    assert kept == {*by_loss[:2], 0}
+    assert run.most <= budget
 
 
 def test_a_budget_that_holds_not_even_one_trial_ends_the_search(tmp_path: Path) -> None:
