@@ -6,19 +6,21 @@ A board starts from the snapshot in StudyStarted and folds one event after anoth
 from __future__ import annotations
 
 import time
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import replace
 
 from automl.config import StudyConfig
 from automl.events import StudyEnded, StudyEvent, StudyStarted, TrialEnded, TrialProgress, TrialPromoted, TrialReported, TrialStarted
-from automl.snapshot import TrialStatus, TrialSummary, ranking
+from automl.snapshot import Place, TrialStatus, TrialSummary, place_of
 from trials.contract import ProgressEvent, Report
 
 
 class Board:
     """Trials by number with their newest state, and every report of this session.
 
-    `sampled` counts configurations begun, `ended` those that are over; times are seconds since 1970 by `clock`.
+    Order, counts and sums are kept from event to event, so that a line costs the same in a study of thousands.  Times are seconds since
+    1970 by `clock`.
     """
 
     def __init__(self, config: StudyConfig, clock: Callable[[], float] = time.time) -> None:
@@ -26,6 +28,8 @@ class Board:
         self.trials: dict[int, TrialSummary] = {}
         self.reports: dict[int, dict[int, Report]] = {}
         self.progress: dict[int, ProgressEvent] = {}
+        self._order: list[Place] = []  # of the trials that may be called good, best first
+        self._epochs = self._ended = 0
         self._earlier_s: dict[int, float] = {}  # time of the segments before the running one
         self.started_at = clock()
         self._clock = clock
@@ -34,14 +38,16 @@ class Board:
         """Takes note of `event`; the number of the trial that it changed, or None."""
         match event:
             case StudyStarted() | StudyEnded():
-                self.trials = {trial.number: trial for trial in event.snapshot.trials}
+                self._clear()
+                for trial in event.snapshot.trials:
+                    self._put(trial)
                 return None
             case TrialStarted():
                 self._start(event)
             case TrialReported():
                 self._report(event)
             case TrialPromoted():
-                self.trials[event.number] = replace(self.trials[event.number], rung=event.to_epoch)
+                self._put(replace(self.trials[event.number], rung=event.to_epoch))
             case TrialProgress():
                 self.progress[event.progress.number] = event.progress
                 return None
@@ -51,17 +57,39 @@ class Board:
                 return None
         return event.number
 
-    def ranked(self) -> tuple[TrialSummary, ...]:
-        """Trials that may be called good, best first."""
-        return ranking(tuple(self.trials.values()), self.config.direction)
+    def best(self) -> TrialSummary | None:
+        """The best trial by `automl.snapshot.ranking`, None while none has a value."""
+        return next(iter(self.ranked(1)), None)
+
+    def ranked(self, count: int) -> tuple[TrialSummary, ...]:
+        """As many trials that may be called good, best first."""
+        return tuple(self.trials[number] for _, _, number in self._order[:count])
 
     def epochs_done(self) -> int:
         """Epochs trained so far over all trials; those that a trial took over from another one are that one's."""
-        return sum(trial.epoch - trial.start for trial in self.trials.values())
+        return self._epochs
 
     def ended(self) -> int:
         """Trials that are over."""
-        return sum(trial.status.ended for trial in self.trials.values())
+        return self._ended
+
+    def _clear(self) -> None:
+        self.trials, self._order = {}, []
+        self._epochs = self._ended = 0
+
+    def _put(self, trial: TrialSummary) -> None:
+        """The newest state of a trial in place of the one before."""
+        before = self.trials.get(trial.number)
+        if before is not None:
+            self._epochs -= before.epoch - before.start
+            self._ended -= before.status.ended
+            if (place := place_of(before, self.config.direction)) is not None:
+                del self._order[bisect_left(self._order, place)]
+        self.trials[trial.number] = trial
+        self._epochs += trial.epoch - trial.start
+        self._ended += trial.status.ended
+        if (place := place_of(trial, self.config.direction)) is not None:
+            insort(self._order, place)
 
     def _start(self, event: TrialStarted) -> None:
         now = self._clock()
@@ -81,9 +109,7 @@ class Board:
             )
         self._earlier_s[event.number] = known.elapsed_s
         started_at = now if known.started_at is None else known.started_at
-        self.trials[event.number] = replace(
-            known, status=TrialStatus.RUNNING, rung=event.until_epoch, segments=event.segment, started_at=started_at
-        )
+        self._put(replace(known, status=TrialStatus.RUNNING, rung=event.until_epoch, segments=event.segment, started_at=started_at))
 
     def _report(self, event: TrialReported) -> None:
         report = Report(number=event.number, epoch=event.epoch, step=event.step, metrics=event.metrics, elapsed_s=event.elapsed_s)
@@ -101,7 +127,7 @@ class Board:
             changed = replace(changed, curve=(*curve, (event.epoch, event.value)))
             if trial.value is None or self._better(event.value, trial.value):
                 changed = replace(changed, value=event.value, best_epoch=event.epoch, metrics=event.metrics)
-        self.trials[event.number] = changed
+        self._put(changed)
 
     def _end(self, event: TrialEnded) -> None:
         result = event.result
@@ -112,9 +138,7 @@ class Board:
         ended_at = self._clock() if event.status.ended else None
         elapsed_s = self._earlier_s.get(event.number, 0.0) + result.elapsed_s
         self.progress.pop(event.number, None)
-        self.trials[event.number] = replace(
-            changed, error=result.error, ended_at=ended_at, elapsed_s=elapsed_s, peak_memory_mib=result.peak_memory_mib
-        )
+        self._put(replace(changed, error=result.error, ended_at=ended_at, elapsed_s=elapsed_s, peak_memory_mib=result.peak_memory_mib))
 
     def _better(self, value: float, than: float) -> bool:
         return value < than if self.config.direction == "minimize" else value > than

@@ -21,7 +21,7 @@ from automl.events import StudyEnded, StudyEvent, StudyStarted, StudyStopping, T
 from automl.front import front_of
 from automl.remaining import RemainingTime
 from automl.snapshot import TrialStatus, TrialSummary
-from automl.status import trials_table
+from automl.status import ROWS_AT_MOST, those_that_matter, trials_table
 from trials.contract import Decision, ProgressEvent, Report
 
 Clock = Callable[[], float]
@@ -55,7 +55,7 @@ class SearchView:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live is not None:
             self._live.stop()
-            self._console.print(self._table(len(self._board.trials)))
+            self._console.print(self._table(ROWS_AT_MOST))
 
     def on_event(self, event: StudyEvent) -> None:
         """Shows what `event` changed; the board has already taken note of it."""
@@ -84,29 +84,21 @@ class SearchView:
         return Group(self._table(rows), "", self._progress())
 
     def _table(self, rows: int) -> Table:
-        best, board = self._board.ranked(), self._board
-        chosen = best[0].number if best else None
+        board = self._board
+        best = board.best()
         front = {trial.number for trial in front_of(tuple(board.trials.values()), board.config)}
-        table = trials_table(self._shown(rows), board.config, best=chosen, front=front, progress=board.progress)
+        shown = those_that_matter(tuple(board.trials.values()), board.ranked(rows // 2), rows)
+        chosen = None if best is None else best.number
+        table = trials_table(shown, board.config, best=chosen, front=front, progress=board.progress)
         table.title, table.title_justify, table.title_style = escape(self._title), "left", "bold"
         return table
-
-    def _shown(self, rows: int) -> tuple[TrialSummary, ...]:
-        """All trials, or those that matter when the screen is too small: running ones, the best, the newest."""
-        trials = list(self._board.trials.values())
-        if len(trials) <= rows:
-            return tuple(trials)
-        running = [trial for trial in trials if trial.status is TrialStatus.RUNNING]
-        order = {trial.number: trial for trial in (*running, *self._board.ranked()[: rows // 2], *reversed(trials))}
-        kept = list(order)[:rows]
-        return tuple(self._board.trials[number] for number in sorted(kept))
 
     def _progress(self) -> RenderableType:
         board = self._board
         done = board.epochs_done()
-        best = board.ranked()
+        best = board.best()
         line = Table.grid(padding=(0, 2))
-        told = best_text(best[0]) if best else "no metric yet"
+        told = "no metric yet" if best is None else best_text(best)
         left = self.remaining_s()
         line.add_row(
             ProgressBar(total=max(done + self._remaining.epochs(board), 1), completed=done, width=28),
@@ -128,8 +120,8 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
             line = _start_line(event, noun)
         case TrialReported():
             answer = {Decision.PAUSE: ", pauses", Decision.STOP: ", stops"}.get(event.decision, "")
-            best = board.ranked()
-            told = f"; {best_text(best[0], noun)}" if best else ""
+            best = board.best()
+            told = "" if best is None else f"; {best_text(best, noun)}"
             known = {**event.metrics, board.config.objective: event.value}
             names = [objective.metric for objective in board.config.objectives]
             value = ", ".join(f"{name} {metric_text(known[name], name)}" for name in names if name in known)
@@ -147,7 +139,7 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
 
 
 def best_text(trial: TrialSummary, noun: str = "trial") -> str:
-    """The leader and how long it was trained: only trials of equal length are compared, so a shorter one may show a better value."""
+    """The leader and how long it was trained so far."""
     return f"best after {count_text(trial.epoch, 'epoch')}: {number_text(trial.value)} ({noun} {trial.number})"
 
 

@@ -21,7 +21,11 @@ def dominates(one: Vector, other: Vector) -> bool:
 
 def nondominated(points: Sequence[Vector]) -> list[int]:
     """Positions of the points that no other one dominates; equal points stay together."""
-    return [place for place, point in enumerate(points) if not any(dominates(other, point) for other in points)]
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=lambda place: tuple(points[place])):  # whoever dominates a point comes before it
+        if not any(dominates(points[one], points[place]) for one in front):
+            front.append(place)
+    return sorted(front)
 
 
 def hypervolume(points: Sequence[Vector], reference: Vector) -> float:

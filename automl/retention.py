@@ -45,6 +45,7 @@ class CheckpointKeeper:
         self._state: dict[int, int] = {}  # bytes of full states by trial
         self._weights: dict[int, int] = {}  # bytes of best weights by trial
         self._largest = (0, 0)  # of one state, of one file of best weights
+        self._kept = 0  # bytes of both together
         self._elsewhere = 0
         for record in ledger.records:
             gone = record.checkpoint is not None and not (folder / record.checkpoint).is_file()
@@ -108,26 +109,30 @@ class CheckpointKeeper:
             with suppress(OSError):
                 (train / BEST).unlink(missing_ok=True)
         states = [_size(path) for path in full_states(train)]
+        self._kept -= self._bytes(record.number)
         self._state[record.number], self._weights[record.number] = sum(states), _size(train / BEST)
+        self._kept += self._bytes(record.number)
         self._largest = (max(self._largest[0], *states, 0), max(self._largest[1], self._weights[record.number]))
+
+    def _bytes(self, number: int) -> int:
+        return self._state.get(number, 0) + self._weights.get(number, 0)
 
     def _excess(self) -> int:
         """Bytes above the budget, with room for what the running trials will write: while a file is replaced there are two of it."""
         assert self._budget is not None
         state, weights = self._largest
-        running = {record.number for record in self._ledger.records if record.status is TrialStatus.RUNNING}
-        kept = sum(size for sizes in (self._state, self._weights) for number, size in sizes.items() if number not in running)
+        kept = self._kept - sum(map(self._bytes, self._ledger.standing(TrialStatus.RUNNING)))
         return self._elsewhere + kept + 2 * self._lanes * (state + weights) + self._finals * weights - self._budget
 
     def _releases(self) -> Iterator[TrialRecord]:
         """Trials that can lose files, the least needed first; a trial may come twice, for its weights and for its state."""
-        ended = [record for record in self._ledger.records if record.status.ended and record.checkpoint is not None]
+        ended = [record for record in self._ledger.records if record.checkpoint is not None and record.status.ended]
         front = self._front(ended)
         ended.sort(key=lambda record: (record.number not in front, self._rank(record)))
         kept = max(self._chosen, len(front))
         yield from reversed([record for record in ended[kept:] if record is not self._best])
         if self._movable:
-            paused = [record for record in self._ledger.records if record.status is TrialStatus.PAUSED]
+            paused = [self._ledger.records[number] for number in self._ledger.standing(TrialStatus.PAUSED)]
             yield from sorted(paused, key=self._chance)
 
     def _front(self, ended: list[TrialRecord]) -> set[int]:

@@ -16,6 +16,8 @@ from search_spaces.objective import Direction
 from search_spaces.space import Value
 from trials.contract import Failure
 
+Place = tuple[float, int, int]
+
 
 class TrialStatus(Enum):
     """Where a trial stands, in the words that users see."""
@@ -95,7 +97,7 @@ class TrialSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySnapshot:
-    """A whole study.  `best` is the best trial among those that trained longest, never a lucky low rung.
+    """A whole study.  `best` is the first of `ranking`.
 
     `active` is True while a driver holds the study; `end` is None until the search came to its end.
     """
@@ -134,11 +136,12 @@ def ranking(trials: tuple[TrialSummary, ...], direction: Direction) -> tuple[Tri
     checkpoint, measured as any other, and training on can only add a better one (docs/adr/0010-default-search.md).  Failed
     trials and trials without a value are left out.
     """
-    sign = 1.0 if direction == "minimize" else -1.0
-    usable = [trial for trial in trials if trial.value is not None and trial.status is not TrialStatus.FAILED]
+    placed = [(place, trial) for trial in trials if (place := place_of(trial, direction)) is not None]
+    return tuple(trial for _, trial in sorted(placed, key=lambda one: one[0]))
 
-    def key(trial: TrialSummary) -> tuple[float, int, int]:
-        assert trial.value is not None
-        return (sign * trial.value, -trial.epoch, trial.number)
 
-    return tuple(sorted(usable, key=key))
+def place_of(trial: TrialSummary, direction: Direction) -> Place | None:
+    """What `ranking` sorts a trial by, the least first; None for one that is left out."""
+    if trial.value is None or trial.status is TrialStatus.FAILED:
+        return None
+    return (trial.value if direction == "minimize" else -trial.value, -trial.epoch, trial.number)

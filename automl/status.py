@@ -20,12 +20,13 @@ from automl.config import StudyConfig
 from automl.console import and_text, count_text, metric_text, number_text, seconds_text, state_text, values_text
 from automl.front import front_of, values_of
 from automl.remaining import seconds_left
-from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
 from trials.contract import ProgressEvent
 
 PROMOTION_FILE = Path("promotion") / "promotion.json"
 CHOICE_FILE = "choice.json"
 VALUES_SHOWN = 5
+ROWS_AT_MOST = 200  # laying out ten thousand takes seconds, and nobody reads them
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -131,6 +132,15 @@ def trials_table(
     return table
 
 
+def those_that_matter(trials: tuple[TrialSummary, ...], best: tuple[TrialSummary, ...], rows: int) -> tuple[TrialSummary, ...]:
+    """All trials, or as many as there are rows: running ones, then the best of `best` (best first), then the newest; by number."""
+    if len(trials) <= rows:
+        return trials
+    running = [trial for trial in trials if trial.status is TrialStatus.RUNNING]
+    known = {trial.number: trial for trial in (*running, *best[: rows // 2], *reversed(trials))}
+    return tuple(known[number] for number in sorted(list(known)[:rows]))
+
+
 def status_view(snapshot: StudySnapshot) -> RenderableType:
     """The study for people: a line on what it is, the trials, the best, and what to do next."""
     config = snapshot.config
@@ -149,7 +159,10 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
         head.append(escape(snapshot.end.message))
     parts: list[RenderableType] = [Text.from_markup("\n".join(head)), ""]
     front = [trial.number for trial in front_of(snapshot.trials, config)]
-    parts.append(trials_table(snapshot.trials, config, best=None if best is None else best.number, front=front))
+    shown = those_that_matter(snapshot.trials, ranking(snapshot.trials, config.direction), ROWS_AT_MOST)
+    parts.append(trials_table(shown, config, best=None if best is None else best.number, front=front))
+    if len(shown) < len(snapshot.trials):
+        parts.append(Text(f"{len(snapshot.trials) - len(shown)} others are not shown; --json has all"))
     if best is not None:
         value = f"{config.objective} {number_text(best.value)}"
         told = f"best after {count_text(best.epoch, 'epoch')}: trial {best.number}, {value}, checkpoint {best.checkpoint or '-'}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from optuna.storages import InMemoryStorage
 
+from automl.console import screen
 from automl.ledger import Ledger, ledger_of
 from automl.report import DRAWN, drawn_trials
-from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
+from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
+from automl.status import ROWS_AT_MOST, status_data, status_view, those_that_matter
 from automl.trial_record import NewTrial
 from tests.automl.toy import LR, OPTIMIZER, toy_config
 from trials.contract import Report
@@ -53,6 +56,20 @@ def test_charts_of_a_large_study_show_the_best_and_an_even_selection() -> None:
     quarters = [sum(DRAWN * quarter <= number < DRAWN * (quarter + 1) for number in drawn) for quarter in range(4)]
     assert quarters[0] == DRAWN // 10 + 104  # 450 of the 1,950 others, of which the first quarter has 450
     assert set(quarters[1:]) == {115, 116}
+
+
+def test_the_table_of_a_large_study_shows_what_runs_the_best_and_the_newest() -> None:
+    trials = snapshot(100).trials
+    trials = (trials[0], replace(trials[1], status=TrialStatus.RUNNING), *trials[2:])
+    shown = those_that_matter(trials, ranking(trials, "minimize"), 8)
+    assert [trial.number for trial in shown] == [1, 7, 17, 27, 37, 97, 98, 99]
+
+
+def test_status_says_how_many_trials_it_leaves_out_and_json_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    large = snapshot(ROWS_AT_MOST + 3)
+    screen().print(status_view(large))
+    assert "3 others are not shown; --json has all" in capsys.readouterr().out
+    assert len(status_data(large)["trials"]) == ROWS_AT_MOST + 3
 
 
 def test_trials_are_known_by_where_they_stand(ledger: Ledger) -> None:

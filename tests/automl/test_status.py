@@ -18,6 +18,7 @@ from automl.live import SearchView, event_line
 from automl.reader import read_snapshot
 from automl.report import gain_text, write_report
 from automl.requests import read_stop
+from automl.snapshot import ranking
 from automl.status import status_data
 from automl.study import Study
 from tests.automl.toy import ToyRun, toy_config
@@ -126,7 +127,11 @@ def test_the_board_arrives_where_the_study_is(folder: Path, events: list[StudyEv
     for trial in snapshot.trials:
         ours = board.trials[trial.number]
         assert (ours.value, ours.epoch, ours.best_epoch) == (trial.value, trial.epoch, trial.best_epoch)
-    assert board.ranked()[0].number == (snapshot.best.number if snapshot.best else None)
+    best_first = ranking(snapshot.trials, "minimize")
+    assert len(best_first) > 1
+    assert [trial.number for trial in board.ranked(5)] == [trial.number for trial in best_first]
+    ended = sum(trial.status.ended for trial in board.trials.values())
+    assert (board.epochs_done(), board.ended()) == (snapshot.epochs_trained, ended)
 
 
 def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], capsys: pytest.CaptureFixture[str]):
@@ -155,7 +160,7 @@ def test_a_promotion_is_one_line_of_a_log_file(capsys: pytest.CaptureFixture[str
 
 
 def test_the_leader_is_told_with_how_long_it_was_trained():
-    """Trial 1 has the better value after one epoch, but only trial 0 was trained in full."""
+    """Trial 1 has the better value after one epoch than trial 0 after three."""
     board = Board(toy_config(trials=2, epochs=3))
     for number, values in ((0, (3.0, 2.0, 1.5)), (1, (1.0,))):
         start = TrialStarted(
@@ -165,7 +170,7 @@ def test_the_leader_is_told_with_how_long_it_was_trained():
         for epoch, value in enumerate(values, start=1):
             report = reported(number, epoch, value, Decision.PAUSE if number else Decision.CONTINUE)
             board.apply(report)
-    assert event_line(report, board) == "trial 1 epoch 1/3  val/loss 1, pauses; best after 3 epochs: 1.5 (trial 0)"
+    assert event_line(report, board) == "trial 1 epoch 1/3  val/loss 1, pauses; best after 1 epoch: 1 (trial 1)"
 
 
 def reported(number: int, epoch: int, value: float, decision: Decision) -> TrialReported:
