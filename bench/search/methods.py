@@ -13,6 +13,7 @@ from bench.search.neps import neps_priorband
 from bench.search.ours import OurSearch, Variant
 from bench.search.peers import RandomSearch, RayAsha, tpe_hyperband, tpe_median
 from bench.search.syne import CLASSES, syne_method
+from bench.search.tao import BRAINS, tao_method
 
 
 def _ray_asha() -> MakeMethod:
@@ -31,6 +32,7 @@ PEERS: Mapping[str, Callable[[], MakeMethod]] = {
     "optuna-tpe-median": lambda: tpe_median,
     **{name: partial(syne_method, name) for name in CLASSES},
     "neps-priorband": neps_priorband,
+    **{name: partial(tao_method, name) for name in BRAINS},
 }
 
 

@@ -15,7 +15,7 @@ from bench.search.simulator import Happened, Outcome, Simulation, check_times
 from bench.search.sleeping import SleepingExecutor
 from bench.search.synthetic import SyntheticTask
 
-INSTALLED = [name for name in PEERS if not name.startswith(("syne", "neps"))]  # the others bring packages of their own
+INSTALLED = [name for name in PEERS if not name.startswith(("syne", "neps", "tao"))]  # the others bring packages of their own
 MONO = SyntheticTask(1, "dev", kind="mono")
 CURATED = SyntheticTask(0, "dev", kind="curated")
 
@@ -99,7 +99,9 @@ def test_every_method_tries_the_default_first_and_names_what_it_would_return(nam
     assert math.isfinite(outcome.regrets[-1])
 
 
-@pytest.mark.parametrize(("name", "package"), [("syne-asha", "syne_tune.optimizer"), ("neps-priorband", "neps")])
+@pytest.mark.parametrize(
+    ("name", "package"), [("syne-asha", "syne_tune.optimizer"), ("neps-priorband", "neps"), ("tao-asha", "tao_automl")]
+)
 def test_a_peer_that_is_not_installed_says_which_extra_brings_it(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(NotInstalled, match="bench-"):
