@@ -34,23 +34,23 @@ def steps_saved(folder: Path) -> int:
 
 
 def hand_over(donor: Path, heir: Path) -> bool:
-    """Gives the run in `heir` the newest full state and the best weights of the run in `donor`; False where there is no state.
+    """Gives the run in `heir` the newest full state of the run in `donor`; False where there is no state.
 
-    The files are shared where the disk can link them, and each run removes its own names alone.  Done twice, it changes nothing.
-    OSError when the file system refuses.
+    The best weights stay with the donor: what it reached is no result of the heir.  The file is shared where the disk can link it, and
+    each run removes its own name alone.  Done twice, it changes nothing.  OSError when the file system refuses.
     """
     state = donor / LATEST
     if not state.is_file():
         return False
     heir.mkdir(parents=True, exist_ok=True)
-    for path in (donor / BEST, state.resolve()):
-        if path.is_file() and not (heir / path.name).exists():
-            try:
-                (heir / path.name).hardlink_to(path)
-            except OSError:
-                shutil.copy2(path, heir / path.name)
+    own = heir / state.resolve().name
+    if not own.exists():
+        try:
+            own.hardlink_to(state.resolve())
+        except OSError:
+            shutil.copy2(state, own)
     if not (heir / LATEST).exists():
-        (heir / LATEST).symlink_to(state.resolve().name)
+        (heir / LATEST).symlink_to(own.name)
     return True
 
 
