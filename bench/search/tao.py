@@ -1,10 +1,11 @@
-"""The brains of TAO AutoML in its own session class (extra `bench-tao`): Bayesian, Hyperband, ASHA, BOHB and DEHB.
+"""The brains of TAO AutoML under its own controller (extra `bench-tao`): Bayesian, Hyperband, ASHA, BOHB and DEHB.
 
-The package is nvidia-tao-automl (https://pypi.org/project/nvidia-tao-automl, Apache-2.0).  A search is one `AutoML` session: the space
-goes in as the JSON schema of a training action, recommendations come out, one result for each goes back, and its `get_best` is what
-would be returned.  Its runner starts the jobs of a batch one after another; here they share all workers, and only what a brain itself
-waits for (Bayesian for each trial, the others but ASHA for each rung) leaves workers idle.  A search that has run all its brackets is
-followed by a fresh one; of several the best result at the largest budget counts, as within one.
+The package is nvidia-tao-automl (https://pypi.org/project/nvidia-tao-automl, Apache-2.0).  A session is put together as its class
+`AutoML` does it: the space goes in as the JSON schema of a training action, recommendations come out, one result for each goes back,
+and the controller's `get_best` is what would be returned.  Its state, which it writes to files, is not kept.  Its runner starts the
+jobs of a batch one after another; here they share all workers, and only what a brain itself waits for (Bayesian for each trial, the
+others but ASHA for each rung) leaves workers idle.  A search that has run all its brackets is followed by a fresh one; of several the
+best result at the largest budget counts, as within one.
 
 Nothing of the brains is mended.  What this says about them (7.2.0):
 - No schema keyword makes a scalar range logarithmic, so learning rates and decays are drawn evenly; nor can the spec's own values be
@@ -23,12 +24,10 @@ import copy
 import logging
 import math
 import random
-import shutil
-import tempfile
 import warnings
-import weakref
 from collections import deque
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -41,23 +40,21 @@ from trials.contract import Cause, Decision, State
 
 BRAINS = {f"tao-{name}": name for name in ("bayesian", "hyperband", "asha", "bohb", "dehb")}
 _EPOCHS = "train.num_epochs"  # where a brain writes how far a trial is to be trained
-_IN_MEMORY = Path("/dev/shm")
 _ENDLESS = 10**9  # of what ends a session by a count; the budget of the simulation ends it
 
 
 def tao_method(name: str) -> MakeMethod:
     """The method `name` of BRAINS; NotInstalled without the package, or without one that its brains import."""
     try:
-        from tao_automl import AutoML
-        from tao_automl.brain import factory  # what a session imports late: a missing need must show before the search
-        from tao_automl.search_space import params
+        import tao_automl.brain.factory  # a missing need must show before the search
+        import tao_automl.controller.controller
+        import tao_automl.search_space.params  # noqa: F401
     except ImportError as error:
         raise NotInstalled(f"{error}; pip install -e '.[bench-tao]'") from error
-    del factory, params
 
     def make(setting: Setting, clock: Clock) -> Method:
         del clock
-        return TaoSearch(setting, AutoML, BRAINS[name])
+        return TaoSearch(setting, BRAINS[name])
 
     return make
 
@@ -65,14 +62,10 @@ def tao_method(name: str) -> MakeMethod:
 class TaoSearch:
     """One brain, session after session; a trial's number is its session's first one plus the recommendation's own."""
 
-    def __init__(self, setting: Setting, automl: Any, brain: str) -> None:
+    def __init__(self, setting: Setting, brain: str) -> None:
         logging.getLogger("tao_automl").setLevel(logging.ERROR)
         self._setting = setting
-        self._automl = automl
         self._brain = brain
-        # a session writes its whole history for every result, to files only: in memory where there is such a folder
-        self._folder = tempfile.mkdtemp(prefix="tao-", dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None)
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._sessions: list[tuple[int, Any]] = []  # each with the number of its first trial
         self._queue: deque[tuple[int, Any]] = deque()
         self._until: dict[int, int] = {}
@@ -118,28 +111,10 @@ class TaoSearch:
 
     def _begin(self) -> None:
         """Another session of the same brain."""
-        setting = self._setting
         first = sum(len(session.get_history()) for _, session in self._sessions)
-        spec = copy.deepcopy(dict(setting.task.spec))
-        spec["train"]["num_epochs"] = setting.task.epochs
-        session = self._automl(
-            workspace=f"{self._folder}/{first}",
-            network=setting.task.space.skill,
-            train_specs=spec,
-            settings={
-                "algorithm": self._brain,
-                "metric": "val_loss",  # the word "loss" is what makes it minimise
-                "automl_max_epochs": setting.task.epochs,
-                "automl_reduction_factor": setting.eta,
-                "automl_max_concurrent": setting.workers,
-                "automl_max_recommendations": _ENDLESS,
-                "automl_min_top_configs": _ENDLESS,
-            },
-            automl_hyperparameters=[parameter.key for parameter in setting.task.space.parameters],
-            search_schema=schema_of(setting.task.space),
-        )
+        session = _session(self._setting, self._brain, f"search-{first}")
         self._sessions.append((first, session))
-        seed = int(np.random.SeedSequence([setting.seed, first]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self._setting.seed, first]).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - the package draws from it
 
@@ -163,6 +138,73 @@ class TaoSearch:
     def _tell(self, number: int, cost: float, status: str) -> None:
         first, session = next(one for one in reversed(self._sessions) if one[0] <= number)
         session.report_result(number - first, cost, status=status)
+
+
+class Unkept:
+    """What a session keeps in files, without the files.  A search that is not resumed reads nothing back but its own spec."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._spec = spec
+
+    def get_job_specs(self, job_id: str) -> dict[str, Any]:
+        """The spec, for the caller to change."""
+        del job_id
+        return copy.deepcopy(dict(self._spec))
+
+    def save_job_specs(self, job_id: str, specs: Mapping[str, Any]) -> None:
+        """Another spec from now on."""
+        del job_id
+        self._spec = copy.deepcopy(specs)
+
+    def get_custom_param_ranges(self, experiment_id: str) -> None:
+        """None: the schema has the ranges."""
+
+    def save_brain_info(self, job_id: str, state: Any) -> None:
+        """Not kept."""
+
+    def save_controller_info(self, job_id: str, recs: Any) -> None:
+        """Not kept."""
+
+    def save_best_rec_info(self, job_id: str, rec_number: int, rec_data: Any) -> None:
+        """Not kept."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Nobody else is there."""
+        return nullcontext()
+
+
+def _session(setting: Setting, algorithm: str, name: str) -> Any:
+    """A controller with its brain."""
+    from tao_automl.brain.factory import AlgorithmParams, BrainFactory
+    from tao_automl.controller.controller import Controller
+    from tao_automl.search_space.params import generate_hyperparams_to_search
+    from tao_automl.types import AutoMLContext
+
+    space = setting.task.space
+    spec = copy.deepcopy(dict(setting.task.spec))
+    spec["train"]["num_epochs"] = setting.task.epochs
+    records, names = generate_hyperparams_to_search(
+        network=space.skill,
+        action="train",
+        train_specs=spec,
+        automl_hyperparameters=[parameter.key for parameter in space.parameters],
+        schema=schema_of(space),
+    )
+    settings = AlgorithmParams.from_dict(
+        {
+            "automl_max_epochs": setting.task.epochs,
+            "automl_reduction_factor": setting.eta,
+            "automl_max_concurrent": setting.workers,
+            "automl_max_recommendations": _ENDLESS,
+            "automl_min_top_configs": _ENDLESS,
+        }
+    )
+    metric = "val_loss"  # the word "loss" is what makes it minimise
+    shared = {"context": AutoMLContext(id=name, network=space.skill, metric=metric), "state_store": Unkept(spec)}
+    brain = BrainFactory.create_brain(
+        algorithm=algorithm, network=space.skill, parameters=records, params=settings, metric=metric, **shared
+    )
+    return Controller(brain=brain, settings=settings, metric=metric, algorithm=algorithm, parameter_names=names, **shared)
 
 
 def schema_of(space: SearchSpace) -> dict[str, Any]:
