@@ -90,7 +90,7 @@ SEARCHERS: Mapping[str, Searcher] = {
         Searcher(
             name="tpe",
             summary="tree-structured Parzen estimator; learns from few trials, knows conditions and failures",
-            propose=_sampled(lambda need: JointTPE(need.space, startup=need.startup, seed=need.own_seed), "pruned", thin=True),
+            propose=_sampled(lambda need: JointTPE(need.space, startup=need.startup, seed=need.own_seed), "running", thin=True),
             several=True,
         ),
         Searcher(

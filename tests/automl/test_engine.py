@@ -162,7 +162,8 @@ def test_events_tell_the_story_in_order(tmp_path: Path) -> None:
     resumed = [event for event in starts if event.segment > 1]
     assert [(p.number, p.from_epoch, p.to_epoch) for p in promoted] == [(s.number, s.from_epoch, s.until_epoch) for s in resumed]
     paused = [event.number for event in events if isinstance(event, TrialReported) and event.decision is Decision.PAUSE]
-    assert paused == [event.number for event in ends if event.status is TrialStatus.PAUSED]
+    waiting = [event.number for event in ends if event.status is TrialStatus.PAUSED]
+    assert paused in (waiting, [*waiting, ends[-1].number])  # the last one to pause may find the search over, and then it is stopped
 
 
 def test_a_stop_request_ends_the_search_at_the_next_report(tmp_path: Path) -> None:
