@@ -18,10 +18,3 @@ def normalise(image_B3HW: Tensor) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, device=image_B3HW.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=image_B3HW.device).view(3, 1, 1)
     return (image_B3HW.float() / 255.0 - mean) / std
-
-
-def denormalise(image_B3HW: Tensor) -> Tensor:
-    """RGB in 0..255 (float32, not clipped) for an image that `normalise` made."""
-    mean = torch.tensor(IMAGENET_MEAN, device=image_B3HW.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=image_B3HW.device).view(3, 1, 1)
-    return (image_B3HW.float() * std + mean) * 255.0

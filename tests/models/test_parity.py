@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.layers.imagenet import denormalise, normalise
+from models.layers.imagenet import normalise
 from models.mono.depth_anything import DepthAnything
 from models.parity import image, main, read_case, run_case, weight
 from models.weights import load_weights
@@ -111,7 +111,6 @@ def test_a_shift_moves_the_picture_left() -> None:
     assert np.abs(slope * right[0, 0, :, :-5] + offset - left[0, 0, :, 5:]).max() < 1e-2
 
 
-def test_normalised_and_back() -> None:
+def test_the_mean_colour_becomes_zero() -> None:
     grey = torch.full((1, 3, 2, 2), 255 * 0.485)
     assert normalise(grey)[0, 0].abs().max() < 1e-6
-    assert torch.allclose(denormalise(normalise(grey)), grey, atol=1e-4)
