@@ -13,6 +13,8 @@ Nothing of the brains is mended.  What this says about them (7.2.0):
 - A draw at an end of a range is moved inwards by a tenth of that end, and by 1e-7 at zero.
 - A failed job is told as 0.  Hyperband and DEHB rank it with the rest, so that under a loss it is promoted; the runner finds no
   checkpoint for it and tells a failure again, at no cost, as is done here.
+- BOHB leaves failed trials out, and breaks off with an IndexError when fewer are left than a rung is to promote.  Somebody would start
+  it again, so a fresh session follows at once.
 - Hyperband, BOHB and DEHB lack the bracket that trains everything to the end.  BOHB and DEHB mix results of different budgets.
 - Parameters that hang on another one are drawn always; those that are not active are left out of the training.
 - It seeds the global generators with the hash of a name, which differs from process to process; they are seeded again afterwards.
@@ -121,7 +123,11 @@ class TaoSearch:
     def _refill(self) -> bool:
         """Take the next batch; False when the brain waits."""
         first, session = self._sessions[-1]
-        batch = session.next_recommendation()
+        try:
+            batch = session.next_recommendation()
+        except IndexError:  # too few of a rung have survived: the session is at its end
+            self._begin()
+            return True
         if not batch:
             if not session.is_complete():
                 return False

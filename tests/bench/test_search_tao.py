@@ -80,6 +80,15 @@ def test_a_failed_trial_that_hyperband_promotes_fails_again_at_once() -> None:
     assert method.ask() is None
 
 
+def test_bohb_that_breaks_off_is_started_again() -> None:
+    method = search("tao-bohb")
+    for number in range(27):
+        assert asked(method).number == number
+        method.tell(number, State.FAILED, Cause.NAN, 1.0) if number else trained(method, number, 0.5)
+    assert asked(method).number == 27
+    assert method.incumbent() == 0
+
+
 def test_a_schema_nests_the_parameters_and_keeps_their_ranges() -> None:
     schema = tao.schema_of(space_of("wide"))
     optim = schema["properties"]["train"]["properties"]["optim"]["properties"]
