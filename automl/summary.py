@@ -155,11 +155,13 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
-    if end.reason is EndReason.FAILED and len(snapshot.trials) < config.trials:
+    # without a failed trial it was the limit that was too short, and would be again
+    late = end.reason is EndReason.FAILED and config.limits.timed and all(trial.error is None for trial in snapshot.trials)
+    if end.reason is EndReason.FAILED and not late and len(snapshot.trials) < config.trials:
         rows["try again"] = f"automl resume {folder}"
     if end.reason is EndReason.EXHAUSTED and config.fidelity != "population":
         rows["more trials"] = f"automl extend {folder} --trials +{config.trials}"
-    if end.reason is EndReason.LIMIT:
+    if late or end.reason is EndReason.LIMIT:
         rows["more time"] = f"automl extend {folder} {more_time(config.limits)}"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:

@@ -8,6 +8,7 @@ import pytest
 
 from automl.console import screen
 from automl.engine import run_inline
+from automl.limits import Limits
 from automl.study import Study
 from automl.summary import failure_rows, print_summary
 from tests.automl.toy import ToyRun, toy_config
@@ -31,3 +32,12 @@ def test_a_search_that_was_given_up_can_be_tried_again(tmp_path: Path, capsys: p
     assert "trials 0, 1, 2" in out
     assert "try again" in out
     assert "nothing can be said" not in out
+
+
+def test_a_limit_that_was_too_short_wants_more_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config(limits=Limits(max_hours=1e-9))), run=ToyRun())
+    assert snapshot.end is not None
+    print_summary(screen(), snapshot, snapshot.end, complete=True)
+    out = capsys.readouterr().out
+    assert "--max-hours +1e-09" in out
+    assert "try again" not in out
