@@ -83,12 +83,12 @@ def decide(policy: Policy, skill: Skill, *, source: str | None = None, fallback:
                 f"policy on, but skill {skill.name} does not enable AutoML (automl_enabled in {skill.root / INFO_FILE})",
                 hint="use --policy off for plain training, or a skill that enables it: `automl skills` lists them",
             )
-        return Route(search=False, why=f"{said}: skill {skill.name} does not enable AutoML, so this is plain training")
+        return Route(search=False, why=f"{said}: skill {skill.shown} does not enable AutoML, so this is plain training")
     if skill.unknown_network is not None:
         raise SkillError(f"skill {skill.name} cannot run here: {skill.unknown_network}", hint="`automl skills` lists those that can")
     fault = _fault(skill)
     if fault is None:
-        return Route(search=True, why=f"{said}: skill {skill.name} enables AutoML and its schema and template are packaged")
+        return Route(search=True, why=f"{said}: skill {skill.shown} enables AutoML and its schema and template are packaged")
     if fallback and policy is Policy.AUTO:
         return Route(search=False, why=f"{NOT_RUNNABLE} ({fault}), so this is plain training, as --allow-direct-fallback allows")
     others = (

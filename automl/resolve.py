@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from automl.config import check_gpu_share
+from automl.console import and_text
 from automl.folders import check_folder
 from automl.from_weights import fitted
-from automl.limits import Limits
+from automl.limits import OPTIONS, Limits
 from automl.policy import Route, asked_policy, decide
 from automl.settings import SearchSettings, checked_budget, read_settings, understood
 from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError, UserError
@@ -119,8 +120,10 @@ def resolve(request: RunRequest) -> Resolved:
             notes.append("cpus_per_trial has no effect without --address: this machine's cores are divided by the trials at once")
         if settings.space.priors and settings.searcher == "grid":
             notes.append("priors have no effect: a grid takes every combination")
-    elif given.values:
-        notes.append("the settings of a search have no effect: this is plain training")
+    else:
+        idle = [*(["the settings of a search"] if given.values else []), *_search_options(request)]
+        if idle:
+            notes.append(f"without effect in plain training: {and_text(idle)}")
     if spec.train.results_dir:
         notes.append("train.results_dir has no effect: a study's folder has its own layout; --results names it")
     if objective.metric.startswith("train/"):
@@ -140,6 +143,25 @@ def resolve(request: RunRequest) -> Resolved:
         notes=tuple(notes),
         split_fraction=fraction,
     )
+
+
+def _search_options(request: RunRequest) -> list[str]:
+    """The options given that mean nothing without a search."""
+    said = {
+        "--trials": request.trials,
+        "--algorithm": request.algorithm,
+        "--searcher": request.searcher,
+        "--fidelity": request.fidelity,
+        "--params": request.params,
+        "--range": request.ranges,
+        "--choices": request.choices,
+        "--prior": request.priors,
+        "--parallel": request.parallel,
+        "--warm-start": request.warm_start,
+        "--enqueue": request.enqueue,
+        **{OPTIONS[name]: value for name, value in request.limits.to_data().items()},
+    }
+    return [option for option, value in said.items() if value]
 
 
 def _skill(request: RunRequest) -> Skill:

@@ -82,6 +82,11 @@ class Skill:
         return review_space(self, spec, total_steps=total_steps, request=request or ANYTHING)
 
     @property
+    def shown(self) -> str:
+        """The name for people, with the folder of a skill from elsewhere."""
+        return self.name if self.root.parent == SKILLS else f"{self.name} ({self.root})"
+
+    @property
     def unknown_network(self) -> str | None:
         """Why its network cannot be trained here, or None."""
         return None if self.network_arch in TASKS else f"network {self.network_arch} is not built in; {' and '.join(TASKS)} are"

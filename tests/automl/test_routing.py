@@ -11,6 +11,7 @@ import pytest
 
 from automl import cli
 from automl.entry import DONE, run_app
+from automl.limits import Limits
 from automl.resolve import Resolved, RunRequest, resolve
 from search_spaces.errors import SkillError
 from search_spaces.skill import find_skill
@@ -76,10 +77,17 @@ def test_plain_training_does_without_a_template(request_of: RunRequest, tmp_path
     assert any("the defaults of this project stand in for it" in note for note in resolved.notes)
 
 
+def test_options_of_a_search_are_told_to_be_idle_in_plain_training(request_of: RunRequest) -> None:
+    asked = replace(request_of, text="no HPO, please", trials=3, params="lr", limits=Limits(max_hours=2.0))
+    assert "without effect in plain training: --trials, --params and --max-hours" in resolve(asked).notes
+    assert not any("without effect" in note for note in resolve(replace(request_of, policy="off")).notes)
+
+
 def test_a_foreign_skill_outside_the_project_is_searched(request_of: RunRequest, tmp_path: Path) -> None:
     resolved = resolve(replace(request_of, skill=str(write_foreign_skill(tmp_path / "theirs"))))
     assert resolved.route.search
     assert kept(resolved) == kept(resolve(request_of))
+    assert f"({tmp_path / 'theirs'}) enables AutoML" in resolved.route.why
     assert "train.optim.foreach of the skill's template is left out: this trainer has no such key" in resolved.notes
 
 

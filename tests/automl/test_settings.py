@@ -203,7 +203,7 @@ def test_a_policy_in_the_block_and_a_search_that_is_off(spec: Path) -> None:
     resolved = resolve(with_block(spec, automl_policy=False, automl_max_epochs=3))
     assert not resolved.route.search
     assert resolved.spec.train.num_epochs == 1
-    assert "the settings of a search have no effect: this is plain training" in resolved.notes
+    assert "without effect in plain training: the settings of a search" in resolved.notes
 
 
 def test_every_setting_has_one_name() -> None:
