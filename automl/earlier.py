@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from automl.config import StudyConfig
+from automl.console import count_text
 from automl.course import FidelityRule
 from automl.distributions import drawable
 from automl.front import best_of, further_of, turned
@@ -44,7 +45,7 @@ def gather(config: StudyConfig, rule: FidelityRule, *, studies: Sequence[Path] =
     """The head start of a new study; StudyError or SpecError for a study or a file that cannot be used, or more points than trials."""
     first: list[Point] = [] if points is None else read_points(points, config)
     trials: list[EarlierTrial] = []
-    notes = [] if points is None else [f"{len(first)} points of {points} are tried first"]
+    notes = [] if points is None else [f"{count_text(len(first), 'point')} of {points} tried first"]
     for folder in studies:
         snapshot = read_snapshot(folder)
         differences = differences_of(config, snapshot.config)

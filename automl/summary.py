@@ -155,14 +155,18 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
-    # without a failed trial it was the limit that was too short, and would be again
-    late = end.reason is EndReason.FAILED and config.limits.timed and all(trial.error is None for trial in snapshot.trials)
-    if end.reason is EndReason.FAILED and not late and len(snapshot.trials) < config.trials:
+    # without a failed trial it was a limit that was too small, and would be again
+    limited = end.reason is EndReason.FAILED and all(trial.error is None for trial in snapshot.trials)
+    late = limited and config.limits.timed and all(trial.value is None for trial in snapshot.trials)
+    full = limited and not late and config.limits.disk_budget_gib is not None
+    if end.reason is EndReason.FAILED and not (late or full) and len(snapshot.trials) < config.trials:
         rows["try again"] = f"automl resume {folder}"
     if end.reason is EndReason.EXHAUSTED and config.fidelity != "population":
         rows["more trials"] = f"automl extend {folder} --trials +{config.trials}"
     if late or end.reason is EndReason.LIMIT:
         rows["more time"] = f"automl extend {folder} {more_time(config.limits)}"
+    if full:
+        rows["more room"] = f"automl extend {folder} --disk-budget GIB"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:
             rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml"

@@ -9,6 +9,7 @@ import pytest
 from automl.console import screen
 from automl.engine import run_inline
 from automl.limits import Limits
+from automl.snapshot import EndReason, StudyEnd
 from automl.study import Study
 from automl.summary import failure_rows, print_summary
 from tests.automl.toy import ToyRun, toy_config
@@ -41,3 +42,13 @@ def test_a_limit_that_was_too_short_wants_more_time(tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
     assert "--max-hours +1e-09" in out
     assert "try again" not in out
+
+
+def test_a_disk_budget_that_was_too_small_wants_more_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = Limits(max_hours=1.0, disk_budget_gib=1e-9)
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config(trials=1, limits=limits)), run=ToyRun())
+    end = StudyEnd(reason=EndReason.FAILED, message="checkpoints that must be kept need more")
+    print_summary(screen(), snapshot, end, complete=True)
+    out = capsys.readouterr().out
+    assert "--disk-budget GIB" in out
+    assert "more time" not in out
