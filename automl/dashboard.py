@@ -128,8 +128,10 @@ def _attend(server: subprocess.Popen[bytes], port: int, pages: Pages, log: IO[st
     deadline = time.monotonic() + START_LIMIT_S
     while not _answers(port):
         if server.poll() is not None or time.monotonic() > deadline:
+            what = f"MLflow did not answer within {START_LIMIT_S:g} s" if server.poll() is None else "MLflow did not start"
             log.seek(0)
-            tell(console, f"MLflow did not start:\n{log.read()[-2000:]}")
+            said = log.read()[-2000:].strip()
+            tell(console, f"{what}:\n{said}" if said else f"{what}, and said nothing")
             return FAILED
         time.sleep(0.3)
     root = f"http://{HOST}:{port}/"
