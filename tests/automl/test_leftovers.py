@@ -6,6 +6,7 @@ from pathlib import Path
 
 from automl.engine import run_inline
 from automl.segments import LATEST
+from automl.snapshot import TrialStatus, ranking
 from automl.study import Study
 from tests.automl.toy import ToyRun, toy_config
 from trials.contract import ProgressTo, ReportTo, State, TrialResult, TrialSpec
@@ -34,14 +35,15 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in (folder / "train").iterdir()}
 
 
-def test_a_finished_search_keeps_the_state_of_the_best_trial_alone(tmp_path: Path) -> None:
+def test_a_finished_search_keeps_the_state_of_the_best_trial_of_the_full_budget_alone(tmp_path: Path) -> None:
     study = Study.create(tmp_path / "s", toy_config(trials=4))
     snapshot = run_inline(study, run=Saving())
-    assert snapshot.best is not None
+    ended = [trial for trial in ranking(snapshot.trials, "minimize") if trial.status is TrialStatus.COMPLETE]
     kept = {"best.pth", "metrics.jsonl", *FOREIGN}
-    states = {LATEST.name, "model_epoch_008_step_00009.pth"}
+    epoch = snapshot.best.epoch  # 9, or that of a rung: trials are ranked by their value however long they trained
+    states = {LATEST.name, f"model_epoch_{epoch - 1:03d}_step_{epoch:05d}.pth"}
     for trial in snapshot.trials:
-        assert names(trial.folder) == (kept | states if trial.number == snapshot.best.number else kept)
+        assert names(trial.folder) == (kept | states if trial.number == ended[0].number else kept)
 
 
 def test_the_final_needs_none_of_the_removed_states(tmp_path: Path) -> None:
