@@ -150,7 +150,7 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     beside = "".join(f", {objective.metric}" for objective in config.further)
     objective = f"{escape(config.objective)} ({arrow}){escape(beside)}"
     head = [f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {objective}, [bold]{study_state(snapshot)}[/]"]
-    head.append(f"{snapshot.begun} trials begun: {told or 'none yet'}; full budget {config.epochs} epochs")
+    head.append(f"{snapshot.begun} trials begun: {told or 'none yet'}; full budget {count_text(config.epochs, 'epoch')}")
     best = snapshot.best
     left = seconds_left(snapshot) if snapshot.active else None
     if left is not None:
