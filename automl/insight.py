@@ -1,7 +1,8 @@
 """What a search says about its parameters and about itself: which of them mattered, and whether more trials would help.
 
 Importance is PED-ANOVA (Watanabe et al. 2023, https://arxiv.org/abs/2304.10255) as Optuna has it: how much a parameter decides about being
-among the best tenth.  Only values of one rung are compared.  Both answers are statistics of few noisy numbers, and say so.
+among the best tenth, or among the best five where a tenth is fewer.  Only values of one rung are compared.  Both answers are statistics
+of few noisy numbers, and say so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from search_spaces.space import Value
 
 FEWEST = 10  # values at one rung; with fewer any order of the parameters is chance
 ENOUGH = 50  # before the shares can be taken for more than a hint
+AMONG_BEST, FEWEST_BEST = 0.1, 5  # what counts as good; one or two trials would make any parameter look decisive
 FEWEST_FOR_VERDICT = 10
 CALM, LIVELY = 0.75, 0.2  # share of the trials since the best one; of independent draws a quarter would look calm by chance
 
@@ -55,7 +57,8 @@ def importance(snapshot: StudySnapshot) -> Importance:
         study.add_trial(optuna.trial.create_trial(params=dict(trial.values), distributions=used, value=value))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the evaluator is experimental is said by `told`
-        found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=max(AMONG_BEST, FEWEST_BEST / len(compared)))
+        found = get_param_importances(study, evaluator=evaluator)
     shares = sorted(((key, float(share)) for key, share in found.items()), key=lambda one: (-one[1], one[0]))
     return Importance(shares=tuple(shares), rung=rung, trials=len(compared))
 
