@@ -167,7 +167,7 @@ def find_searcher(name: str) -> Searcher:
     found = SEARCHERS.get(name)
     if found is None:
         near = nearest(name, SEARCHERS)
-        hint = f"did you mean {near}?" if near else "leave --searcher out for tpe"
+        hint = f"did you mean {near}?" if near else "leave --searcher out for the default"
         raise StudyError(f"unknown searcher {name!r}; known are {', '.join(SEARCHERS)}", hint=hint)
     return found
 

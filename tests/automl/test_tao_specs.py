@@ -98,7 +98,7 @@ def test_the_convert_spec_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_several_gpus_are_refused_with_the_place(refused: Refused) -> None:
     error = refused("depth_net", "train", "-e", str(SPECS / "stereo_mixture.yaml"), "results_dir=new")
-    assert "but train.num_gpus is 2 (" in error
+    assert "train.num_gpus is 2 (" in error
     assert "stereo_mixture.yaml:38)" in error
     assert "set train.num_gpus=1 to train on the CPU" in error
 

@@ -54,7 +54,8 @@ def test_a_dry_run_of_the_job_script(tmp_path: Path) -> None:
         "scontrol": "printf 'one\\ntwo\\n'",
         "srun": f'case "$*" in *hostname*) echo 10.0.0.1;; *) echo "$*" >> {tmp_path}/srun.txt;; esac',
         "ray": "true",
-        "automl": f'echo "$*" > {tmp_path}/automl.txt; exit 3',
+        # a driver outlives the start of its nodes
+        "automl": f'until [ "$(wc -l < {tmp_path}/srun.txt)" -ge 2 ]; do sleep 0.05; done; echo "$*" > {tmp_path}/automl.txt; exit 3',
         "python3": 'case "$*" in *secrets*) echo token;; *) echo 2;; esac',
     }
     for name, body in stand_ins.items():
