@@ -104,7 +104,7 @@ def test_a_dry_run_of_plain_training_needs_no_schema(request_of: RunRequest, tmp
 def test_skills_are_listed_with_network_automl_and_what_keeps_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")  # a long path is not broken into lines
+    monkeypatch.chdir(tmp_path)  # a path below the current folder is short enough for its column
     write_foreign_skill(tmp_path / "theirs" / "good")
     bad = write_foreign_skill(tmp_path / "theirs" / "bad")
     info = bad / "references" / "skill_info.yaml"
