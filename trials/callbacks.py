@@ -1,8 +1,10 @@
-"""Small Lightning callbacks of a run: random state in checkpoints, peak memory, progress for a console."""
+"""Small Lightning callbacks of a run: who hears SIGTERM, random state in checkpoints, peak memory, progress for a console."""
 
 from __future__ import annotations
 
 import resource
+import signal
+import threading
 import time
 from typing import Any
 
@@ -19,6 +21,22 @@ RNG_KEY = "rng"
 RNG_OF_RANKS = "rng_of_ranks"
 PROGRESS_INTERVAL_S = 0.25
 MIB = 2.0**20
+
+
+class OwnSignals(pl.Callback):
+    """Leaves SIGTERM with whom it was when this was made.
+
+    Lightning puts a handler of its own before that one, which ends a run after an epoch by an exception, without its state.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning has installed its own by now.  Signals can be caught in the main thread alone."""
+        if self._before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
 
 
 class ExactResume(pl.Callback):

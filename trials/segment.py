@@ -22,7 +22,7 @@ from search_spaces.errors import SpecError
 from search_spaces.objective import Objective, objective_for
 from search_spaces.spec import Spec, save_spec, spec_from_dict, spec_to_dict, with_values
 from search_spaces.spec.weights import first_weights
-from trials.callbacks import ExactResume, PeakMemory, ProgressFeed
+from trials.callbacks import ExactResume, OwnSignals, PeakMemory, ProgressFeed
 from trials.checkpoints import AtomicFiles, Best, CheckpointFolder, Resume, read_resume
 from trials.contract import ProgressTo, ReportTo, State, TrialSpec
 from trials.costs import CostMeter
@@ -168,7 +168,7 @@ def train(trial: TrialSpec, channels: Channels, *, parts: Parts, rank: Rank, dev
                 return State.COMPLETE
         steps, progress = module.schedule.total_steps, channels.progress
         feed = [] if progress is None else [ProgressFeed(progress, number=trial.number, max_epochs=epochs, total_steps=steps)]
-        callbacks = [ExactResume(rank), known.peak, *feed, costs, loop]
+        callbacks = [OwnSignals(), ExactResume(rank), known.peak, *feed, costs, loop]
         trainer = _trainer(spec, callbacks, rank=rank, devices=devices, epochs=epochs, folder=folder)
         known.status.write("STARTED", "Starting Training Loop.")
         trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else resume.path, weights_only=True)

@@ -368,6 +368,17 @@ def test_ctrl_c_saves_the_state_between_two_steps(scenes: SampleSet, tmp_path: P
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def test_a_termination_after_an_epoch_saves_the_state_too(scenes: SampleSet, tmp_path: Path) -> None:
+    def report(report: Report) -> Decision:
+        if report.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return always_continue(report)
+
+    result = run_trial(trial(tmp_path, stereo_spec(scenes)), report, parts=parts())
+    assert (result.state, result.error) == (State.INTERRUPTED, None)
+    assert (tmp_path / "train" / "dn_model_latest.pth").is_file()
+
+
 class Impatient(SmallStereo):
     """Presses Ctrl-C twice in the first step."""
 
