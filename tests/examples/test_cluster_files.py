@@ -67,7 +67,7 @@ def test_a_dry_run_of_the_job_script(tmp_path: Path) -> None:
     }
     done = subprocess.run(["bash", SLURM], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (3, "")
-    head, worker = (tmp_path / "srun.txt").read_text().splitlines()
+    head, worker = sorted((tmp_path / "srun.txt").read_text().splitlines())  # started side by side
     common = "--num-cpus=4 --num-gpus=2 --block"
     assert "--nodelist=one" in head
     assert f"ray start {common} --head --node-ip-address=10.0.0.1 --port=6379 --temp-dir=/tmp/ray-7" in head
