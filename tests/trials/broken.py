@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ class Steady(SmallStereo):
         self.dropout.p = 0.0
 
 
-class _AtSecondStepOfRankOne(SmallStereo):
+class _AtSecondStepOfRankOne(SmallStereo, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.steps = 0
@@ -32,8 +33,9 @@ class _AtSecondStepOfRankOne(SmallStereo):
             self.fail()
         return super().unroll(*args)
 
+    @abstractmethod
     def fail(self) -> None:
-        raise NotImplementedError
+        """What goes wrong there."""
 
 
 class NotFinite(_AtSecondStepOfRankOne):

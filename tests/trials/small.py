@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -125,3 +126,8 @@ class Recorder:
     def __call__(self, report: Report) -> Decision:
         self.reports.append(report)
         return self._answers[min(len(self.reports), len(self._answers)) - 1]
+
+
+def status_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's status.json, the oldest first."""
+    return [json.loads(line) for line in (folder / "train" / "status.json").read_text().splitlines()]
