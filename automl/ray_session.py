@@ -6,6 +6,7 @@ Nothing of our own Ray outlives the session: processes, sockets and scratch file
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -24,7 +25,7 @@ from automl.config import StudyConfig
 from automl.own_code import code_hash, code_root, copy_code
 from search_spaces.errors import StudyError, UnsupportedError
 
-_SCRATCH = "automl"
+_SCRATCH, _OWNER = "automl-ray-", "owner.lock"
 _OBJECT_STORE_BYTES = 128 * 1024 * 1024  # results are small; checkpoints never pass through Ray
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -74,7 +75,7 @@ def ray_session(folder: Path, *, slots: int, gpus_per_trial: float = 0.0) -> Ite
     """
     cores = len(os.sched_getaffinity(0))
     cpus = float(cores // slots) if slots <= cores else cores / slots
-    with _short_folder() as scratch, _environment(_QUIET), _hushed(), _own_ray(folder, scratch, cores, cpus=cpus):
+    with short_folder() as scratch, _environment(_QUIET), _hushed(), _own_ray(folder, scratch, cores, cpus=cpus):
         check_gpus(wanted=gpus_per_trial, present=int(ray.cluster_resources().get("GPU", 0)))
         yield RaySession(slots=slots, resources={"CPU": cpus, "GPU": float(gpus_per_trial)}, scratch=scratch)
 
@@ -88,7 +89,7 @@ def cluster_session(
     A copy of our five packages travels to each node, nothing else of this machine.  StudyError when nobody answers there,
     UnsupportedError when no node has room for a trial.
     """
-    with _short_folder() as scratch, _environment(_QUIET), _hushed():
+    with short_folder() as scratch, _environment(_QUIET), _hushed():
         resources = trial_resources(look(address), gpus=gpus_per_trial, cpus=cpus_per_trial)
         code = copy_code(code_root(), scratch / "code")
         env = {"working_dir": str(code), "env_vars": _worker_environment(resources["CPU"])}
@@ -174,17 +175,30 @@ def _own_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _short_folder() -> Iterator[Path]:
-    """A new folder with a short path that names this process, removed afterwards; folders of dead processes go too."""
-    root = Path("/tmp") if Path("/tmp").is_dir() and os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
-    for left in root.glob(f"{_SCRATCH}-*-*"):
-        owner = left.name.split("-")[1]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}-{os.getpid()}-", dir=root))
-    try:
-        yield folder
-    finally:
+def short_folder(root: Path | None = None) -> Iterator[Path]:
+    """A new folder with a short path below `root` (None: /tmp), removed afterwards; those that dead processes left go too.
+
+    Its owner holds a lock on a file in it.  A folder without that file, or with a living owner, is never touched, whatever its name.
+    """
+    if root is None:
+        root = Path("/tmp") if Path("/tmp").is_dir() and os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in root.glob(f"{_SCRATCH}*"):
+        _remove_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root))
+    draft = folder / f"{_OWNER}.part"
+    with draft.open("w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        draft.replace(folder / _OWNER)  # nobody ever sees it unlocked while we live
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the scratch folder of a process that died."""
+    with contextlib.suppress(OSError), (folder / _OWNER).open("r+", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from automl.ray_engine import run_ray
-from automl.ray_session import check_gpus, ray_session, start_patiently
+from automl.ray_session import check_gpus, ray_session, short_folder, start_patiently
 from automl.snapshot import TrialStatus
 from automl.study import Study
 from search_spaces.errors import StudyError, UnsupportedError
@@ -63,3 +64,14 @@ def test_more_gpus_than_there_are_is_refused() -> None:
     check_gpus(wanted=1, present=1)
     with pytest.raises(UnsupportedError, match="a trial is to have 2 GPUs, but this machine has 1"):
         check_gpus(wanted=2, present=1)
+
+
+def test_only_scratch_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "automl-ray-99999999-of-the-user"
+    mine.mkdir()
+    with short_folder(tmp_path) as living:
+        dead = tmp_path / "automl-ray-dead"
+        shutil.copytree(living, dead)  # a lock file that nobody holds
+        with short_folder(tmp_path) as second:
+            assert sorted(tmp_path.iterdir()) == sorted([mine, living, second])
+    assert list(tmp_path.iterdir()) == [mine]
