@@ -10,6 +10,7 @@ import threading
 from typing import Protocol
 
 from automl.events import (
+    NodeAvoided,
     OnEvent,
     StudyEnded,
     StudyEvent,
@@ -80,18 +81,19 @@ class Proceedings:
         with self._order:
             decision = self._study.report(report)
             trial = self._study.trial(report.number)
-            self._say(
-                TrialReported(
-                    number=report.number,
-                    epoch=report.epoch,
-                    step=report.step,
-                    metrics=dict(report.metrics),
-                    value=report.metrics.get(self._study.config.objective),
-                    elapsed_s=report.elapsed_s,
-                    decision=decision,
-                    until_epoch=trial.rung,
+            if trial.status is TrialStatus.RUNNING:
+                self._say(
+                    TrialReported(
+                        number=report.number,
+                        epoch=report.epoch,
+                        step=report.step,
+                        metrics=dict(report.metrics),
+                        value=report.metrics.get(self._study.config.objective),
+                        elapsed_s=report.elapsed_s,
+                        decision=decision,
+                        until_epoch=trial.rung,
+                    )
                 )
-            )
             return decision
 
     def progress(self, event: ProgressEvent) -> None:
@@ -108,6 +110,10 @@ class Proceedings:
             retry = result.state is State.FAILED and status is TrialStatus.WAITING
             self._say(TrialEnded(number=trial.number, status=status, result=result, value=trial.value, segment=trial.segments, retry=retry))
             return status
+
+    def avoid(self, host: str, *, message: str, hint: str) -> None:
+        """Say that the node at `host` gets no trial any more, and why."""
+        self._say(NodeAvoided(host=host, message=message, hint=hint))
 
     def interrupt(self, message: str) -> None:
         """Let running trials pause at their next report and start nothing more."""

@@ -187,9 +187,14 @@ class Study:
             return spec
 
     def report(self, report: Report) -> Decision:
-        """Keep the metrics of an epoch and answer what the trial does next.  An epoch may be reported twice."""
+        """Keep the metrics of an epoch and answer what the trial does next.  An epoch may be reported twice.
+
+        What a segment still had on its way when it was given up changes nothing.
+        """
         with self._driving():
             record = self._ledger.records[report.number]
+            if record.status is not TrialStatus.RUNNING:
+                return Decision.PAUSE
             self.spending.note_running(self.config.name, report.number, report.elapsed_s)
             self._ledger.note_report(record, report, _finite(report.metrics.get(self.config.objective)))
             if report.epoch >= self.config.epochs:

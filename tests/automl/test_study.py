@@ -164,6 +164,15 @@ def test_a_fault_of_the_machine_is_retried_without_charge_up_to_a_limit(study: S
     assert study.tell(result_of(0, State.FAILED, error=broken)) is TrialStatus.FAILED
 
 
+def test_a_report_that_comes_after_its_segment_was_given_up_changes_nothing(study: Study) -> None:
+    finish(study, asked(study), 1.0)
+    failed, lost = asked(study), asked(study)
+    study.tell(result_of(1, State.FAILED, error=Failure(cause=Cause.TIMEOUT, message="nothing was reported")))
+    study.tell(result_of(2, State.FAILED, error=Failure(cause=Cause.INFRASTRUCTURE, message="worker died")))
+    assert [send(study, spec, 1, 0.1) for spec in (failed, lost)] == [Decision.PAUSE, Decision.PAUSE]
+    assert [study.trial(number).curve for number in (1, 2)] == [(), ()]
+
+
 @pytest.mark.parametrize(("saved", "status", "then"), [(True, TrialStatus.PAUSED, 2), (False, TrialStatus.WAITING, 1)])
 def test_a_worker_that_dies_after_the_report_of_a_rung(study: Study, saved: bool, status: TrialStatus, then: int) -> None:
     finish(study, asked(study), 1.0)
