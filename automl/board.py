@@ -137,8 +137,10 @@ class Board:
             changed = replace(changed, best_epoch=result.best_epoch, metrics=result.metrics, checkpoint=result.checkpoint)
         ended_at = self._clock() if event.status.ended else None
         elapsed_s = self._earlier_s.get(event.number, 0.0) + result.elapsed_s
+        error = result.error if event.status.ended else None  # a lost worker is no failure of the trial
+        peaks = [peak for peak in (trial.peak_memory_mib, result.peak_memory_mib) if peak is not None]
         self.progress.pop(event.number, None)
-        self._put(replace(changed, error=result.error, ended_at=ended_at, elapsed_s=elapsed_s, peak_memory_mib=result.peak_memory_mib))
+        self._put(replace(changed, error=error, ended_at=ended_at, elapsed_s=elapsed_s, peak_memory_mib=max(peaks, default=None)))
 
     def _better(self, value: float, than: float) -> bool:
         return value < than if self.config.direction == "minimize" else value > than
