@@ -49,7 +49,7 @@ def carry_out(study: Study) -> int:
     keeper = StudyKeeper(study, mirror, console)
     end: StudyEnd | None = None
     try:
-        with engine_of(config) as run:
+        with engine_of(config, console) as run:
             end = keeper.search(run)
             if end.reason.is_success:
                 end = keeper.final(end, run)
@@ -178,12 +178,14 @@ class StudyKeeper:
 
 
 @contextlib.contextmanager
-def engine_of(config: StudyConfig) -> Iterator[RunStudy]:
-    """Runs one study after another with the engine of `config`; Ray starts with the first of them and serves all."""
+def engine_of(config: StudyConfig, console: Console) -> Iterator[RunStudy]:
+    """Runs one study after another with the engine of `config`; Ray starts with the first of them, says so, and serves all."""
     with contextlib.ExitStack() as opened:
         sessions: list[RaySession] = []
 
         def on_ray(study: Study, on_event: OnEvent) -> StudySnapshot:
+            if not sessions:
+                tell(console, "starting Ray ..." if config.address is None else f"joining the Ray cluster at {config.address} ...")
             from automl.ray_engine import run_ray
             from automl.ray_session import session_of
 

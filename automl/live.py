@@ -17,7 +17,17 @@ from rich.text import Text
 
 from automl.board import Board
 from automl.console import count_text, metric_text, number_text, seconds_text, values_text
-from automl.events import StudyEnded, StudyEvent, StudyStarted, StudyStopping, TrialEnded, TrialPromoted, TrialReported, TrialStarted
+from automl.events import (
+    NodeAvoided,
+    StudyEnded,
+    StudyEvent,
+    StudyStarted,
+    StudyStopping,
+    TrialEnded,
+    TrialPromoted,
+    TrialReported,
+    TrialStarted,
+)
 from automl.front import front_of
 from automl.remaining import RemainingTime
 from automl.snapshot import TrialStatus, TrialSummary
@@ -62,6 +72,8 @@ class SearchView:
         self._remaining.note(self._board, self._clock())
         if isinstance(event, StudyStopping):
             self._message = event.message
+        if isinstance(event, NodeAvoided) and self._live is not None:
+            self.say(event_line(event, self._board) or "")
         told = isinstance(event, TrialStarted) and event.number == self._promoted  # one line says it
         self._promoted = event.number if isinstance(event, TrialPromoted) else None
         if self._live is None and not told:
@@ -115,7 +127,7 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
     line: str | None = None
     match event:
         case StudyStarted(resumed=True):
-            line = f"study goes on with {len(event.snapshot.trials)} trials"
+            line = f"study goes on with {count_text(len(event.snapshot.trials), noun)}"
         case TrialStarted():
             line = _start_line(event, noun)
         case TrialReported():
@@ -130,6 +142,8 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
             line = f"{noun} {event.number} is promoted from epoch {event.from_epoch} to {event.to_epoch}"
         case TrialEnded():
             line = _end_line(event, board, noun)
+        case NodeAvoided():
+            line = f"{event.host} gets no trials: {event.message} ({event.hint})"
         case StudyStopping():
             line = event.message
         case StudyEnded():

@@ -14,8 +14,9 @@ from rich.table import Table
 from automl.console import count_text, number_text, screen, tell
 from automl.entry import DONE
 from automl.policy import Policy, decide
-from automl.reader import read_snapshot
+from automl.reader import final_trials, read_snapshot
 from automl.requests import request_stop
+from automl.snapshot import StudySnapshot, TrialStatus
 from automl.status import status_data, status_view
 from automl.summary import shown_path
 from automl.tracking import read_history
@@ -46,11 +47,39 @@ def stop_study(folder: Path, trial: int | None) -> int:
         )
     if trial is None and not snapshot.active:
         raise StudyError(f"nobody is running {folder}, so there is nothing to stop", hint=f"`automl status {folder}` shows how it stands")
+    told = _told_of_stop(snapshot, folder) if trial is None else _told_of_trial(snapshot, trial)
     request_stop(folder, trial=trial)
-    what = "the study" if trial is None else f"trial {trial}"
-    after = f"; `automl resume {folder}` continues it later" if trial is None else ""
-    tell(screen(), f"asked for: {what} ends after its next validation{after}")
+    tell(screen(), f"asked for: {told}")
     return DONE
+
+
+def _told_of_stop(snapshot: StudySnapshot, folder: Path) -> str:
+    """What a request to stop the whole study will do; StudyError when it comes too late to do anything."""
+    trials, noun = snapshot.trials, "trial"
+    if snapshot.end is not None:
+        if not snapshot.end.reason.is_success:
+            raise StudyError(f"{folder} is ending already: {snapshot.end.message}", hint=f"`automl resume {folder}` goes on when it has")
+        trials, noun = final_trials(folder), "finalist"
+        if all(trial.status.ended for trial in trials):
+            raise StudyError(
+                f"the search in {folder} is over; choosing and promoting the winner ends by itself and cannot pause",
+                hint=f"Ctrl-C in its shell breaks that off, and `automl resume {folder}` does it again",
+            )
+    running = sum(trial.status is TrialStatus.RUNNING for trial in trials)
+    when = (
+        f"once the running {noun}{'s have' if running > 1 else ' has'} paused at the next validation"
+        if running
+        else "before anything starts"
+    )
+    return f"the study ends {when}; `automl resume {folder}` goes on from there"
+
+
+def _told_of_trial(snapshot: StudySnapshot, number: int) -> str:
+    """What a request to stop one trial will do."""
+    if not snapshot.active:
+        return f"nobody is running the study; trial {number} ends as soon as somebody does"
+    running = snapshot.trial(number).status is TrialStatus.RUNNING
+    return f"trial {number} ends {'at its next validation' if running else 'where it is, and is never promoted'}"
 
 
 def show_logs(folder: Path, number: int, *, follow: bool) -> int:

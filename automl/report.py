@@ -139,7 +139,8 @@ def gain_text(snapshot: StudySnapshot) -> str | None:
     if baseline is None or best is None or baseline.value is None or best.value is None:
         return None
     if best.number == 0:
-        return "the spec's own values were not beaten"
+        tried = any(trial.value is not None for trial in snapshot.trials if trial.number != 0)
+        return "the spec's own values were not beaten" if tried else None
     compared = percent_text(best.value, baseline.value, minimise=snapshot.config.direction == "minimize")
     same = "" if baseline.epoch == best.epoch else f" (after {best.epoch} epochs against {baseline.epoch})"
     return f"{compared} than the spec's own values: {number_text(best.value)} against {number_text(baseline.value)}{same}"

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.config import StudyConfig
-from automl.console import number_text, seconds_text
+from automl.console import and_text, count_text, number_text, seconds_text
 from automl.limits import Limits
 from automl.policy import Route
 from automl.timing import LIMIT_S, StepTimes
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 FAULTS_SHOWN = 5
+RUNGS_SHOWN = 6
 LIMITS_TOLD = "; time for the finalists, evaluation and promotion is kept back from them"
 
 
@@ -166,7 +167,7 @@ def _head(review: Review) -> Table:
         "objective": first,
         **({"beside it": "\n".join(further)} if further else {}),
         "route": review.route.why,
-        "search": _search_text(config),
+        "search": _search_text(config, review.rungs),
         "engine": f"{config.engine}, {config.parallel} at once, on {review.device}",
         "study": review.folder + (f", recorded in {config.storage}" if config.storage else ""),
         "tracking": review.tracking,
@@ -183,11 +184,13 @@ def objective_text(objective: Objective, spec: Spec) -> str:
     return f"{objective.metric} ({better}{f', {info.unit}' if info.unit else ''}): {info.definition}"
 
 
-def _search_text(config: StudyConfig) -> str:
+def _search_text(config: StudyConfig, rungs: Sequence[int]) -> str:
     """`bohb: bohb proposes, hyperband stops early, seed 1 (kde_samples 64, top_n_percent 15)`."""
     named = f"{config.algorithm}: " if config.algorithm else ""
     settings = ", ".join(f"{name} {number_text(value)}" for name, value in config.settings.items())
-    stops = "every trial to the end" if config.fidelity == "full" else f"{config.fidelity} stops early"
+    stops = f"{config.fidelity} stops early"
+    if len(rungs) == 1:
+        stops = "every trial to the end" + ("" if config.fidelity == "full" else f", too short for {config.fidelity} to stop any")
     return f"{named}{config.searcher} proposes, {stops}, seed {config.seed}" + (f" ({settings})" if settings else "")
 
 
@@ -247,8 +250,7 @@ def _budget(review: Review) -> Table:
     config = review.config
     table = _table("Budget", "", "")
     table.show_header = False
-    early = f", compared after epoch {', '.join(map(str, review.rungs[:-1]))}" if len(review.rungs) > 1 else ", every trial to the end"
-    table.add_row("trials", f"{config.trials} of up to {config.epochs} epochs{early}")
+    table.add_row("trials", f"{config.trials} of up to {count_text(config.epochs, 'epoch')}, {_compared(review.rungs[:-1])}")
     none = "none: a population finds a course of values, not one set" if config.fidelity == "population" else "none: too few trials"
     best = "the best one" if config.finalists == 1 else f"the {config.finalists} best"
     chosen = f"up to {config.finalists} of the front" if config.further else best
@@ -264,6 +266,15 @@ def _budget(review: Review) -> Table:
         measured = f"measured: {number_text(times.step_s)} s a step, {times.steps} steps and {times.images} validation images an epoch"
         table.add_row("time", f"about {likely}, at most {most}, without start-up and promotion ({measured})")
     return table
+
+
+def _compared(epochs: Sequence[int]) -> str:
+    """When trials are compared before the end, `epochs` being those."""
+    if not epochs:
+        return "every trial to the end"
+    if len(epochs) > RUNGS_SHOWN:
+        return f"compared after epochs {epochs[0]}, {epochs[1]} ... {epochs[-1]}"
+    return f"compared after epoch{'s' if len(epochs) > 1 else ''} {and_text([str(epoch) for epoch in epochs])}"
 
 
 def _parameter_data(parameter: Parameter) -> dict[str, Any]:

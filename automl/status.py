@@ -19,6 +19,7 @@ from rich.text import Text
 from automl.config import StudyConfig
 from automl.console import and_text, count_text, metric_text, number_text, seconds_text, state_text, values_text
 from automl.front import front_of, values_of
+from automl.reader import final_trials
 from automl.remaining import seconds_left
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
 from trials.contract import ProgressEvent
@@ -67,6 +68,7 @@ def status_data(snapshot: StudySnapshot) -> dict[str, Any]:
         "trials": [_trial_data(trial, config) for trial in snapshot.trials],
         "best": None if snapshot.best is None else _trial_data(snapshot.best, config),
         "front": [trial.number for trial in front_of(snapshot.trials, config)],
+        "finalists": [_trial_data(trial, config) for trial in final_trials(snapshot.folder)],
         "choice": read_json(snapshot.folder / CHOICE_FILE),
         "promotion": read_json(snapshot.folder / PROMOTION_FILE),
     }
@@ -170,11 +172,15 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     if front:
         names, found = and_text([objective.metric for objective in config.objectives]), and_text([str(number) for number in front])
         parts.append(Text(f"front of {names}: {'trial' if len(front) == 1 else 'trials'} {found}"))
-    promotion = read_json(snapshot.folder / PROMOTION_FILE)
+    promotion, finalists = read_json(snapshot.folder / PROMOTION_FILE), final_trials(snapshot.folder)
+    if finalists:
+        told = ", ".join(f"{one.number} (trial {one.parent}) {one.status.value} at {one.epoch}/{one.rung}" for one in finalists)
+        parts.append(Text(f"{'finalist' if len(finalists) == 1 else 'finalists'} {told}"))
     if promotion is not None:
-        verdict = f"promoted: {promotion.get('model')}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"
+        model = snapshot.folder / PROMOTION_FILE.parent / str(promotion.get("model"))
+        verdict = f"promoted: {model}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"
         parts.append(Text(verdict))
-    if not snapshot.active and (snapshot.end is None or snapshot.end.reason.value in {"stopped", "interrupted", "failed"}):
+    if not snapshot.active and (snapshot.end is None or not snapshot.end.reason.is_success or promotion is None):
         parts += ["", Text(f"continue it with: automl resume {snapshot.folder}")]
     return Group(*parts)
 

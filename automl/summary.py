@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from automl.front_choice import members_of
 from automl.front_view import front_picture, front_table, shipped_table
 from automl.insight import convergence, importance
 from automl.limits import Limits
+from automl.reader import final_trials
 from automl.report import REPORT, gain_text
-from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus
+from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from search_spaces.spec import spec_from_dict
 
@@ -72,7 +73,8 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     table.add_row("trials", f"{snapshot.begun}: {told or 'none'}")
     busy_s = sum(trial.elapsed_s for trial in snapshot.trials)
     whole = min(len(snapshot.trials), config.trials) * config.epochs
-    table.add_row("epochs", f"{snapshot.epochs_trained}, without early stopping {whole}; {seconds_text(busy_s)} of training")
+    spared = f", without early stopping {whole}" if snapshot.end is not None and snapshot.end.reason is EndReason.EXHAUSTED else ""
+    table.add_row("epochs", f"{snapshot.epochs_trained}{spared}; {seconds_text(busy_s)} of training")
     best = snapshot.best
     if best is not None:
         table.add_row("best", f"trial {best.number}: {config.objective} {number_text(best.value)} at epoch {best.best_epoch}")
@@ -95,23 +97,24 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     if promotion is not None and not (choice or {}).get("front"):
         for name, text in promotion_rows(promotion, snapshot.folder / PROMOTION_FILE.parent, config.objective.partition("/")[2]).items():
             table.add_row(name, escape(text))
-    for name, text in failure_rows(snapshot).items():
+    failed = {**failure_rows(snapshot.trials), **failure_rows(final_trials(snapshot.folder), "finalist")}
+    for name, text in failed.items():
         table.add_row(name, f"[red]{escape(text)}[/]")
     return table
 
 
-def failure_rows(snapshot: StudySnapshot) -> dict[str, str]:
-    """The first causes of failure, each once with the trials that it ended and what helps."""
+def failure_rows(trials: Sequence[TrialSummary], noun: str = "trial") -> dict[str, str]:
+    """The first causes of failure, each once with the trials that it ended and what helps; `noun` is what a trial is called."""
     numbers: dict[str, list[int]] = {}
-    for trial in snapshot.trials:
+    for trial in trials:
         if trial.error is not None:
             hint = trial.error.details.get("hint")
             told = f"{trial.error.cause.value}: {trial.error.message.splitlines()[0]}{f'; hint: {hint}' if hint else ''}"
             numbers.setdefault(told, []).append(trial.number)
     rows = {}
-    for told, trials in list(numbers.items())[:FAILURES]:
-        more = f" and {len(trials) - FAILURES} more" if len(trials) > FAILURES else ""
-        rows[f"trial{'s' if len(trials) > 1 else ''} {', '.join(map(str, trials[:FAILURES]))}{more}"] = told
+    for told, failed in list(numbers.items())[:FAILURES]:
+        more = f" and {len(failed) - FAILURES} more" if len(failed) > FAILURES else ""
+        rows[f"{noun}{'s' if len(failed) > 1 else ''} {', '.join(map(str, failed[:FAILURES]))}{more}"] = told
     return rows
 
 

@@ -110,6 +110,50 @@ def test_stop_leaves_a_request_for_the_driver(tmp_path: Path, capsys: pytest.Cap
     assert "automl resume" in capsys.readouterr().out
 
 
+def test_stop_says_what_a_running_trial_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    study = Study.create(tmp_path / "s", toy_config())
+    try:
+        study.ask()
+        assert automl("stop", tmp_path / "s") == DONE
+    finally:
+        study.close()
+    assert "once the running trial has paused" in capsys.readouterr().out
+
+
+def test_stop_comes_too_late_for_a_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The search is over, its driver still there: nobody would read the request before the end."""
+    study = Study.create(tmp_path / "s", toy_config(trials=5, epochs=3))
+    try:
+        run_inline(study, run=ToyRun())
+        assert automl("stop", tmp_path / "s") == MISUSED
+    finally:
+        study.close()
+    assert "cannot pause" in capsys.readouterr().err
+    assert not read_stop(tmp_path / "s").study
+
+
+def test_a_final_can_be_stopped_and_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    study = Study.create(tmp_path / "s", toy_config(trials=5, epochs=3, finalists=1))
+    try:
+        run_inline(study, run=ToyRun())
+        study.finalists().ask()
+        assert automl("status", tmp_path / "s") == DONE
+        assert automl("stop", tmp_path / "s") == DONE
+    finally:
+        study.close()
+    out = capsys.readouterr().out
+    assert "running at 0/3" in out
+    assert "once the running finalist has paused" in out
+
+
+def test_what_comes_after_a_search_is_still_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    study = Study.create(tmp_path / "s", toy_config(trials=5, epochs=3))
+    run_inline(study, run=ToyRun())
+    study.close()
+    automl("status", tmp_path / "s")
+    assert "continue it with: automl resume" in capsys.readouterr().out
+
+
 def test_resume_is_refused_while_another_process_runs_the_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     study = Study.create(tmp_path / "s", toy_config())
     try:

@@ -19,10 +19,19 @@ from trials.contract import Cause
 def test_failures_alike_are_told_once(tmp_path: Path) -> None:
     faults = {1: Cause.OOM, 2: Cause.OOM, 4: Cause.NAN, 5: Cause.OOM, 6: Cause.OOM}
     snapshot = run_inline(Study.create(tmp_path / "s", toy_config(trials=8)), run=ToyRun(faults=faults))
-    assert failure_rows(snapshot) == {
+    assert failure_rows(snapshot.trials) == {
         "trials 1, 2, 5 and 1 more": "oom: made to fail: oom",
         "trial 4": "nan: made to fail: nan",
     }
+
+
+def test_a_finalist_that_failed_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = Study.create(tmp_path / "s", toy_config(trials=5, epochs=3, finalists=2))
+    snapshot = run_inline(study, run=ToyRun())
+    run_inline(study.finalists(), run=ToyRun(faults=dict.fromkeys(range(2), Cause.OOM)))
+    assert snapshot.end is not None
+    print_summary(screen(), snapshot, snapshot.end, complete=True)
+    assert "finalists 0, 1  oom: made to fail: oom" in capsys.readouterr().out
 
 
 def test_a_search_that_was_given_up_can_be_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
