@@ -8,9 +8,11 @@ process.  Readers take no lock and change nothing.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +25,7 @@ from search_spaces.errors import StudyError
 JOURNAL_FILE = "study.journal"
 LOCK_FILE = "driver.lock"
 _BLOCK = 1 << 16
+_LOOKS, _LOOK_S = 100, 0.01  # a reader has the lock for microseconds
 
 
 class DriverLock:
@@ -33,18 +36,23 @@ class DriverLock:
         self._stream: IO[str] | None = None
 
     def take(self) -> None:
-        """Take the lock; StudyError names the process that holds it."""
+        """Take the lock; StudyError names the process that holds it, or says that there are no locks there."""
         stream = self.path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = _locked(stream)
         except OSError as error:
+            stream.close()
+            raise StudyError(
+                f"{self.path} cannot be locked: {error.strerror}", hint="name a folder on a disk, or a file system with locks"
+            ) from error
+        if not locked:
             stream.seek(0)
             owner = stream.read().strip() or "unknown"
             stream.close()
             raise StudyError(
                 f"the study in {self.path.parent} is being run by process {owner}",
                 hint=f"watch it with `automl status {self.path.parent}`, end it with `automl stop {self.path.parent}`",
-            ) from error
+            )
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
@@ -71,6 +79,21 @@ def is_driven(folder: Path) -> bool:
         except OSError:
             return True
         fcntl.flock(stream, fcntl.LOCK_UN)
+    return False
+
+
+def _locked(stream: IO[str]) -> bool:
+    """Whether the driver's lock is ours now.  A reader that is just asking `is_driven` is waited for, a driver is not."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(stream, fcntl.LOCK_UN)
+        time.sleep(_LOOK_S)
     return False
 
 

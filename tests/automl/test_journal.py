@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,27 @@ def test_readers_see_whether_a_driver_is_there(tmp_path: Path) -> None:
     assert is_driven(tmp_path)
     lock.release()
     assert not is_driven(tmp_path)
+
+
+def test_a_driver_waits_for_a_reader_that_is_just_asking(tmp_path: Path) -> None:
+    lock = DriverLock(tmp_path)
+    with lock.path.open("a+") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)  # as `is_driven` does for a moment
+        done = threading.Timer(0.05, lambda: fcntl.flock(reader, fcntl.LOCK_UN))
+        done.start()
+        lock.take()
+        done.join()
+    assert is_driven(tmp_path)
+    lock.release()
+
+
+def test_a_folder_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StudyError, match=r"driver\.lock cannot be locked: No locks available"):
+        DriverLock(tmp_path).take()
 
 
 def test_reading_leaves_a_torn_record_to_its_owner(tmp_path: Path) -> None:
