@@ -82,8 +82,10 @@ def need_tensorrt(gpu: int, *, what: str, instead: str = "") -> Any:
         missing.append("the tensorrt package")
     if missing:
         raise UnsupportedError(f"{what} needs {' and '.join(missing)}", hint=f"{INSTALL}{instead}")
-    import tensorrt
-
+    try:
+        import tensorrt
+    except (ImportError, OSError) as error:
+        raise UnsupportedError(f"{what} needs TensorRT, which does not load: {error}", hint=INSTALL) from error
     check_version(tensorrt.__version__)
     return tensorrt
 
@@ -119,7 +121,8 @@ def build_engine(
     """Writes the engine of a strongly typed `graph` and its description, both whole or not at all.
 
     `tensorrt` is the module, `gpu` the device's name, `facts` and `source` describe the ONNX file that the graph was made from.
-    UnsupportedError with TensorRT's own words when it does not take the graph or finds no way to build it.
+    UnsupportedError with TensorRT's own words when it does not take the graph or finds no way to build it, KeyboardInterrupt for a build
+    that Ctrl-C has ended.
     """
     started = time.perf_counter()
     log = _log(tensorrt, verbose=settings.verbose)
@@ -134,9 +137,12 @@ def build_engine(
     if settings.profile is not None:
         config.add_optimization_profile(_batches(builder, network, settings.profile))
     told = _use_cache(config, settings.timing_cache)
-    if progress is not None:
-        config.progress_monitor = _monitor(tensorrt, progress)
+    monitor = None if progress is None else _monitor(tensorrt, progress)
+    if monitor is not None:
+        config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.interrupted:
+        raise KeyboardInterrupt
     if plan is None:
         reason = log.errors[-1] if log.errors else "it gave no reason"
         raise UnsupportedError(
@@ -145,8 +151,6 @@ def build_engine(
     path.parent.mkdir(parents=True, exist_ok=True)
     engine_sidecar(path).unlink(missing_ok=True)
     write_atomically(path, bytes(plan))
-    if settings.timing_cache is not None:
-        _save_cache(config, settings.timing_cache)
     report = EngineReport(
         path=path,
         sidecar=engine_sidecar(path),
@@ -159,6 +163,8 @@ def build_engine(
         timing_cache=told,
     )
     write_json(report.sidecar, _description(report, facts, source))
+    if settings.timing_cache is not None:
+        _save_cache(config, settings.timing_cache)
     return report
 
 
@@ -208,17 +214,19 @@ def _use_cache(config: Any, path: Path | None) -> str | None:
     if path is None:
         return None
     held = path.read_bytes() if path.is_file() else b""
-    if config.set_timing_cache(config.create_timing_cache(held), False):
+    cache = config.create_timing_cache(held)  # None for what is no cache
+    if cache is not None and config.set_timing_cache(cache, False):
         return "read" if held else "new"
     config.set_timing_cache(config.create_timing_cache(b""), False)
-    return "replaced: it was of another GPU or TensorRT"
+    return "replaced: it was of another GPU or TensorRT, or damaged"
 
 
 def _save_cache(config: Any, path: Path) -> None:
     """Writes the timings, with those that another build has written meanwhile."""
     cache = config.get_timing_cache()
-    if path.is_file():
-        cache.combine(config.create_timing_cache(path.read_bytes()), False)
+    others = config.create_timing_cache(path.read_bytes()) if path.is_file() else None
+    if others is not None:
+        cache.combine(others, False)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, bytes(cache.serialize()))
 
@@ -241,12 +249,14 @@ def _log(tensorrt: Any, *, verbose: bool) -> Any:
 
 
 def _monitor(tensorrt: Any, progress: Progress) -> Any:
-    """A progress monitor of TensorRT's kind; Ctrl-C ends the build at its next step."""
+    """A progress monitor of TensorRT's kind; Ctrl-C ends the build at its next step, and `interrupted` says so: TensorRT lets no
+    exception through."""
 
     class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]  # its base is known at run time alone
         def __init__(self) -> None:
             super().__init__()
             self.steps: dict[str, int] = {}
+            self.interrupted = False
 
         def phase_start(self, phase_name: str, _parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = num_steps
@@ -255,8 +265,8 @@ def _monitor(tensorrt: Any, progress: Progress) -> Any:
             try:
                 progress(phase_name, step + 1, self.steps.get(phase_name, step + 1))
             except KeyboardInterrupt:
-                return False
-            return True
+                self.interrupted = True
+            return not self.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)

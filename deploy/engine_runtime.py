@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from search_spaces.errors import CheckpointError, DataError
 
 
 class TrtPredictor:
-    """One engine file on the first GPU.
+    """One engine file on the GPU that is torch's current one when it is made: that of a build in the same process, else the first.
 
     Takes images of `fixed_size`.  A free batch must lie in the engine's profile: DataError names both for a larger one, a smaller one is
     filled up.  `facts` are those of the description beside the file, None without it.
@@ -31,11 +32,12 @@ class TrtPredictor:
     def __init__(self, path: Path) -> None:
         tensorrt = need_tensorrt(0, what=f"running {path.name}")
         self.path = path
+        self._device = torch.device("cuda", torch.cuda.current_device())
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             built = _built_with(path)
-            here = f"TensorRT {tensorrt.__version__} on {torch.cuda.get_device_name(0)}"
+            here = f"TensorRT {tensorrt.__version__} on {torch.cuda.get_device_name(self._device)}"
             raise CheckpointError(f"{path}: {here} cannot load the engine{built}", hint="build it here: depth_net gen_trt_engine")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
@@ -51,7 +53,7 @@ class TrtPredictor:
             self.profile = (low[0], usual[0], high[0])
         self._engine = engine  # a context does not keep it alive
         self._context = engine.create_execution_context()
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def predict(self, images: tuple[Tensor, ...]) -> Tensor:
         """The map of each image (set), B x 1 x H x W float32; DataError for another size or number of images."""
@@ -64,13 +66,13 @@ class TrtPredictor:
         least = self.profile[0] if self.profile else count
         if count < least:
             arrays = [np.concatenate([array, np.repeat(array[-1:], least - count, axis=0)]) for array in arrays]
-        placed = [torch.from_numpy(array).to("cuda:0") for array in arrays]
+        placed = [torch.from_numpy(array).to(self._device) for array in arrays]
         for name, image in zip(INPUTS[self.family], placed, strict=True):
             self._context.set_input_shape(name, tuple(image.shape))
             self._context.set_tensor_address(name, image.data_ptr())
-        answer = torch.empty(tuple(self._context.get_tensor_shape(self._output)), device="cuda:0")
+        answer = torch.empty(tuple(self._context.get_tensor_shape(self._output)), device=self._device)
         self._context.set_tensor_address(self._output, answer.data_ptr())
-        self._stream.wait_stream(torch.cuda.current_stream())
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise CheckpointError(f"{self.path}: TensorRT could not run the engine", hint="build it again: depth_net gen_trt_engine")
         self._stream.synchronize()
@@ -89,17 +91,28 @@ def check_batch(shape: tuple[int, ...], profile: tuple[int, int, int], path: Pat
 
 
 def engine_facts(path: Path) -> ModelFacts | None:
-    """What the description beside an engine says of the network; None without one or for an ONNX file that had none."""
-    text = _sidecar_text(path)
-    return ModelFacts.from_text(text, place=str(engine_sidecar(path))) if text and "model_type" in json.loads(text) else None
+    """What the description beside an engine says of the network; None without one or for an ONNX file that had none.
+
+    CheckpointError for a description that cannot be read.
+    """
+    told = _description(path)
+    return ModelFacts.from_text(json.dumps(told), place=str(engine_sidecar(path))) if "model_type" in told else None
 
 
 def _built_with(path: Path) -> str:
-    text = _sidecar_text(path)
-    built = json.loads(text)["engine"] if text else None
+    built = _description(path).get("engine")
     return f"; it was built with TensorRT {built['tensorrt_version']} on {built['gpu']}" if built else ""
 
 
-def _sidecar_text(path: Path) -> str | None:
+def _description(path: Path) -> dict[str, Any]:
+    """The description beside an engine, {} without one."""
     sidecar = engine_sidecar(path)
-    return sidecar.read_text(encoding="utf-8") if sidecar.is_file() else None
+    if not sidecar.is_file():
+        return {}
+    try:
+        told: object = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{sidecar}: the engine's description cannot be read ({error})", hint="build it again, or remove it"
+        ) from error
+    return told if isinstance(told, dict) else {}

@@ -63,8 +63,10 @@ class _Builder:
         monitor = config.progress_monitor
         if monitor is not None:
             monitor.phase_start("Tactics", None, 2)
-            assert all(monitor.step_complete("Tactics", step) for step in range(2))
+            went_on = all(monitor.step_complete("Tactics", step) for step in range(2))
             monitor.phase_finish("Tactics")
+            if not went_on:
+                return None
         return b"plan"
 
 
@@ -102,7 +104,7 @@ class _Config:
         return 0
 
     def create_timing_cache(self, blob: bytes) -> Any:
-        return _Cache(blob)
+        return None if blob.startswith(b"damaged") else _Cache(blob)
 
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
         fits = self.module.cache_fits or not cache.blob

@@ -17,6 +17,7 @@ from deploy.engine import (
     EngineReport,
     EngineSettings,
     Profile,
+    Progress,
     build_engine,
     check_precision,
     check_profile,
@@ -38,10 +39,11 @@ SETTINGS = EngineSettings(precision="FP16", profile=Profile(low=1, usual=2, high
 GRAPH = '<ir_version: 9, opset_import: ["" : 17]> g (float[n,3,14,28] images) => (float[n,3,14,28] y) { y = Relu(images) }'
 
 
-def build(folder: Path, module: Recorded, settings: EngineSettings = SETTINGS) -> EngineReport:
+def build(folder: Path, module: Recorded, settings: EngineSettings = SETTINGS, *, progress: Progress | None = None) -> EngineReport:
     source = folder / "m.onnx"
     onnx.save(parser.parse_model(GRAPH), source)
-    return build_engine(onnx.load(source), folder / "m.engine", settings, tensorrt=module, gpu="H200", facts=None, source=source)
+    graph, target = onnx.load(source), folder / "m.engine"
+    return build_engine(graph, target, settings, tensorrt=module, gpu="H200", facts=None, source=source, progress=progress)
 
 
 def test_the_builder_is_asked_for_a_strongly_typed_network_and_nothing_else_of_precision(tmp_path: Path) -> None:
@@ -74,22 +76,25 @@ def test_engine_and_description(tmp_path: Path) -> None:
     assert engine_facts(report.path) is None
 
 
+def test_a_broken_description_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "m.engine.json").write_text('{"model_type": ')
+    with pytest.raises(CheckpointError, match=r"m\.engine\.json: the engine's description cannot be read"):
+        engine_facts(tmp_path / "m.engine")
+
+
 def test_progress_counts_steps(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    source = tmp_path / "m.onnx"
-    onnx.save(parser.parse_model(GRAPH), source)
-    settings = replace(SETTINGS, profile=None)
-    build_engine(
-        onnx.load(source),
-        tmp_path / "m.engine",
-        settings,
-        tensorrt=Recorded(),
-        gpu="",
-        facts=None,
-        source=source,
-        progress=lambda *given: seen.append(given),
-    )
+    build(tmp_path, Recorded(), progress=lambda *given: seen.append(given))
     assert seen == [("Tactics", 1, 2), ("Tactics", 2, 2)]
+
+
+def test_ctrl_c_ends_a_build_as_itself(tmp_path: Path) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, Recorded(), progress=interrupted)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
 def test_a_timing_cache_is_read_and_written_with_what_others_added(tmp_path: Path) -> None:
@@ -104,7 +109,21 @@ def test_a_timing_cache_of_another_gpu_is_replaced_and_said(tmp_path: Path) -> N
     cache = tmp_path / "timings"
     cache.write_bytes(b"old")
     told = build(tmp_path, Recorded(cache_fits=False), replace(SETTINGS, timing_cache=cache)).timing_cache
-    assert told == "replaced: it was of another GPU or TensorRT"
+    assert told == "replaced: it was of another GPU or TensorRT, or damaged"
+
+
+def test_a_damaged_timing_cache_is_replaced(tmp_path: Path) -> None:
+    cache = tmp_path / "timings"
+    cache.write_bytes(b"damaged")
+    build(tmp_path, Recorded(), replace(SETTINGS, timing_cache=cache))
+    assert cache.read_bytes() == b"+"
+
+
+def test_an_engine_is_described_although_its_timings_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "timings").mkdir()
+    with pytest.raises(DataError, match="cannot write"):
+        build(tmp_path, Recorded(), replace(SETTINGS, timing_cache=tmp_path / "timings"))
+    assert (tmp_path / "m.engine.json").is_file()
 
 
 @pytest.mark.parametrize(
