@@ -25,13 +25,11 @@ def stored(action: str, spec_file: Path, overrides: Sequence[str], run: Action) 
     if not url.startswith(URL):
         return run(spec_file, overrides)
     from trials.data.cache_folder import cache_folder
-    from trials.data.urls import bucket_and_key
-    from trials.stored_folder import StoredFolder
+    from trials.stored_folder import StoredFolder, working_folder
 
-    bucket, name = bucket_and_key(url.rstrip("/"))
-    place = cache_folder(spec, "results").path / bucket / name
+    place = working_folder(cache_folder(spec, "results").path, url)
     console = screen()
-    with StoredFolder(place, url.rstrip("/")):
+    with StoredFolder(place, url):
         code = run(spec_file, (*overrides, f"{key}={_quoted(place)}"))
     tell(console, f"Results are in {url}; the working folder was {place}")
     return code

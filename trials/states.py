@@ -19,6 +19,11 @@ _FULL_STATE = re.compile(r"model_epoch_(\d{3,})_step_(\d{5,})\.pth")
 NAMED = "train.resume_training_checkpoint_path"
 
 
+def is_full_state(name: str) -> bool:
+    """Whether a file of this name (or path) is a full state."""
+    return _FULL_STATE.fullmatch(name.rpartition("/")[2]) is not None
+
+
 def full_states(folder: Path) -> list[Path]:
     """Every full state in `folder`, oldest first; files that only look alike are not among them."""
     if not folder.is_dir():

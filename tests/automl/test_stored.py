@@ -32,13 +32,13 @@ def act(spec_file: Path, overrides: Sequence[str]) -> int:
 
 def test_an_action_works_in_a_folder_of_this_machine(spec_file: Path, s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert stored("evaluate", spec_file, (), act) == 7
-    assert s3.client.find("data/runs") == ["data/runs/one/evaluate/results.json"]
+    assert s3.client.find("data/runs")[1:] == ["data/runs/one/evaluate/results.json"]  # the first says who wrote last
     assert "Results are in s3://data/runs/one; the working folder was" in capsys.readouterr().out
 
 
 def test_the_action_s_own_key_wins(spec_file: Path, s3: S3Server) -> None:
     stored("evaluate", spec_file, ("evaluate.results_dir=s3://data/other/",), act)
-    assert s3.client.find("data") == ["data/other/results.json"]
+    assert s3.client.find("data")[1:] == ["data/other/results.json"]
 
 
 def test_a_folder_of_this_machine_is_left_alone(spec_file: Path, tmp_path: Path) -> None:

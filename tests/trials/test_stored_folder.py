@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from search_spaces.errors import DataError, StudyError
 from tests.s3_server import S3Server
 from trials import stored_folder
 from trials.data.s3 import store
-from trials.stored_folder import MARK, StoredFolder
+from trials.remote_folder import RemoteFolder
+from trials.stored_folder import StoredFolder
+from trials.writer_mark import MARK
 
 URL = "s3://data/runs/one"
 
 
 def stored(s3: S3Server) -> dict[str, bytes]:
+    """Names and contents of the objects below URL, but for the writer's mark."""
     found = s3.client.find("data/runs/one", detail=False, refresh=True)
-    return {name.removeprefix("data/runs/one/"): s3.client.cat_file(name) for name in found}
+    return {name.removeprefix("data/runs/one/"): s3.client.cat_file(name) for name in found if not name.endswith(MARK)}
 
 
 def write(folder: Path, **contents: str) -> None:
@@ -34,7 +38,6 @@ def test_what_is_written_is_in_the_store_at_the_end(s3: S3Server, tmp_path: Path
         write(run.folder, train__result_DOT_json="{}", train___DOT_half_DOT_tmp="no")
         (run.folder / "train" / "model_epoch_000_step_00001.pth").write_bytes(b"weights")
         (run.folder / "train" / "dn_model_latest.pth").symlink_to("model_epoch_000_step_00001.pth")
-        assert MARK in stored(s3)
     found = stored(s3)
     assert sorted(found) == ["train/dn_model_latest.pth", "train/model_epoch_000_step_00001.pth", "train/result.json"]
     assert found["train/dn_model_latest.pth"] == b"weights"
@@ -45,7 +48,7 @@ def test_the_next_process_starts_from_what_the_store_holds(s3: S3Server, tmp_pat
         write(run.folder, a="1", deep__b="2")
     write(tmp_path / "two", left_over="of a machine that died")
     with StoredFolder(tmp_path / "two", URL) as run:
-        assert {path.name: path.read_text() for path in run.folder.rglob("*") if path.is_file()} == {"a": "1", "b": "2"}
+        assert {path.name: path.read_text() for path in run.folder.rglob("[!.]*") if path.is_file()} == {"a": "1", "b": "2"}
         (run.folder / "a").unlink()
         write(run.folder, deep__b="22")
     assert stored(s3) == {"deep/b": b"22"}
@@ -60,14 +63,83 @@ def test_a_round_puts_what_changed_alone(s3: S3Server, tmp_path: Path) -> None:
         assert stored(s3)["b"] == b"changed"
 
 
-def test_weights_go_first_and_the_journal_last(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_go_first_then_records_then_states(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put: list[str] = []
-    inner: Any = s3.client.put_file
+    inner = RemoteFolder.put
     with StoredFolder(tmp_path / "work", URL) as run:
-        write(run.folder, study_DOT_journal="j", study_DOT_yaml="y", trials__0__best_DOT_pth="w")
-        monkeypatch.setattr(s3.client, "put_file", lambda source, target: (put.append(Path(source).name), inner(source, target)))
+        write(run.folder, study_DOT_journal="j", study_DOT_yaml="y", t__0__best_DOT_pth="w", t__0__model_epoch_000_step_00001_DOT_pth="s")
+        told: Any = lambda self, name, *more, **options: (put.append(name), inner(self, name, *more, **options))  # noqa: E731
+        monkeypatch.setattr(RemoteFolder, "put", told)
         run.sync()
-    assert put == ["best.pth", "study.yaml", "study.journal"]
+    assert put == ["t/0/best.pth", "study.yaml", "study.journal", "t/0/model_epoch_000_step_00001.pth"]
+
+
+def test_text_names_the_url_in_the_store_and_the_copy_beside_it(s3: S3Server, tmp_path: Path) -> None:
+    with StoredFolder(tmp_path / "ä", URL) as run:
+        write(run.folder, raw_DOT_yaml=f"at: {run.folder}/x\nnot: {run.folder}2", quoted_DOT_json=json.dumps({"at": str(run.folder)}))
+    assert stored(s3) == {"raw.yaml": f"at: {URL}/x\nnot: {tmp_path}/ä2".encode(), "quoted.json": b'{"at": "s3://data/runs/one"}'}
+    with StoredFolder(tmp_path / "b", URL) as run:
+        assert (run.folder / "raw.yaml").read_text().splitlines()[0] == f"at: {tmp_path}/b/x"
+    assert stored(s3)["raw.yaml"].startswith(b"at: s3://data/runs/one/x")
+
+
+def test_a_copy_that_wrote_last_is_kept_with_what_never_arrived(s3: S3Server, tmp_path: Path) -> None:
+    with StoredFolder(tmp_path / "work", URL) as run:
+        write(run.folder, old="1", removed="2")
+    write(tmp_path / "work", late="3")
+    (tmp_path / "work" / "removed").unlink()
+    with StoredFolder(tmp_path / "work", URL):
+        pass
+    assert stored(s3) == {"old": b"1", "late": b"3"}
+
+
+def test_a_copy_that_another_one_has_overtaken_is_made_anew(s3: S3Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with StoredFolder(tmp_path / "work", URL):
+        pass
+    with StoredFolder(tmp_path / "other", URL) as run:
+        write(run.folder, a="theirs")
+    write(tmp_path / "work", a="ours")
+    with StoredFolder(tmp_path / "work", URL) as run:
+        assert (run.folder / "a").read_text() == "theirs"
+    assert stored(s3) == {"a": b"theirs"}
+    assert f"what never came there from {tmp_path}/work is dropped, a for instance" in caplog.text
+
+
+def test_the_newest_state_has_its_link_again(s3: S3Server, tmp_path: Path) -> None:
+    del s3
+    with StoredFolder(tmp_path / "one", URL) as run:
+        write(run.folder, t__model_epoch_009_step_00010_DOT_pth="old", t__model_epoch_010_step_00011_DOT_pth="new")
+        (run.folder / "t" / "dn_model_latest.pth").symlink_to("model_epoch_010_step_00011.pth")
+    with StoredFolder(tmp_path / "two", URL) as run:
+        assert (run.folder / "t" / "dn_model_latest.pth").readlink() == Path("model_epoch_010_step_00011.pth")
+        assert run.sync() == 0
+
+
+def test_what_others_leave_comes_down_and_what_is_taken_goes(s3: S3Server, tmp_path: Path) -> None:
+    with StoredFolder(tmp_path / "work", URL, inbox="stop.json") as run:
+        s3.client.pipe_file("data/runs/one/stop.json", b"{}")
+        run._look_into_inbox()
+        assert (run.folder / "stop.json").read_text() == "{}"
+        (run.folder / "stop.json").unlink()
+        run._look_into_inbox()
+        assert not (run.folder / "stop.json").exists()
+        run.sync()
+        s3.client.pipe_file("data/runs/one/stop.json", b"{}")
+        run._look_into_inbox()
+        assert (run.folder / "stop.json").exists()
+
+
+def test_who_was_overtaken_writes_no_more(s3: S3Server, tmp_path: Path) -> None:
+    lost: list[bool] = []
+    run = StoredFolder(tmp_path / "work", URL, on_lost=lambda: lost.append(True))
+    run.__enter__()
+    s3.client.pipe_file(f"data/runs/one/{MARK}", b'{"host": "elsewhere", "process": 7, "copy": "another"}')
+    write(run.folder, late="1")
+    run._mark._beat()
+    with pytest.raises(StudyError, match=r"elsewhere \(process 7\) has taken s3://data/runs/one over"):
+        run.__exit__(None, None, None)
+    assert lost == [True]
+    assert stored(s3) == {}
 
 
 def test_results_of_a_failure_are_in_the_store_too(s3: S3Server, tmp_path: Path) -> None:
@@ -95,7 +167,7 @@ def test_a_writer_elsewhere_is_refused_while_it_is_alive(s3: S3Server, tmp_path:
     s3.client.pipe_file(f"data/runs/one/{MARK}", b'{"host": "elsewhere", "process": 7}')
     with pytest.raises(StudyError, match=r"elsewhere \(process 7\) writes to s3://data/runs/one, last seen \d s ago"):
         StoredFolder(tmp_path / "work", URL).__enter__()
-    monkeypatch.setattr(stored_folder, "_STALE_AFTER", 0)
+    monkeypatch.setattr(stored_folder, "LEASE_S", 0.0)
     with StoredFolder(tmp_path / "work", URL):
         pass
 
@@ -121,7 +193,7 @@ def test_a_store_that_is_lost_at_the_end_says_where_the_files_are(s3: S3Server, 
     run = StoredFolder(tmp_path / "work", URL)
     run.__enter__()
     write(run.folder, a="1")
-    monkeypatch.setattr(store(), "put_file", lambda source, target: (_ for _ in ()).throw(TimeoutError("slow")))
+    monkeypatch.setattr(store(), "put_file", lambda *_, **__: (_ for _ in ()).throw(TimeoutError("slow")))
     with pytest.raises(ConnectionError, match="cannot be reached"):
         run.__exit__(None, None, None)
     assert (tmp_path / "work" / "a").read_text() == "1"

@@ -2,6 +2,7 @@
 
     <dataset.cache_dir>/decoded/     packs of decoded samples (`trials.data.packing`)
     <dataset.cache_dir>/objects/     copies of objects of an S3 store (`trials.data.objects`)
+    <dataset.cache_dir>/results/     working copies of folders of results in a store (`trials.stored_folder`), studies/ of studies
 
 Locks are those of `flock`: the system drops them when a process ends, however it ends.
 """

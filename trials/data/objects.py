@@ -29,7 +29,8 @@ from typing import Any
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data.cache_folder import CacheFolder, Lock, cache_folder, in_words
-from trials.data.s3 import refusal, store
+from trials.data.s3 import counting, refusal, store
+from trials.data.transfer import Count, transfer
 from trials.data.urls import SCHEME, bucket_and_key
 
 logger = logging.getLogger(__name__)
@@ -134,17 +135,12 @@ class Objects:
         self._make_room(size, keep={self.path_of(url) for url in facts}, named_by=named_by)
         logger.info("fetching %d objects named by %s (%s) into %s", len(missing), named_by, in_words(size), self._folder.path)
         started = time.monotonic()
-        with ThreadPoolExecutor(THREADS) as pool:
-            try:
-                for _ in pool.map(lambda url: self._copy(url, facts[url]), missing):
-                    pass
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        sizes = {url: facts[url].size for url in missing}
+        transfer(sizes, lambda url, count: self._copy(url, facts[url], count), doing=f"fetching what {named_by} names", threads=THREADS)
         took_s = time.monotonic() - started
         logger.info("fetched %d objects in %.1f s, %.0f MiB/s", len(missing), took_s, size / 2**20 / max(took_s, 1e-3))
 
-    def _copy(self, url: str, fact: Facts) -> None:
+    def _copy(self, url: str, fact: Facts, count: Count) -> None:
         """Brings one object; an object that is replaced meanwhile is fetched once more."""
         place = self.path_of(url)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +148,7 @@ class Objects:
         try:
             for _ in range(2):
                 try:
-                    store().get_file(url.removeprefix(SCHEME), str(partial))
+                    store().get_file(url.removeprefix(SCHEME), str(partial), callback=counting(count))
                 except Exception as error:
                     raise refusal(error, url) from error
                 if self._intact(partial, url, fact):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from search_spaces.errors import DataError, UnsupportedError
@@ -22,6 +23,17 @@ def store() -> Any:
     except ImportError as error:
         raise UnsupportedError("s3:// needs the package s3fs", hint="pip install 'depth-automl[s3]'") from error
     return S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+
+
+def counting(count: Callable[[int], None]) -> Any:
+    """What s3fs takes as `callback` to tell `count` how many bytes of a file have passed."""
+    from fsspec.callbacks import Callback
+
+    class Counting(Callback):  # type: ignore[misc]
+        def relative_update(self, inc: int = 1) -> None:
+            count(inc)
+
+    return Counting()
 
 
 def refusal(error: Exception, url: str) -> Exception:

@@ -145,7 +145,7 @@ class Cutting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def get_file(self, source: str, target: str) -> None:
+    def get_file(self, source: str, target: str, **options: Any) -> None:
         Path(target).write_bytes(self._inner.cat_file(source)[:5])
 
 
