@@ -8,7 +8,9 @@ one searcher that does not repeat itself; what it answered is in the record.
 
 from __future__ import annotations
 
+import http.client
 import json
+import math
 import os
 import re
 import time
@@ -16,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from automl.proposals import Need, Proposal, Unavailable
 from automl.view import Observation
@@ -23,7 +26,8 @@ from search_spaces.errors import SpecError, StudyError
 from search_spaces.objective import Direction
 from search_spaces.space import Parameter, SearchSpace, Value
 
-ENDPOINT, MODEL, KEYS = "AUTOML_LLM_ENDPOINT", "AUTOML_LLM_MODEL", ("AUTOML_LLM_API_KEY", "NVIDIA_API_KEY")
+ENDPOINT, MODEL, KEY, NVIDIA_KEY = "AUTOML_LLM_ENDPOINT", "AUTOML_LLM_MODEL", "AUTOML_LLM_API_KEY", "NVIDIA_API_KEY"
+NVIDIA = ".nvidia.com"  # the only hosts that NVIDIA's key is sent to
 ATTEMPTS, TIMEOUT_S, PAUSE_S = 3, 60.0, 1.0
 _SHOWN = 60  # trials, the best ones; a prompt has its limits
 _TASK = (
@@ -40,12 +44,16 @@ def check_endpoint(space: SearchSpace, settings: Mapping[str, Any]) -> None:
         if not _named(settings, name, variable):
             raise StudyError(
                 f"the searcher llm needs {name}, and nothing names it",
-                hint=f"set it in the settings or in {variable}, with the key in {KEYS[0]}; or use another algorithm",
+                hint=f"set it in the settings or in {variable}, with the key in {KEY}; or use another algorithm",
             )
     endpoint = _named(settings, "llm_endpoint", ENDPOINT)
     if not endpoint.startswith(("http://", "https://")):
         raise StudyError(
             f"llm_endpoint must begin with http:// or https://, but is {endpoint!r}", hint="for example http://127.0.0.1:8000/v1"
+        )
+    if "@" in endpoint.partition("://")[2].partition("/")[0]:
+        raise StudyError(
+            "llm_endpoint holds a user or a password, which would stand in the records of the study", hint=f"set {KEY} instead"
         )
 
 
@@ -58,7 +66,7 @@ def ask_model(need: Need, observations: Sequence[Observation], direction: Direct
             time.sleep(PAUSE_S * attempt)
         try:
             answer = _chat(messages, need.settings)
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             refused = f"the endpoint gave no answer: {error}"
             continue
         try:
@@ -104,10 +112,11 @@ def _chat(messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) ->
         "temperature": settings["temperature"],
         "max_tokens": settings["max_tokens"],
     }
-    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     address = _named(settings, "llm_endpoint", ENDPOINT).rstrip("/") + "/chat/completions"
-    request = urllib.request.Request(address, data=json.dumps(body).encode(), headers=headers)
+    request = urllib.request.Request(address, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+    key = os.environ.get(KEY) or (os.environ.get(NVIDIA_KEY) if (urlsplit(address).hostname or "").endswith(NVIDIA) else None)
+    if key:
+        request.add_unredirected_header("Authorization", f"Bearer {key}")  # for this host alone
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         text = json.load(response)["choices"][0]["message"]["content"]
     if not isinstance(text, str):
@@ -139,7 +148,7 @@ def _typed(space: SearchSpace, key: str, value: Any) -> Value:
         if not isinstance(value, bool | str):
             raise SpecError(f"{key} must be {space.parameter(key).describe()}, but is {value!r}")
         return value
-    if kind == "int" and value == int(value):
+    if kind == "int" and math.isfinite(value) and value == int(value):
         return int(value)
     return float(value) if kind == "float" else value
 

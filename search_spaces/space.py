@@ -119,6 +119,8 @@ class Parameter:
     def _in_range(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None or self.high is None:
             return False
+        if not math.isfinite(value):
+            return False
         if self.kind == "int" and value != int(value):
             return False
         steps = 0.0 if self.step is None else (value - self.low) / self.step

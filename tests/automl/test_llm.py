@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ from automl.snapshot import EndReason
 from automl.study import Study
 from automl.view import Observation
 from search_spaces.errors import StudyError
+from search_spaces.space import Parameter
 from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, ToyRun, toy_config
 
-GOOD = {"values": {LR: 1e-3, OPTIMIZER: "AdamW"}, "why": "the middle of the valley"}
+GOOD: dict[str, Any] = {"values": {LR: 1e-3, OPTIMIZER: "AdamW"}, "why": "the middle of the valley"}
+
+
+BROKEN_OFF = object()  # the server ends in the middle of its answer
 
 
 class Server(HTTPServer):
@@ -48,6 +53,11 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(answer, int):
             self.send_error(answer)
             return
+        if answer is BROKEN_OFF:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            return
         text = answer if isinstance(answer, str) else json.dumps(answer)
         body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
         self.send_response(200 if self.path == "/v1/chat/completions" else 404)
@@ -61,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(llm, "PAUSE_S", 0.0)
-    for name in (llm.ENDPOINT, llm.MODEL, *llm.KEYS):
+    for name in (llm.ENDPOINT, llm.MODEL, llm.KEY, llm.NVIDIA_KEY):
         monkeypatch.delenv(name, raising=False)
     made = Server()
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -113,6 +123,21 @@ def test_what_cannot_be_trained_goes_back_to_the_model_with_the_reason(server: S
     assert complaint in server.asked[1]["messages"][-1]["content"]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_goes_back_too(server: Server, number: float) -> None:
+    size = Parameter(key="dataset.train_dataset.batch_size", kind="int", low=1, high=8, default=1)
+    space = replace(SPACE, parameters=(*SPACE.parameters, size))
+    good = {**GOOD["values"], size.key: 4.0}
+    server.answers = [{"values": {**good, size.key: number}}, {"values": good}]
+    proposal = llm.ask_model(Need(seed=1, number=3, space=space, startup=4, settings=settings(server)), (), "minimize")
+    assert proposal.values == {**GOOD["values"], size.key: 4}
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(server: Server) -> None:
+    server.answers = [BROKEN_OFF, GOOD]
+    assert asked(server).values == GOOD["values"]
+
+
 def test_an_answer_inside_a_fence_is_understood(server: Server) -> None:
     server.answers = [f"Here it is:\n```json\n{json.dumps(GOOD)}\n```"]
     assert asked(server).values == GOOD["values"]
@@ -130,10 +155,18 @@ def test_a_fault_of_the_server_is_tried_again_a_few_times_and_never_random(serve
 
 
 def test_the_key_comes_from_the_environment_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NVIDIA_API_KEY", "secret")
+    monkeypatch.setenv(llm.KEY, "secret")
     asked(server)
     assert server.keys == ["Bearer secret"]
     assert "secret" not in json.dumps(server.asked)
+
+
+def test_nvidias_key_goes_to_nvidia_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(llm.NVIDIA_KEY, "secret")
+    asked(server)
+    monkeypatch.setattr(llm, "NVIDIA", "127.0.0.1")
+    asked(server)
+    assert server.keys == [None, "Bearer secret"]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +175,7 @@ def test_the_key_comes_from_the_environment_alone(server: Server, monkeypatch: p
         ({}, "needs llm_endpoint, and nothing names it"),
         ({"llm_endpoint": "http://x"}, "needs llm_model"),
         ({"llm_endpoint": "file:///etc/passwd", "llm_model": "m"}, "must begin with http"),
+        ({"llm_endpoint": "http://me:secret@x/v1", "llm_model": "m"}, "^llm_endpoint holds a user or a password, which would stand in"),
     ],
 )
 def test_without_an_endpoint_it_is_refused_before_anything_is_written(

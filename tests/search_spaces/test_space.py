@@ -55,6 +55,8 @@ def test_apply_sets_every_value_and_nothing_else() -> None:
         ({LR.key: "a"}, "but is 'a'"),
         ({BATCH.key: 3}, r"whole number in \[2, 8\] \(steps of 2\)"),
         ({BATCH.key: 2.5}, "whole number"),
+        ({BATCH.key: float("inf")}, "but is inf"),
+        ({BATCH.key: float("nan")}, "but is nan"),
         ({BATCH.key: True}, "but is True"),
         ({FLIP.key: 1}, "true or false"),
         ({SCHEDULER.key: "StepLR"}, "one of MultiStepLR, CosineAnnealingLR"),
