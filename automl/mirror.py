@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 KEY_TAG = "automl.key"
 STUDY_TAG = "automl.study_id"
+KEY_SHOWN = 8  # of a checkpoint's hash, in the name of the folder that holds its model
 # a server that is gone must cost seconds, not MLflow's own half hour of retries
 REMOTE_LIMITS: Mapping[str, str] = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 # how long a mirror that failed is left alone
 RETRY_AFTER_S = 30.0
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @: passwords hold some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,12 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub("", text)
 
 
+def limit_retries() -> None:
+    """Sets how long MLflow's client tries a server, unless the user did; before its first request."""
+    for name, value in REMOTE_LIMITS.items():
+        os.environ.setdefault(name, value)
+
+
 def prepare_database(tracking: Tracking) -> None:
     """Creates the tables of a local database once, before any second process opens it; nothing for a server."""
     if tracking.is_local:
@@ -123,8 +130,7 @@ class MlflowWriter:
     """Synchronous writes to one experiment; every method may raise whatever MLflow raises.  For one thread."""
 
     def __init__(self, tracking: Tracking) -> None:
-        for name, value in REMOTE_LIMITS.items():
-            os.environ.setdefault(name, value)
+        limit_retries()
         _check_file(tracking)
         from mlflow.tracking import MlflowClient
 
@@ -179,11 +185,15 @@ class MlflowWriter:
         return int(version.version)
 
     def _source(self, record: ModelRecord, run_id: str | None) -> str:
-        """A local folder is its own source; a server gets a copy under the run's artifacts."""
-        if self._tracking.is_local or run_id is None:
+        """A copy under the run's artifacts, of this model alone: the folder itself holds another one after the next promotion.
+
+        The folder stands in where MLflow does not know the run.
+        """
+        if run_id is None:
             return record.folder.resolve().as_uri()
-        self._client.log_artifacts(run_id, str(record.folder), artifact_path="promotion")
-        return f"runs:/{run_id}/promotion"
+        place = f"promotion-{record.key[-KEY_SHOWN:]}"
+        self._client.log_artifacts(run_id, str(record.folder), artifact_path=place)
+        return f"runs:/{run_id}/{place}"
 
     def _find_experiment(self) -> str:
         """The experiment of this study, by its tag; another study's name is never taken over."""

@@ -95,7 +95,24 @@ def test_the_winner_is_registered_once_and_leads_back(database: Path, tmp_path: 
     version = writer._client.get_model_version_by_alias("depth_net_stereo", "champion")
     assert (version.tags["trial"], version.tags["data_hash"]) == ("3", "d")
     assert version.run_id == runs_of(writer)[0].info.run_id
-    assert version.source == tmp_path.resolve().as_uri()
+
+
+def test_a_registered_version_stays_what_it_was(database: Path, tmp_path: Path):
+    """The next promotion replaces the files of the folder, and a repetition of the trial is registered from the same run."""
+    import mlflow
+
+    writer, folder = MlflowWriter(tracking(database, "kept")), tmp_path / "promotion"
+    folder.mkdir()
+    writer.write(record([]))
+    for key in ("study-first", "study-second"):
+        (folder / "model.onnx").write_text(key)
+        version = writer.register(ModelRecord(name="kept", key=key, run_key="trial-0003", folder=folder, tags={}))
+        assert version == (1 if key == "study-first" else 2)
+    uri = writer._tracking.uri
+    for version, key in ((1, "study-first"), (2, "study-second")):
+        source = writer._client.get_model_version("kept", str(version)).source
+        found = mlflow.artifacts.download_artifacts(source, dst_path=str(tmp_path / key), tracking_uri=uri)
+        assert (Path(found) / "model.onnx").read_text() == key
 
 
 def test_a_mirror_that_cannot_write_warns_once_and_catches_up(database: Path, tmp_path: Path):

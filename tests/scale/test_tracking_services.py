@@ -84,4 +84,4 @@ def test_a_study_is_mirrored_and_its_winner_lies_in_s3(
     kept = boto3.client("s3", endpoint_url=store).list_objects_v2(Bucket=BUCKET)["Contents"]
     assert sorted(item["Key"].rsplit("/", 1)[-1] for item in kept) == ["model.onnx", "study.yaml"]
     source = client.get_model_version_by_alias("depth", "champion").source
-    assert source == f"runs:/{runs['trial0'].info.run_id}/promotion"
+    assert source == f"runs:/{runs['trial0'].info.run_id}/promotion-k"
