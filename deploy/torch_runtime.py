@@ -5,6 +5,7 @@ torch.compile: https://docs.pytorch.org/docs/stable/generated/torch.compile.html
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import warnings
@@ -64,15 +65,17 @@ class TorchPredictor:
 
 
 def _compiled(network: nn.Module) -> Callable[..., Tensor]:
-    """`network` through torch.compile, without the compiler's talk about its own internals."""
+    """`network` compiled, itself left as it is; without the compiler's talk about its own internals."""
+    forward = copy.copy(network)  # shares the weights
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        forward: Callable[..., Tensor] = torch.compile(network)
+        forward.compile()
 
     def quietly(*images: Tensor, **settings: int | None) -> Tensor:
         with warnings.catch_warnings():  # it compiles at the first call and at each new size
             warnings.simplefilter("ignore")
-            return forward(*images, **settings)
+            output: Tensor = forward(*images, **settings)
+            return output
 
     return quietly
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,14 @@ class FoundationStereo(nn.Module):
                 disparity, upsampled, *hidden = self._training_step(start, disparity.detach(), hidden)
                 maps.append(upsampled)
             return start.disparity, maps
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles in place, with the arguments of torch.compile: the start, one update, and the upsampling at the end.
+
+        As one piece every update would be compiled again, which takes minutes each and makes nothing faster.
+        """
+        for part in ("_start", "_update", "_upsample"):
+            setattr(self, part, torch.compile(getattr(self, part), *args, **kwargs))
 
     def unused_parameters(self) -> frozenset[str]:
         """Names of trainable parameters that the published files hold and no output depends on.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -295,3 +296,18 @@ def test_memory_of_the_volume() -> None:
     assert volume_memory_mib(256, 320, 416) == pytest.approx(4 * 28 * 104 * 64 * 80 * 4 / 2**20)
     assert volume_memory_mib(256, 320, 416, batch=2) == 2 * volume_memory_mib(256, 320, 416)
     assert volume_memory_mib(256, 320, 416, training=True) > 9 * volume_memory_mib(256, 320, 416)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # the compiler's own
+def test_an_update_is_compiled_once_however_many_there_are(small: FoundationStereo) -> None:
+    graphs = []
+
+    def plainly(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = copy.copy(small)
+    compiled.compile(backend=plainly)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(*pair(), 3), small(*pair(), 3))
+    assert len(graphs) == 3  # the start, an update, the upsampling
