@@ -50,12 +50,12 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     folder = results_folder(spec, "train")
     need_lists(spec, "train", "train")
     check_devices(loaded)
-    check_device(spec)
+    trained = check_device(spec)
     check_writable(folder, hint=BY_KEY)
     metric = "val/loss" if spec.dataset.val_dataset.data_sources else "train/loss"
     root = Path(spec.results_dir) if spec.results_dir else folder
     run = PlainRun(spec=spec, folder=root, objective=objective_for(spec.family, metric, relative=spec.is_relative), skill="")
-    continues = tell_resume(run, console)
+    continues = tell_resume(replace(run, spec=trained), console)
     if metric == "train/loss":
         tell(console, "note  no validation list: train/loss picks the best checkpoint, which is only a proxy")
     preflight(spec, ("train", "val"), console)

@@ -126,8 +126,8 @@ def review(run: PlainRun, console: Console) -> None:
     """Checks device, data and weights and shows what is about to happen; writes nothing."""
     from trials.devices import check_device
 
-    check_device(run.spec)
-    continues = tell_resume(run, console)
+    trained = check_device(run.spec)
+    continues = tell_resume(replace(run, spec=trained), console)
     sources = check_data(run.spec)
     told = (*(() if continues else check_weights(run.spec)), *check_memory(run.spec))
     table = Table(box=None, show_header=False, pad_edge=False)

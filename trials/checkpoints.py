@@ -119,7 +119,7 @@ class CheckpointFolder:
         """Saves the weights as they are now as the best ones; `epoch` in the file is 0-based, as Lightning has it."""
         content = {
             "pytorch-lightning_version": version("pytorch-lightning"),
-            "state_dict": module.state_dict(),
+            "state_dict": module.trainer.strategy.lightning_module_state_dict(),  # gathers the weights from all ranks
             "spec": dict(spec),
             "epoch": best.epoch - 1,
             "global_step": step,

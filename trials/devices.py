@@ -9,7 +9,7 @@ import torch
 
 from search_spaces.errors import UnsupportedError
 from search_spaces.spec import Spec
-from trials.layout import run_layout, visible_gpus
+from trials.layout import as_trained, run_layout, visible_gpus
 
 MIB = 2**20
 
@@ -38,10 +38,15 @@ def container_limit_mib(folder: Path = Path("/sys/fs/cgroup")) -> float | None:
     return None
 
 
-def check_device(spec: Spec, *, study: bool = False) -> None:
-    """Refuses, before anything is read or written, what this machine's devices cannot do for one run of `spec` or a trial of a study."""
+def check_device(spec: Spec, *, study: bool = False) -> Spec:
+    """`spec` as this machine's devices train it in one run, or in a trial of a study.
+
+    Refuses, before anything is read or written, what they cannot do.
+    """
     layout = run_layout(spec, study=study, environ=os.environ, gpus=visible_gpus())
-    lightning_precision(spec, cuda=layout.devices[0].type == "cuda")
+    trained = as_trained(spec, layout)
+    lightning_precision(trained, cuda=layout.devices[0].type == "cuda")
+    return trained
 
 
 def lightning_precision(spec: Spec, *, cuda: bool) -> str:
@@ -55,7 +60,7 @@ def lightning_precision(spec: Spec, *, cuda: bool) -> str:
                 name = torch.cuda.get_device_name()
                 raise UnsupportedError(
                     f"train.precision bf16 needs compute capability 8.0 (Ampere) or later, but {name} is older",
-                    hint="use train.precision=fp32",
+                    hint="use train.precision=fp32 (fsdp computes in 16 bit in any case)",
                 )
             return "bf16-mixed"
         case "fp16":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from search_spaces.errors import SpecError, UnsupportedError, UserError
-from search_spaces.spec import Spec, spec_from_dict
+from search_spaces.spec import Spec, shared_precision, spec_from_dict, with_values
 from trials.contract import TrialSpec
 from trials.ranks import Rank
 
@@ -54,6 +54,12 @@ def machine_number(trial: TrialSpec, environ: Mapping[str, str]) -> int:
         return 0
 
 
+def as_trained(spec: Spec, layout: Layout) -> Spec:
+    """The spec as the processes of `layout` train it: several GPUs that share the weights compute in 16 bit."""
+    shared = layout.count > 1 and spec.train.distributed_strategy == "fsdp" and layout.devices[0].type == "cuda"
+    return with_values(spec, {"train.precision": shared_precision(spec)}) if shared else spec
+
+
 def visible_gpus() -> int:
     """How many CUDA devices this process sees."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -67,11 +73,6 @@ def run_layout(spec: Spec, *, study: bool, environ: Mapping[str, str], gpus: int
     """
     train = spec.train
     devices = _devices(spec, study=study, visible=gpus, cpu_ranks=cpu_ranks)
-    if train.distributed_strategy == "fsdp" and train.num_nodes * len(devices) > 1:
-        raise UnsupportedError(
-            "train.distributed_strategy fsdp is not in this release",
-            hint="use ddp, for which each GPU holds the whole network; train.activation_checkpoint=true needs the least memory",
-        )
     if train.num_nodes == 1:
         return Layout(devices=devices)
     if study:

@@ -23,6 +23,7 @@ from trials.losses import sequence_loss
 from trials.optim import Schedule, make_optimizer, make_schedule, make_scheduler, parameter_groups, set_beta1
 from trials.ranks import ALONE, Rank
 from trials.scoring import Scorer, map_loss
+from trials.sharding import gather_weights, part_weights, total_norm, whole_tensor
 
 Batch = Mapping[str, Any]
 STATE_KEY = "trial_module"
@@ -89,7 +90,8 @@ class DepthModule(pl.LightningModule):
         """
         if self.spec.train.clip_grad_norm > 0:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.spec.train.clip_grad_norm)
+            norm = total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+            nn.utils.clip_grads_with_norm_(parameters, self.spec.train.clip_grad_norm, norm)
 
     @override
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -185,9 +187,9 @@ class DepthModule(pl.LightningModule):
 
     def check_weights(self) -> None:
         """NonFiniteError when a weight is NaN or infinite: such weights are worth nothing and are never saved."""
-        if math.isfinite(float(nn.utils.get_total_norm(list(self.model.parameters())))):
+        if math.isfinite(float(total_norm(self.model.parameters()))):
             return
-        bad = next(name for name, value in self.model.named_parameters() if not bool(value.isfinite().all()))
+        bad = next(name for name, value in self.model.named_parameters() if not bool(whole_tensor(value).isfinite().all()))
         details = {"step": self.global_step, "epoch": self.current_epoch, "last_finite_step": self.last_finite_step, "hint": NAN_REMEDIES}
         raise NonFiniteError(f"{bad} is not finite after step {self.global_step}, so the weights are not saved", details=details)
 
@@ -210,9 +212,10 @@ class DepthModule(pl.LightningModule):
 
     @override
     def on_validation_epoch_start(self) -> None:
-        """Starts a new pass."""
+        """Starts a new pass, with all weights on every rank: some take more batches than others."""
         self._scorer, self._scored = Scorer(self.spec), []
         self.rank.share_buffers(self.model)
+        gather_weights(self.model)
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -224,6 +227,7 @@ class DepthModule(pl.LightningModule):
     @override
     def on_validation_epoch_end(self) -> None:
         """Puts the numbers of the pass into `validation`; CollapseError when every map is constant."""
+        part_weights(self.model)
         scorer = self._scorer
         scorer.pool(self.rank, self._scored)
         if scorer.num_images == 0:

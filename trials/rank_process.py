@@ -21,7 +21,7 @@ from pathlib import Path
 
 from trials.contract import Decision, Failure, ProgressEvent, Report, State, TrialSpec
 from trials.failures import Interrupted, failure_of
-from trials.layout import Layout
+from trials.layout import Layout, as_trained
 from trials.ranks import connected, lost_another
 from trials.run_log import LOG, run_log
 from trials.segment import Channels, Facts, Known, Parts, resolved_spec, train
@@ -139,7 +139,7 @@ def _train(orders: Orders, line: Line, known: Known) -> State:
     layout, rank = orders.layout, orders.layout.rank(orders.local)
     if layout.nodes == 1 and sys.platform in LOOPBACK:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK[sys.platform])
-    known.spec = resolved_spec(orders.trial)
+    known.spec = as_trained(resolved_spec(orders.trial), layout)
     progress = line.progress if rank.first and orders.tells else None
     channels = Channels(report=line.report, progress=progress, stop=line)
     with connected(rank, address=layout.address, port=orders.port, device=layout.devices[rank.local]) as joined:

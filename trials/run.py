@@ -24,7 +24,7 @@ from trials.contract import Cause, Failure, ProgressTo, ReportTo, State, TrialRe
 from trials.devices import lightning_precision
 from trials.failures import Interrupted, failure_of
 from trials.interruption import StopRequest
-from trials.layout import machine_number, run_layout, visible_gpus
+from trials.layout import as_trained, machine_number, run_layout, visible_gpus
 from trials.leading import lead
 from trials.memory import out_of_memory_text
 from trials.run_log import run_log
@@ -90,6 +90,7 @@ def _run(trial: TrialSpec, channels: Channels, parts: Parts, *, cpu_ranks: int, 
     spec = known.spec = resolved_spec(trial)
     check_objective(trial, spec)
     layout = run_layout(spec, study=bool(trial.study), environ=os.environ, gpus=visible_gpus(), cpu_ranks=cpu_ranks)
+    spec = known.spec = as_trained(spec, layout)
     lightning_precision(spec, cuda=layout.devices[0].type == "cuda")
     if layout.count > 1:
         return lead(trial, channels, parts=parts, layout=layout, known=known)

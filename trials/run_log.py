@@ -57,5 +57,6 @@ def _logged_warnings() -> Iterator[None]:
         warnings.simplefilter("default")
         # Lightning 2.6 asks torch for names that are on their way out; nobody who runs this can mend it
         warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # nothing writes into what a network gives
         warnings.showwarning = show
         yield

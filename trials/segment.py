@@ -35,6 +35,7 @@ from trials.optim import freeze_unused
 from trials.ranks import Rank, RankEnvironment
 from trials.resuming import check_epoch, check_network, check_settings, describe
 from trials.seeding import actual_seed, cudnn_settings, part_ways, seeded
+from trials.sharding import ShardedStrategy
 from trials.states import state_to_resume
 from trials.status import MetricsLog, StatusWriter
 from trials.trial_loop import Records, TrialLoop
@@ -211,7 +212,7 @@ def _trainer(spec: Spec, callbacks: list[pl.Callback], *, rank: Rank, devices: D
         accelerator="gpu" if cuda else "cpu",
         devices=[device.index for device in devices] if cuda else len(devices),
         num_nodes=rank.count // rank.here,
-        strategy="auto" if rank.count == 1 else _ddp(),
+        strategy="auto" if rank.count == 1 else _strategy(spec),
         precision=lightning_precision(spec, cuda=cuda),  # type: ignore[arg-type]
         max_epochs=epochs,
         callbacks=callbacks,
@@ -231,10 +232,12 @@ def _trainer(spec: Spec, callbacks: list[pl.Callback], *, rank: Rank, devices: D
     )
 
 
-def _ddp() -> DDPStrategy:
-    """Every rank holds the whole network; their gradients are averaged.
+def _strategy(spec: Spec) -> DDPStrategy:
+    """Every rank holds the whole network (ddp) or its part of it (fsdp); gradients are averaged.
 
     No search for unused parameters: those are known by name and frozen.  Buffers are shared before a validation and not in each forward
     pass, which would make ranks with an uneven number of images wait for each other.
     """
+    if spec.train.distributed_strategy == "fsdp":
+        return ShardedStrategy()
     return DDPStrategy(find_unused_parameters=False, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -27,6 +27,7 @@ from trials.failures import Interrupted, TrialFailure
 from trials.interruption import Stop
 from trials.module import DepthModule
 from trials.ranks import Rank
+from trials.sharding import whole
 from trials.status import MetricsLog, StatusWriter, finite, kpi_of
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,8 @@ class TrialLoop(pl.Callback):
         module.check_learned()
         module.check_weights()
         validated = bool(module.validation) or not _data(trainer).validates
-        costs = self._rank.from_first(lambda: self._costs.measured(module)) if validated else {}
+        with whole(module.model):
+            costs = self._rank.from_first(lambda: self._costs.measured(module)) if validated else {}
         metrics = finite(module.train_summary() | module.validation | costs)
         decision = Decision.CONTINUE
         self._write_status(module, metrics, epoch=epoch)

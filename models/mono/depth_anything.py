@@ -56,6 +56,10 @@ class DepthAnything(nn.Module):
         """(B, F/2, H, W): the fused map before the depth convolutions, which are not run."""
         return self.depth_head.features(self.pretrained(image_B3HW))
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts that ranks which share the weights gather one at a time: those of the encoder."""
+        return list(self.pretrained.blocks)
+
     def unused_parameters(self) -> frozenset[str]:
         """Names of parameters that the published files hold and no output depends on: they never receive a gradient."""
         idle = ("pretrained.mask_token", "depth_head.scratch.refinenet4.resConfUnit1.")

@@ -119,6 +119,10 @@ class FoundationStereo(nn.Module):
         for part in ("_start", "_update", "_upsample"):
             setattr(self, part, torch.compile(getattr(self, part), *args, **kwargs))
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts that ranks which share the weights gather one at a time; none that refinements need, which are the rest."""
+        return [*self.feature.dino.depth_anything.blocks(), *self.feature.stages, self.cost_agg, self.cnet]
+
     def unused_parameters(self) -> frozenset[str]:
         """Names of trainable parameters that the published files hold and no output depends on.
 

@@ -21,7 +21,7 @@ from search_spaces.spec.load import (
 )
 from search_spaces.spec.model import Model
 from search_spaces.spec.paths import require, results_folder
-from search_spaces.spec.rules import idle_keys, spec_warnings
+from search_spaces.spec.rules import idle_keys, shared_precision, spec_warnings
 from search_spaces.spec.train import Optim, Train
 from search_spaces.spec.tree import Family, Spec, all_fields, get_value
 
@@ -46,6 +46,7 @@ __all__ = [
     "require",
     "results_folder",
     "save_spec",
+    "shared_precision",
     "spec_from_dict",
     "spec_to_dict",
     "spec_warnings",

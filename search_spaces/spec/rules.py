@@ -34,6 +34,8 @@ def spec_warnings(spec: Spec, *, typed: Collection[str] = (), action: str | None
     lines = [f"{key} has no effect: {why}" for key, why in idle_keys(spec, typed) if not key.startswith(others)]
     if spec.family == "stereo":
         lines += _disparity_lines(spec.dataset.max_disparity, spec.model.max_disparity)
+    if spec.train.distributed_strategy == "fsdp" and action in (None, "train"):
+        lines += _sharing_lines(spec)
     workspace = spec.gen_trt_engine.tensorrt.workspace_size
     if workspace >= 128 and action in (None, "gen_trt_engine"):
         lines.append(
@@ -41,6 +43,21 @@ def spec_warnings(spec: Spec, *, typed: Collection[str] = (), action: str | None
             f"{max(1, round(workspace / 1024))}"
         )
     return lines
+
+
+def shared_precision(spec: Spec) -> str:
+    """What `train.precision` becomes on GPUs that share the weights (fsdp): 16 bit whatever the spec says, as in TAO."""
+    if spec.train.precision != "fp32" or (spec.model.mixed_precision and spec.family == "stereo"):
+        return spec.train.precision
+    return {"stereo": "fp16", "mono": "bf16"}[spec.family]
+
+
+def _sharing_lines(spec: Spec) -> Iterator[str]:
+    key, precision = "train.distributed_strategy", shared_precision(spec)
+    if spec.train.num_gpus * spec.train.num_nodes == 1:
+        yield f"{key} fsdp has no effect: one device has nobody to share the weights with"
+    elif precision != spec.train.precision:
+        yield f"{key} fsdp computes in 16 bit: on GPUs train.precision {spec.train.precision} becomes {precision}"
 
 
 def idle_keys(spec: Spec, typed: Collection[str] = ()) -> Iterator[tuple[str, str]]:

@@ -120,7 +120,10 @@ class Train:
     optim: Optim = field(default_factory=Optim)
     precision: str = key("fp32", "arithmetic: fp32; fp16 for stereo on a GPU; bf16 for mono", options=("bf16", "fp32", "fp16"))
     distributed_strategy: str = key(
-        "ddp", "how several GPUs share the work; fsdp is refused where there are several", options=("ddp", "fsdp"), acts=Acts.RUNNING
+        "ddp",
+        "what each of several GPUs holds: the whole network (ddp), or a part of its weights and optimizer (fsdp, in 16 bit)",
+        options=("ddp", "fsdp"),
+        acts=Acts.RUNNING,
     )
     activation_checkpoint: bool = key(
         False,

@@ -172,3 +172,18 @@ def test_all_splits_prepare_images_as_training_does() -> None:
     means = [getattr(loaded.spec.dataset, f"{split}_dataset").augmentation.input_mean for split in ("train", "val", "test", "infer")]
     assert means == [(0, 0, 0), (0, 0, 0), (0, 0, 0), (1, 1, 1)]
     assert "input_mean of val_dataset, test_dataset follows train_dataset: [0, 0, 0]" in loaded.assumed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.num_gpus=1"], "has no effect: one device has nobody to share the weights with"),
+        (["train.num_gpus=2"], "computes in 16 bit: on GPUs train.precision fp32 becomes fp16"),
+        (["train.num_gpus=2", "model.model_type=RelativeDepthAnything"], "computes in 16 bit: on GPUs train.precision fp32 becomes bf16"),
+        (["train.num_gpus=2", "train.precision=fp16"], None),
+        (["train.num_nodes=2", "model.mixed_precision=true"], None),
+    ],
+)
+def test_what_shared_weights_mean_for_a_run_is_told(overrides: list[str], words: str | None) -> None:
+    lines = spec_warnings(stereo("train.distributed_strategy=fsdp", *overrides))
+    assert lines == ([f"train.distributed_strategy fsdp {words}"] if words else [])

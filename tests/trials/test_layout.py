@@ -9,7 +9,7 @@ import torch
 
 from search_spaces.errors import SpecError, UnsupportedError
 from search_spaces.spec import Spec, spec_from_dict
-from trials.layout import CPU, Layout, run_layout
+from trials.layout import CPU, Layout, as_trained, run_layout
 
 
 def spec(**train: Any) -> Spec:
@@ -36,10 +36,13 @@ def test_several_gpus_where_there_is_none_are_refused() -> None:
         run_layout(spec(num_gpus=2, gpu_ids=[0, 1]), study=False, environ={}, gpus=0)
 
 
-def test_fsdp_is_refused_for_several_devices_alone() -> None:
-    assert run_layout(spec(distributed_strategy="fsdp"), study=False, environ={}, gpus=2).count == 1
-    with pytest.raises(UnsupportedError, match="fsdp is not in this release"):
-        run_layout(spec(distributed_strategy="fsdp", num_gpus=2, gpu_ids=[0, 1]), study=False, environ={}, gpus=2)
+@pytest.mark.parametrize(
+    ("strategy", "devices", "precision"),
+    [("fsdp", "cuda cuda", "fp16"), ("ddp", "cuda cuda", "fp32"), ("fsdp", "cuda", "fp32"), ("fsdp", "cpu cpu", "fp32")],
+)
+def test_gpus_that_share_the_weights_compute_in_16_bit(strategy: str, devices: str, precision: str) -> None:
+    layout = Layout(devices=tuple(torch.device(name) for name in devices.split()))
+    assert as_trained(spec(distributed_strategy=strategy), layout).train.precision == precision
 
 
 def test_a_scheduler_says_which_machine_this_is() -> None:
