@@ -22,7 +22,8 @@ from urllib.parse import quote
 from automl.config import CONFIG_FILE, load_config
 from automl.console import screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED
-from automl.mirror import STUDY_TAG, without_credentials
+from automl.folders import stored_url
+from automl.mirror import STUDY_TAG, limit_retries, without_credentials
 from automl.tracking import DATABASE
 from search_spaces.errors import StudyError
 
@@ -41,6 +42,12 @@ class Pages:
 
 def find_database(folder: Path) -> Path:
     """The tracking database of a study folder, or of a folder that holds studies; StudyError when there is none."""
+    url = stored_url(folder)
+    if url is not None:
+        raise StudyError(
+            f"{url} is in an S3 store, where MLflow can keep no database",
+            hint="name the working folder that `automl run` or `automl resume` printed, or set MLFLOW_TRACKING_URI to a server",
+        )
     for place in (folder / DATABASE, folder.resolve().parent / DATABASE):
         if place.is_file() and (place.parent == folder or (folder / CONFIG_FILE).is_file()):
             return place.resolve()
@@ -77,15 +84,17 @@ def serve(folder: Path, port: int | None) -> int:
     remote = os.environ.get("MLFLOW_TRACKING_URI", "")
     study_id = load_config(folder).notes.get("study_id") if (folder / CONFIG_FILE).is_file() else None
     if remote.startswith("http"):
-        pages = find_pages(remote, study_id)
+        pages = _found_pages(remote, study_id)
         tell(screen(), f"MLflow runs at {without_credentials(remote)}/{pages.runs}")
         return DONE
     uri = remote or f"sqlite:///{find_database(folder)}"
-    pages = find_pages(uri, study_id)
+    pages = _found_pages(uri, study_id)
     chosen = free_port() if port is None else port
     _refuse_taken(chosen)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
-        server = subprocess.Popen(_command(uri, chosen), stdout=subprocess.DEVNULL, stderr=log)
+        # its address may hold a password: everybody can read a command line
+        place = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+        server = subprocess.Popen(_command(chosen), stdout=subprocess.DEVNULL, stderr=log, env=place)
         try:
             return _attend(server, chosen, pages, log)
         except KeyboardInterrupt:
@@ -93,6 +102,20 @@ def serve(folder: Path, port: int | None) -> int:
             return INTERRUPTED
         finally:
             _end(server)
+
+
+def _found_pages(uri: str, study_id: str | None) -> Pages:
+    """`find_pages`; StudyError when MLflow cannot be asked."""
+    from mlflow.exceptions import MlflowException
+
+    limit_retries()
+    try:
+        return find_pages(uri, study_id)
+    except MlflowException as error:
+        reason = without_credentials(" ".join(str(error).split()))[:200]
+        raise StudyError(
+            f"MLflow at {without_credentials(uri)} does not answer: {reason}", hint="start it, or set another MLFLOW_TRACKING_URI"
+        ) from error
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
@@ -103,15 +126,13 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         server.kill()
 
 
-def _command(uri: str, port: int) -> list[str]:
+def _command(port: int) -> list[str]:
     return [
         sys.executable,
         "-P",
         "-m",
         "mlflow",
         "server",
-        "--backend-store-uri",
-        uri,
         "--host",
         HOST,
         "--port",
@@ -130,7 +151,7 @@ def _attend(server: subprocess.Popen[bytes], port: int, pages: Pages, log: IO[st
         if server.poll() is not None or time.monotonic() > deadline:
             what = f"MLflow did not answer within {START_LIMIT_S:g} s" if server.poll() is None else "MLflow did not start"
             log.seek(0)
-            said = log.read()[-2000:].strip()
+            said = without_credentials(log.read()[-2000:]).strip()
             tell(console, f"{what}:\n{said}" if said else f"{what}, and said nothing")
             return FAILED
         time.sleep(0.3)

@@ -1,0 +1,60 @@
+"""The dashboard command around MLflow's server: what is on its command line, and a server that is gone."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+
+import pytest
+
+from automl import dashboard
+from automl.dashboard import free_port, serve
+from automl.entry import FAILED
+from automl.study import Study
+from search_spaces.errors import StudyError
+from tests.automl.toy import toy_config
+
+
+class EndsAtOnce:
+    """Stands in for the server's process: says a word with a password in it and is over."""
+
+    def __init__(self, command: list[str], *, stderr: IO[str], env: dict[str, str], **_: Any) -> None:
+        self.command, self.environment = command, env
+        stderr.write("cannot open postgresql://me:pass@word@host/db\n")
+        started.append(self)
+
+    def poll(self) -> int:
+        return 1
+
+    def terminate(self) -> None:
+        """It is over."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        return 1
+
+
+started: list[EndsAtOnce] = []
+
+
+def test_no_address_of_a_database_stands_on_a_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(dashboard, "subprocess", SimpleNamespace(Popen=EndsAtOnce, DEVNULL=subprocess.DEVNULL))
+    assert serve(tmp_path, None) == FAILED
+    (server,) = started
+    assert not any("sqlite" in word for word in server.command)
+    assert server.environment["MLFLOW_BACKEND_STORE_URI"] == uri
+    assert "cannot open postgresql://host/db" in capsys.readouterr().out
+
+
+def test_a_server_that_is_gone_is_one_error_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Study.create(tmp_path / "s", toy_config(notes={"study_id": "1"})).close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:pass@word@{dashboard.HOST}:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StudyError, match=r"^MLflow at http://127\.0\.0\.1:\d+ does not answer: API request to http://127") as raised:
+        serve(tmp_path / "s", None)
+    assert "word" not in raised.value.message
