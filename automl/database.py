@@ -42,7 +42,13 @@ class LeaseLost(StudyError):
 
 def check_url(url: str) -> None:
     """StudyError or UnsupportedError for a storage address that cannot be used, or that holds a password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  looked at, because that is when it is checked
+    except ValueError as error:  # whose text may hold a part of a password
+        raise StudyError(
+            "--storage holds no host or no port that can be read", hint="write postgresql://USER@HOST:PORT/DATABASE"
+        ) from error
     if parts.scheme != SCHEME:
         raise UnsupportedError(
             f"--storage takes postgresql://USER@HOST:PORT/DATABASE, but its kind is {parts.scheme or 'not said'}",

@@ -94,6 +94,9 @@ def test_tables_of_another_program_are_told(postgres: Postgres) -> None:
     [
         (f"postgresql://a:{PASSWORD}@host/d", StudyError, "holds a password"),
         (f"postgresql://a@host/d?password={PASSWORD}", StudyError, "holds a password"),
+        (f"postgresql://a:{PASSWORD}/x@host/d", StudyError, "no host or no port that can be read"),
+        ("postgresql://a@host:port/d", StudyError, "no host or no port that can be read"),
+        ("postgresql://a@[::1/d", StudyError, "no host or no port that can be read"),
         ("postgresql://a@host", StudyError, "names no database"),
         ("sqlite:///study.db", UnsupportedError, "its kind is sqlite"),
         ("study.db", UnsupportedError, "its kind is not said"),
