@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
+from automl.console import count_text
 from automl.resolve import RunRequest
 from search_spaces.errors import StudyError, UnsupportedError
 from search_spaces.spec import Spec
@@ -45,8 +45,10 @@ def device_text(gpus_per_trial: float) -> str:
     """The device of a trial on this machine in words."""
     import torch
 
+    from trials.workers import usable_cores
+
     if not gpus_per_trial:
-        return f"CPU ({len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores)"
+        return f"CPU ({count_text(usable_cores(), 'core')})"
     name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "GPU"
     return f"{gpus_per_trial:g} of {torch.cuda.device_count()} GPUs ({name}) a trial"
 
@@ -93,10 +95,12 @@ def _parallel_here(asked: int | None, gpus_per_trial: float) -> int:
 
 def slots_here(gpus_per_trial: float) -> int:
     """Trials at once on this machine: one per group of GPUs, as many on a GPU as its shares allow, or one per two cores."""
-    if not gpus_per_trial:
-        return max(1, (os.cpu_count() or 1) // 2)
     import torch
 
+    from trials.workers import usable_cores
+
+    if not gpus_per_trial:
+        return max(1, usable_cores() // 2)
     count = torch.cuda.device_count()
     if gpus_per_trial < 1:
         return max(1, count * int(1 / gpus_per_trial + 1e-9))  # a trial lies on one GPU

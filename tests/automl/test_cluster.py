@@ -12,7 +12,7 @@ from automl.cluster import Node, check_address, describe_nodes, room, trial_reso
 from automl.entry import FAILED
 from automl.mailbox import WorkOrder
 from automl.own_code import PACKAGES, code_hash, code_root, copy_code
-from automl.placement import slots_here
+from automl.placement import device_text, slots_here
 from automl.resolve import whole_gpus
 from automl.study import Study
 from automl.worksite import digest_of, worksite_fault
@@ -65,6 +65,12 @@ def test_shares_that_cannot_be(asked: float) -> None:
 def test_trials_at_once_on_shared_gpus(gpus: int, share: float, slots: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     assert slots_here(share) == slots
+
+
+def test_trials_at_once_on_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)  # of the machine, as in a container or a job with six of them
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
+    assert (slots_here(0), device_text(0)) == (3, "CPU (6 cores)")
 
 
 @pytest.mark.parametrize(
