@@ -15,9 +15,11 @@ from typing import Any
 
 from automl.charts import Axis, Point, Series, chart
 from automl.console import and_text, metric_text, number_text, percent_text, seconds_text
+from automl.fidelity import rule_of
 from automl.front import beats_everywhere, front_of, values_of
 from automl.front_choice import members_of
 from automl.insight import convergence, importance
+from automl.review import search_text
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
 from automl.status import status_data
 from search_spaces.objective import Objective, metric_info
@@ -56,12 +58,11 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
     config = snapshot.config
     spec = spec_from_dict(config.spec)
     keys = list(dict.fromkeys(key for trial in snapshot.trials for key in trial.values))
-    info, drawn = metric_info(spec.family, config.objective), drawn_trials(snapshot)
+    objectives, drawn = [_objective_data(objective, spec) for objective in config.objectives], drawn_trials(snapshot)
     return {
         "status": status_data(snapshot),
-        "unit": info.unit,
-        "definition": info.definition,
-        "better": "lower is better" if config.direction == "minimize" else "higher is better",
+        "search": search_text(config, rule_of(config).rungs),
+        "whole": min(len(snapshot.trials), config.trials) * config.epochs,
         "network": f"{spec.model.model_type}, encoder {spec.model.encoder}",
         "first_weights": str(first_weights(spec)),
         "gain": gain_text(snapshot),
@@ -72,7 +73,7 @@ def _content(snapshot: StudySnapshot, finalists: Sequence[TrialSummary]) -> dict
         "trials": snapshot.trials,
         "finalists": list(finalists),
         "best": snapshot.best,
-        "objectives": [_objective_data(objective, spec) for objective in config.objectives],
+        "objectives": objectives,
         "front": [(trial, values_of(trial, config)) for trial in front_of(snapshot.trials, config)],
         "members": {member.entry["trial"]: member for member in members_of(snapshot.folder)} if config.further else {},
         "folder": snapshot.folder,

@@ -167,7 +167,7 @@ def _head(review: Review) -> Table:
         "objective": first,
         **({"beside it": "\n".join(further)} if further else {}),
         "route": review.route.why,
-        "search": _search_text(config, review.rungs),
+        "search": search_text(config, review.rungs),
         "engine": f"{config.engine}, {config.parallel} at once, on {review.device}",
         "study": review.folder + (f", recorded in {config.storage}" if config.storage else ""),
         "tracking": review.tracking,
@@ -184,11 +184,11 @@ def objective_text(objective: Objective, spec: Spec) -> str:
     return f"{objective.metric} ({better}{f', {info.unit}' if info.unit else ''}): {info.definition}"
 
 
-def _search_text(config: StudyConfig, rungs: Sequence[int]) -> str:
+def search_text(config: StudyConfig, rungs: Sequence[int]) -> str:
     """`bohb: bohb proposes, hyperband stops early, seed 1 (kde_samples 64, top_n_percent 15)`."""
     named = f"{config.algorithm}: " if config.algorithm else ""
     settings = ", ".join(f"{name} {number_text(value)}" for name, value in config.settings.items())
-    stops = f"{config.fidelity} stops early"
+    stops = "the worst give way to children of the best" if config.fidelity == "population" else f"{config.fidelity} stops early"
     if len(rungs) == 1:
         stops = "every trial to the end" + ("" if config.fidelity == "full" else f", too short for {config.fidelity} to stop any")
     return f"{named}{config.searcher} proposes, {stops}, seed {config.seed}" + (f" ({settings})" if settings else "")
