@@ -8,6 +8,8 @@ Reference: ONNX operators Resize and Clip, https://onnx.ai/onnx/operators/ (Apac
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -19,7 +21,8 @@ _INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 
 
 def with_plain_operators(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` without cubic Resize and integer Clip where their sizes are known; `model` itself where it has none."""
+    """A copy of `model` without cubic Resize and integer Clip where their sizes are known, and without what nothing reads then; `model`
+    itself where it has none."""
     inferred = shape_inference.infer_shapes(model, data_prop=True).graph
     values = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.input, *inferred.output)}
     held = {value.name: value for value in model.graph.initializer}
@@ -43,10 +46,32 @@ def with_plain_operators(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
-    del plain.graph.node[:]
-    plain.graph.node.extend(nodes)
-    plain.graph.initializer.extend(weights)
+    del plain.graph.node[:], plain.graph.initializer[:]
+    outputs = [value.name for value in model.graph.output]
+    plain.graph.node.extend(alive(nodes, outputs))
+    used = {*outputs, *(name for node in plain.graph.node for name in _read_by(node))}
+    plain.graph.initializer.extend(value for value in (*model.graph.initializer, *weights) if value.name in used)
     return plain
+
+
+def alive(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """The nodes that an output depends on, in their order."""
+    needed, kept = set(outputs), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(_read_by(node))
+    return kept[::-1]
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of the tensors that a node reads, in its branches and loops too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from _read_by(inner)
 
 
 def _is_cubic(node: onnx.NodeProto) -> bool:

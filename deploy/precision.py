@@ -12,7 +12,7 @@ Types of the operators: https://onnx.ai/onnx/operators/ (Apache-2.0); casts unde
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -21,7 +21,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
-from deploy.plain_operators import KEEPS_FLOAT32
+from deploy.plain_operators import KEEPS_FLOAT32, alive
 from search_spaces.errors import SpecError, UnsupportedError, nearest
 
 PRECISION_KEY = "depth_automl_precision"
@@ -278,7 +278,7 @@ class _Writer:
         for node, kind in zip(self.model.graph.node, self.kinds, strict=True):
             self._remember(node)
             self._node(node, kind)
-        kept = _alive(self.nodes, self.outputs)
+        kept = alive(self.nodes, self.outputs)
         used = {name for node in kept for name in node.input} | self.outputs
         model = onnx.ModelProto()
         for field in ("ir_version", "producer_name", "producer_version", "domain", "model_version", "doc_string"):
@@ -347,13 +347,3 @@ def _converted(value: TensorProto, name: str, element: int, reader: onnx.NodePro
     tensor = TensorProto(name=name, data_type=element, dims=list(given.shape))
     tensor.raw_data = lower.contiguous().view(torch.int16).numpy().tobytes()
     return tensor
-
-
-def _alive(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
-    """The nodes that an output depends on, in their order."""
-    needed, kept = set(outputs), []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-    return kept[::-1]

@@ -79,9 +79,11 @@ def promote(
     crop = get_value(spec, f"dataset.{split}_dataset.augmentation.crop_size")
     legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
     size = (legal[0] if height is None else height, legal[1] if width is None else width)
-    # so that `depth_net export -e promotion/spec.yaml` draws the same model again
-    spec = with_values(spec, {"export.input_height": size[0], "export.input_width": size[1]})
     largest = profile_of(spec).high
+    batch = 1 if largest == 1 else None
+    # so that `depth_net export -e promotion/spec.yaml` draws the same model again
+    drawn = {"export.input_height": size[0], "export.input_width": size[1], "export.batch_size": batch, "export.valid_iters": None}
+    spec = with_values(spec, drawn)
     with _scratch(folder) as scratch:
         export = export_onnx(
             network,
@@ -89,14 +91,15 @@ def promote(
             scratch / MODEL,
             height=size[0],
             width=size[1],
-            batch=1 if largest == 1 else None,
+            batch=batch,
             opset=spec.export.opset_version,
             checkpoint=checkpoint,
         )
         candidates = _exact(scratch / MODEL, tolerance or tolerance_for(spec), openvino="openvino" in wanted)
         made, forms = _make(scratch / MODEL, wanted, spec, makers, stage)
         candidates += [form.candidate for form in made.values()]
-        judgement = judge(network, candidates, spec, split=split, samples=samples, batches=sorted({1, largest}), stage=stage)
+        bounded = _within_profile(spec, split, largest)
+        judgement = judge(network, candidates, bounded, split=split, samples=samples, batches=sorted({1, largest}), stage=stage)
         model = folder / (MODEL if judgement.check.passed else REJECTED)
         promotion = Promotion(
             promoted=judgement.check.passed,
@@ -123,6 +126,12 @@ def _scratch(folder: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _within_profile(spec: Spec, split: str, largest: int) -> Spec:
+    """`spec` with batches of the split that an engine of that profile takes too; a fixed batch takes any number of images."""
+    key = f"dataset.{split}_dataset.batch_size"
+    return spec if largest == 1 else with_values(spec, {key: min(largest, get_value(spec, key))})
 
 
 def _exact(model: Path, tolerance: Tolerance, *, openvino: bool) -> list[Candidate]:
@@ -209,7 +218,8 @@ def _publish(promotion: Promotion, spec: Spec, candidate: Path) -> None:
         if form.file is not None:
             move_form(form_path(candidate, name), folder / form.file)
     save_spec(spec, folder / SPEC)
-    data["files"] = {path.name: file_sha256(path) for path in sorted(folder.glob(f"{promotion.model.stem}.*")) if path.suffix != ".json"}
+    own = [path for path in sorted(folder.glob(f"{promotion.model.stem}.*")) if path.suffix != ".json" and path.name != PREVIOUS]
+    data["files"] = {path.name: file_sha256(path) for path in own}
     if promotion.promoted:
         shutil.copyfile(TEMPLATE, folder / PREDICT)
         facts, latency = promotion.export.facts, promotion.judgement.latency

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from deploy.engine_runtime import check_batch
 from deploy.forms import MAKERS, Made, Maker, check_formats, formats_of, make_int8
 from deploy.judgement import Stage
 from deploy.onnx_runtime import OnnxPredictor
@@ -155,6 +157,27 @@ def test_the_largest_batch_of_the_profile_is_timed_as_well(spec: Spec, checkpoin
     assert promotion.export.facts.batch is None
     rows = [(row.runtime, row.batch) for row in promotion.judgement.latency.rows]
     assert rows == [("torch", 1), ("onnxruntime", 1), ("torch", 3), ("onnxruntime", 3)]
+
+
+def test_an_engine_is_judged_within_its_profile(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
+    def make(*given: Any) -> Made:
+        made = make_double(*given)
+        predictor = made.candidate.predictor
+        predict = predictor.predict
+
+        def within(images: tuple[Tensor, ...]) -> Tensor:
+            check_batch(tuple(images[0].shape), (1, 1, 2), tmp_path)
+            return predict(images)
+
+        predictor.predict = within  # type: ignore[method-assign]
+        return made
+
+    keys = {"gen_trt_engine.tensorrt.max_batch_size": 2, "dataset.train_dataset.batch_size": 4}
+    makers = {"engine": Maker(check=lambda _: None, make=make)}
+    promotion = promote(
+        checkpoint, tmp_path, spec=with_values(spec, keys), formats=["onnx", "engine"], split="train", samples=1, makers=makers
+    )
+    assert promotion.forms["engine"].built
 
 
 @pytest.mark.gpu

@@ -47,6 +47,27 @@ def test_a_cubic_resize_becomes_two_products_with_the_same_answer(text: str) -> 
     np.testing.assert_allclose(answer(plain, image), answer(model, image), atol=1e-5)
 
 
+@pytest.mark.parametrize("text", [SIZES, SCALES], ids=["sizes", "scales"])
+def test_nothing_unread_stays(text: str) -> None:
+    graph = with_plain_operators(parser.parse_model(text)).graph
+    assert [node.op_type for node in graph.node] == ["MatMul", "MatMul"]
+    assert {value.name for value in graph.initializer} == {"y__rows", "y__columns"}
+
+
+def test_what_a_branch_reads_stays() -> None:
+    branch = """b () => (int64[4] z) { z = Add(w, w) }"""
+    text = f"""{HEAD}
+    c (int64[4] x, bool cond) => (int64[4] y) <int64 low = {{0}}, int64[4] w = {{1, 2, 3, 4}}>
+    {{
+       clipped = Clip(x, low)
+       chosen = If (cond) <then_branch = {branch}, else_branch = {branch}>
+       y = Add(clipped, chosen)
+    }}"""
+    model = with_plain_operators(parser.parse_model(text))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.array([-3, 0, 2, 7]), "cond": np.array(True)})[0].tolist() == [2, 4, 8, 15]
+
+
 def test_a_cubic_resize_stays_in_float32() -> None:
     typed = typed_graph(with_plain_operators(parser.parse_model(SCALES)), Precision.FP16)
     assert typed.nodes == {"FP32": 2}

@@ -88,9 +88,10 @@ def test_the_verdict_holds_the_figures(promotion: Promotion) -> None:
     assert told["model"] == told["export"]["path"] == "model.onnx"
 
 
-def test_the_spec_beside_the_model_names_its_size(promotion: Promotion) -> None:
-    export = load_spec(promotion.folder / "spec.yaml").export
-    assert (export.input_height, export.input_width) == (promotion.export.facts.height, promotion.export.facts.width)
+def test_the_spec_beside_the_model_draws_it_again(promotion: Promotion) -> None:
+    export, facts = load_spec(promotion.folder / "spec.yaml").export, promotion.export.facts
+    assert (export.input_height, export.input_width, export.batch_size) == (facts.height, facts.width, facts.batch)
+    assert export.valid_iters is None  # those of the network, as here
 
 
 def test_the_latency_table_has_both_runtimes(promotion: Promotion) -> None:
@@ -124,6 +125,9 @@ def test_an_earlier_model_is_kept_when_a_later_one_is_rejected(spec: Spec, check
     promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
     assert "model.onnx" not in names(tmp_path)
     assert "model.previous.onnx" in names(tmp_path)
+    promote(checkpoint, tmp_path, spec=spec)  # of which the earlier one is no part
+    assert list(verdict(tmp_path)["files"]) == ["model.onnx"]
+    assert "previous" not in (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_a_crash_between_the_steps_leaves_no_claim(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_the_example_needs_numpy_and_onnxruntime_alone_and_agrees(
     promotion: Promotion, spec: Spec, network: nn.Module, tmp_path: Path
 ) -> None:
     lines = (promotion.folder / "predict.py").read_text(encoding="utf-8").splitlines()
-    assert sum(bool(line.strip()) for line in lines) <= 27
+    assert sum(bool(line.strip()) for line in lines) <= 23
     pixels = np.random.default_rng(0).integers(0, 256, (28, 42, 3), dtype=np.uint8)
     np.save(tmp_path / "image.npy", pixels)
     image = torch.from_numpy(normalise(pixels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))[None]
