@@ -280,4 +280,5 @@ def _finish(
     spec = build(Spec, tree, places)
     check_rules(spec, places)
     warnings = spec_warnings(spec, typed=typed, action=action)
+    spec = replace(spec, encryption_key=None)  # a secret that nothing reads is not written into the records of a run
     return LoadedSpec(spec=spec, given=frozenset(given), assumed=tuple(assumed), warnings=tuple(warnings), places=places)

@@ -133,3 +133,10 @@ def test_odd_values_are_refused_or_make_a_spec_that_round_trips(key: str, value:
     except SpecError:
         return
     assert spec_from_dict(spec_to_dict(spec)) == spec
+
+
+def test_a_key_of_encrypted_files_is_told_and_not_kept(tmp_path: Path) -> None:
+    loaded = read_spec(None, ["encryption_key=secret"])
+    assert loaded.warnings == ("encryption_key has no effect: encrypted files are not read",)
+    save_spec(loaded.spec, tmp_path / "spec.yaml")
+    assert "secret" not in (tmp_path / "spec.yaml").read_text()
