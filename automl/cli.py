@@ -41,7 +41,7 @@ class PolicyName(StrEnum):
 
 Skill = Annotated[str | None, typer.Option("--skill", help="Skill name or folder; `automl skills` lists them.", metavar="NAME")]
 SpecFile = Annotated[Path | None, typer.Option("-e", "--spec", help="spec.yaml; without it the skill's template is used.", metavar="FILE")]
-Results = Annotated[Path | None, typer.Option("--results", help="Study folder.", metavar="DIR", show_default="results/SKILL")]
+Results = Annotated[Path | None, typer.Option("--results", help="Study folder, or s3://...", metavar="DIR", show_default="results/SKILL")]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Full budget of one trial; the same as train.num_epochs.")]
 Gpus = Annotated[
     float | None,
@@ -68,7 +68,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Spec values, model.encoder=vits for instance; they win over the file.", metavar="[KEY=VALUE]...")
 ]
-StudyDir = Annotated[Path, typer.Argument(help="A study folder.", metavar="DIR")]
+StudyDir = Annotated[Path, typer.Argument(help="A study folder, or its s3:// URL.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
@@ -204,6 +204,7 @@ def off(
     """Plain training of one spec: the same trial code and tracking, no search."""
     from automl.plain import run_plain
     from automl.resolve import RunRequest
+    from automl.stored_study import seen
 
     request = RunRequest(
         skill=skill,
@@ -217,23 +218,27 @@ def off(
         val_fraction=val_fraction,
         policy="off",
     )
-    return run_plain(request, from_study=from_study, yes=yes)
+    if from_study is None:
+        return run_plain(request, from_study=None, yes=yes)
+    return seen(from_study, lambda folder: run_plain(request, from_study=folder, yes=yes))
 
 
 @app.command()
 def status(study: StudyDir, as_json: Json = False) -> int:
     """Show a study from its folder alone, while it runs or after."""
     from automl.look import show_status
+    from automl.stored_study import seen
 
-    return show_status(study, as_json=as_json)
+    return seen(study, lambda folder: show_status(folder, as_json=as_json))
 
 
 @app.command()
 def resume(study: StudyDir, address: Address = None, yes: Yes = False) -> int:
     """Continue an interrupted study: finished trials are kept, running ones go on from their last checkpoint."""
     from automl.launch import resume_study
+    from automl.stored_study import kept
 
-    return resume_study(study, yes=yes, address=address)
+    return kept(study, lambda folder: resume_study(folder, yes=yes, address=address))
 
 
 @app.command()
@@ -251,6 +256,7 @@ def extend(
     """Give a study more trials or more time and go on with it."""
     from automl.extend import Extension, extend_study
     from automl.limits import limits_of
+    from automl.stored_study import kept
 
     limits = limits_of(deadline=deadline, disk_budget=disk_budget)
     extension = Extension(
@@ -261,7 +267,7 @@ def extend(
         deadline=limits.deadline,
         disk_budget_gib=limits.disk_budget_gib,
     )
-    return extend_study(study, extension, yes=yes)
+    return kept(study, lambda folder: extend_study(folder, extension, yes=yes))
 
 
 @app.command()
@@ -279,8 +285,9 @@ def promote(
 ) -> int:
     """Export and register the winner again, or another trial."""
     from automl.shipping import promote_study, target_of
+    from automl.stored_study import kept
 
-    return promote_study(study, trial, target_of(to, height, width))
+    return kept(study, lambda folder: promote_study(folder, trial, target_of(to, height, width)))
 
 
 @app.command("try")
@@ -294,17 +301,20 @@ def try_(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.", metavar="DIR", show_default="DIR/try")] = None,
 ) -> int:
     """Run the champion on your images: picture, PFM map and, with the camera given, point cloud."""
+    from automl.stored_study import is_promoted, seen
     from automl.trying import try_champion
 
-    return try_champion(study, (left, right, image), tuple(overrides or ()), out)
+    return seen(study, lambda folder: try_champion(folder, (left, right, image), tuple(overrides or ()), out), wanted=is_promoted)
 
 
 @app.command("export-report")
 def export_report(study: StudyDir) -> int:
     """Write report.html of a study as it stands."""
+    from automl.report import REPORT
     from automl.shipping import export_report as export
+    from automl.stored_study import seen
 
-    return export(study)
+    return seen(study, export, leaves=REPORT)
 
 
 @app.command()
@@ -313,8 +323,10 @@ def stop(
 ) -> int:
     """Ask a running study, or one trial of it, to end; works from any shell."""
     from automl.look import stop_study
+    from automl.requests import STOP_FILE
+    from automl.stored_study import seen
 
-    return stop_study(study, trial)
+    return seen(study, lambda folder: stop_study(folder, trial), leaves=STOP_FILE)
 
 
 @app.command()
@@ -325,8 +337,9 @@ def logs(
 ) -> int:
     """Print what a trial reported, epoch by epoch."""
     from automl.look import show_logs
+    from automl.stored_study import seen
 
-    return show_logs(study, number, follow=follow)
+    return seen(study, lambda folder: show_logs(folder, number, follow=follow))
 
 
 @app.command()

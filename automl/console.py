@@ -20,6 +20,8 @@ from rich.table import Table
 from search_spaces.errors import SpecError
 from search_spaces.objective import PARAMETERS, metric_info
 from search_spaces.spec import Family
+from trials.transfer import Progress as Transferred
+from trials.transfer import Show
 
 # a log file has no width: wide enough for a trial table, narrow enough for a CI page
 PLAIN_WIDTH = 140
@@ -154,3 +156,25 @@ def counted(console: Console, doing: str) -> Iterator[Count]:
                 tell(console, f"{doing} {done}/{total}, {seconds_text((now - started) / done * (total - done))} left")
 
         yield count
+
+
+@contextmanager
+def transferred(doing: str) -> Iterator[Show]:
+    """How far a transfer from or to a store is: as `counted`, but on stderr, since what a command prints may be read by a program."""
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(doing, total=None, told="")
+        shown = time.monotonic()
+
+        def show(far: Transferred) -> None:
+            nonlocal shown
+            left = "" if far.left_s is None else f", {seconds_text(far.left_s)} left"
+            told = f"{far.objects}/{far.of_objects} objects, {far.size / 2**20:,.0f}/{far.of_size / 2**20:,.0f} MiB{left}"
+            bar.update(task, completed=far.size, total=far.of_size, told=told)
+            now = time.monotonic()
+            if not console.is_terminal and now - shown >= LINE_EVERY_S:
+                shown = now
+                tell(console, f"{doing}: {told}")
+
+        yield show

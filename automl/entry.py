@@ -20,6 +20,7 @@ import typer
 from automl.caches import usable_caches
 from automl.usage import usage_of
 from search_spaces.errors import UserError
+from trials.transfer import Show, shown_by
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -84,7 +85,7 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     command, given = typer.main.get_command(app), list(sys.argv[1:] if arguments is None else arguments)
     try:
         # not `app(...)`, which turns Ctrl-C into an exit code without a word
-        with _sigterm_as_ctrl_c(), usable_caches(), command.make_context(name, given) as context:
+        with _sigterm_as_ctrl_c(), usable_caches(), shown_by(_transferred), command.make_context(name, given) as context:
             code = command.invoke(context)
     except (KeyboardInterrupt, typer.Abort):
         say_error("interrupted", None)
@@ -121,6 +122,12 @@ def _told(error: Exception, program: str) -> tuple[str, str | None, int] | None:
             look = "check the network and AWS_ENDPOINT_URL" if isinstance(error, ConnectionError) else "look for free space"
             return f"the machine failed: {error.strerror}{place}", f"{look}, then give the same command again", FAILED
     return None
+
+
+def _transferred(doing: str) -> contextlib.AbstractContextManager[Show]:
+    from automl.console import transferred  # brings rich, which most commands want later
+
+    return transferred(doing)
 
 
 def say_error(message: str, hint: str | None) -> None:

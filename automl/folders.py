@@ -7,6 +7,7 @@ from pathlib import Path
 
 from automl.config import CONFIG_FILE
 from search_spaces.errors import StudyError
+from trials.copy_notes import url_of_copy
 
 BY_OPTION = "name another folder with --results"
 BY_KEY = "name another folder with results_dir=..."
@@ -26,11 +27,9 @@ def check_folder(folder: Path, *, resumes: bool = False) -> None:
 
 def check_writable(folder: Path, *, hint: str) -> None:
     """StudyError unless `folder` is one that this user may write to, or can be made."""
-    if folder.parts[:1] == ("s3:",):
-        raise StudyError(
-            f"s3://{'/'.join(folder.parts[1:])} is in an S3 store, but this needs a folder that processes can lock and append to",
-            hint=f"{hint}, on a disk, and copy it to the store at the end; `depth_net` actions take results_dir=s3://...",
-        )
+    url = stored_url(folder)
+    if url is not None:
+        raise StudyError(f"{url} is in an S3 store, but this needs a folder of this machine", hint=hint)
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
@@ -45,3 +44,13 @@ def check_writable(folder: Path, *, hint: str) -> None:
 def below(path: Path, folder: Path) -> str:
     """`path` relative to `folder` where it lies inside, else as it is."""
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def stored_url(path: Path) -> str | None:
+    """The URL that `path` was typed as (`Path` has lost one of its slashes); None for a path of this machine."""
+    return "s3://" + "/".join(path.parts[1:]) if path.parts[:1] == ("s3:",) else None
+
+
+def place_text(path: Path) -> str:
+    """`path` as people know it: the URL of what is in a working copy of a folder in a store."""
+    return url_of_copy(path) or str(path)

@@ -27,6 +27,7 @@ from automl.database import open_database
 from automl.earlier import gather
 from automl.entry import DONE, quiet_libraries
 from automl.fidelity import rule_of
+from automl.folders import place_text
 from automl.limits import Limits
 from automl.placement import Placement, has_gpu, placed
 from automl.reader import read_snapshot
@@ -35,6 +36,7 @@ from automl.review import Review, review_data, review_view
 from automl.searchers import startup_trials
 from automl.several import check_costs, objective_notes
 from automl.sources import SearchSource, usual_trials
+from automl.stored_study import keeping
 from automl.study import Study
 from automl.timing import measure
 from automl.tracking import tracking_for
@@ -74,13 +76,14 @@ def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool)
     if dry_run:
         return DONE
     confirm(yes)
-    return start(resolved, review)
+    with keeping(resolved.url, resolved.folder, again=f"`automl resume {resolved.url}`"):
+        return start(resolved, review)
 
 
 def plain_data(resolved: Resolved) -> dict[str, object]:
     """What plain training instead of a search would be, ready for JSON."""
     return {
-        "folder": str(resolved.folder),
+        "folder": resolved.url or str(resolved.folder),
         "skill": resolved.skill.name,
         "route": {"search": False, "why": resolved.route.why},
         "metric": resolved.objective.metric,
@@ -119,7 +122,7 @@ def make_review(resolved: Resolved) -> Review:
         blind = min(config.trials, blind, FIRST_SHOWN)
         return Review(
             config=config,
-            folder=str(resolved.folder),
+            folder=resolved.url or str(resolved.folder),
             route=resolved.route,
             spec=resolved.spec,
             dropped=space.dropped,
@@ -163,7 +166,7 @@ def resume_study(folder: Path, *, yes: bool, address: str | None = None) -> int:
             hint=f"look at it with `automl status {folder}`, end it with `automl stop {folder}`",
         )
     over = sum(trial.status.ended for trial in snapshot.trials)
-    tell(console, f"{folder}: {over} of {snapshot.config.trials} trials are over, they are kept")
+    tell(console, f"{place_text(folder)}: {over} of {snapshot.config.trials} trials are over, they are kept")
     if snapshot.end is not None and snapshot.end.reason.is_success and over >= snapshot.config.trials:
         console.print("the search itself is over; finalists, choice and promotion go on where they were left")
     confirm(yes or not sys.stdin.isatty())

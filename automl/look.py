@@ -13,6 +13,7 @@ from rich.table import Table
 
 from automl.console import count_text, number_text, screen, tell
 from automl.entry import DONE
+from automl.folders import place_text
 from automl.policy import Policy, decide
 from automl.reader import final_trials, read_snapshot
 from automl.requests import request_stop
@@ -22,6 +23,7 @@ from automl.summary import shown_path
 from automl.tracking import read_history
 from search_spaces.errors import SkillError, StudyError
 from search_spaces.skill import INFO_FILE, Skill, list_skills, read_skill
+from trials.copy_notes import url_of_copy
 
 POLL_S = 1.0
 
@@ -71,7 +73,7 @@ def _told_of_stop(snapshot: StudySnapshot, folder: Path) -> str:
         if running
         else "before anything starts"
     )
-    return f"the study ends {when}; `automl resume {folder}` goes on from there"
+    return f"the study ends {when}; `automl resume {place_text(folder)}` goes on from there"
 
 
 def _told_of_trial(snapshot: StudySnapshot, number: int) -> str:
@@ -85,6 +87,8 @@ def _told_of_trial(snapshot: StudySnapshot, number: int) -> str:
 def show_logs(folder: Path, number: int, *, follow: bool) -> int:
     """Prints one line per validated epoch of a trial, and how it ended; with `follow` until it ends."""
     console, shown = screen(), 0
+    if follow and url_of_copy(folder) is not None:
+        raise StudyError("--follow reads a file that grows, which a store does not have", hint="leave it out and ask again")
     while True:
         snapshot = read_snapshot(folder)
         if number not in {trial.number for trial in snapshot.trials}:
@@ -100,7 +104,7 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
             break
         time.sleep(POLL_S)
     told = f"trial {number}: {trial.status.value} after {count_text(trial.epoch, 'epoch')}"
-    tell(console, f"{told}; files in {trial.folder / 'train'}")
+    tell(console, f"{told}; files in {place_text(trial.folder / 'train')}")
     if trial.error is not None:
         tell(console, f"{trial.error.cause.value}: {trial.error.message}")
         for name, value in trial.error.details.items():

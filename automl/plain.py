@@ -27,6 +27,7 @@ from automl.placement import device_text, has_gpu
 from automl.reader import read_snapshot
 from automl.resolve import Resolved, RunRequest, check_alone, check_devices, check_one_machine, resolve, whole_gpus
 from automl.shipping import open_mirror
+from automl.stored_study import keeping
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
 from automl.winner import chosen_values
@@ -34,6 +35,7 @@ from search_spaces.errors import SpecError, StudyError
 from search_spaces.objective import Objective, objectives_for
 from search_spaces.spec import Spec, read_spec, spec_from_dict, spec_to_dict, with_values
 from trials.contract import Cause, Decision, Report, State, TrialResult, TrialSpec
+from trials.copy_notes import url_of_copy
 from trials.states import LATEST, state_to_resume
 
 RUN_FILE = "run.json"
@@ -89,7 +91,8 @@ def train_resolved(resolved: Resolved, *, yes: bool, dry_run: bool = False) -> i
     if dry_run:
         return DONE
     confirm(yes)
-    return train_tracked(replace(run, spec=divide_lists(resolved, resolved.folder / "data")), console)
+    with keeping(resolved.url, resolved.folder, again="the same command with train.resume=auto"):
+        return train_tracked(replace(run, spec=divide_lists(resolved, resolved.folder / "data")), console)
 
 
 def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
@@ -109,6 +112,8 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     check_one_machine(loaded)
     check_devices(loaded)
     spec = loaded.spec
+    if request.results is None and url_of_copy(study) is not None:
+        raise StudyError(f"{study} is in an S3 store, so where to train has to be said", hint="add --results DIR")
     folder = request.results or study.with_name(f"{study.resolve().name}-again")
     check_folder(folder, resumes=spec.train.resume != "never")
     check_alone(request.metrics)

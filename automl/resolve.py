@@ -15,11 +15,12 @@ from typing import Any
 
 from automl.config import check_gpu_share
 from automl.console import and_text
-from automl.folders import check_folder
+from automl.folders import check_folder, stored_url
 from automl.from_weights import fitted
 from automl.limits import OPTIONS, Limits
 from automl.policy import Route, asked_policy, decide
 from automl.settings import SearchSettings, checked_budget, read_settings, understood
+from automl.stored_study import new_study_copy
 from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError, UserError
 from search_spaces.objective import LEADING, Objective, objectives_for
 from search_spaces.skill import Skill, find_skill, list_skills
@@ -69,8 +70,8 @@ class RunRequest:
 class Resolved:
     """A request that makes sense: `notes` are lines that the user should see before anything starts.  The first of `objectives` leads.
 
-    `settings` are those of files and options together.  `split_fraction` is set when a validation list has to be cut out of the
-    training list first.
+    `folder` is kept like `url`, where the user named one.  `settings` are those of files and options together.  `split_fraction` is set
+    when a validation list has to be cut out of the training list first.
     """
 
     request: RunRequest
@@ -80,6 +81,7 @@ class Resolved:
     objectives: tuple[Objective, ...]
     settings: SearchSettings
     folder: Path
+    url: str | None
     notes: tuple[str, ...]
     split_fraction: float | None
 
@@ -130,8 +132,13 @@ def resolve(request: RunRequest) -> Resolved:
         notes.append(
             f"{objective.metric} is a proxy: it says how well the training images are learned, not how good the network is on new ones"
         )
-    folder = _folder(request, skill, loaded)
-    check_folder(folder, resumes=spec.train.resume != "never")
+    folder, resumes = _folder(request, skill, loaded), spec.train.resume != "never"
+    url = stored_url(folder)
+    if url is None:
+        check_folder(folder, resumes=resumes)
+    else:
+        folder = new_study_copy(spec, url, resumes=resumes)
+        notes.append(f"trials write to {folder}, and {url} is kept like it")
     return Resolved(
         request=request,
         skill=skill,
@@ -140,6 +147,7 @@ def resolve(request: RunRequest) -> Resolved:
         objectives=objectives,
         settings=settings,
         folder=folder,
+        url=url,
         notes=tuple(notes),
         split_fraction=fraction,
     )

@@ -18,6 +18,7 @@ from rich.markup import escape
 from automl.config import StudyConfig
 from automl.console import counted, metric_text, number_text, screen, tell
 from automl.entry import DONE, FAILED, quiet_libraries, say_error
+from automl.folders import place_text
 from automl.front import front_of
 from automl.front_choice import Member, choose_front, front_data, members_of
 from automl.mirror import Mirror, ModelRecord, Tracking, prepare_database
@@ -242,7 +243,7 @@ def _said(folder: Path, config: StudyConfig, target: Target, mirror: Mirror, con
 def export_report(folder: Path) -> int:
     """`automl export-report`: writes the report of a study as it stands, running or not, and says where."""
     snapshot = read_snapshot(folder)
-    tell(screen(), str(write_report(snapshot, final_trials(folder))))
+    tell(screen(), place_text(write_report(snapshot, final_trials(folder))))
     return DONE
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from automl.config import StudyConfig
 from automl.console import and_text, count_text, metric_text, number_text, seconds_text, state_text, values_text
+from automl.folders import place_text
 from automl.front import front_of, values_of
 from automl.reader import final_trials
 from automl.remaining import seconds_left
@@ -52,7 +53,7 @@ def status_data(snapshot: StudySnapshot) -> dict[str, Any]:
     config = snapshot.config
     return {
         "study": config.name,
-        "folder": str(snapshot.folder),
+        "folder": place_text(snapshot.folder),
         "skill": config.skill,
         "metric": config.objective,
         "direction": config.direction,
@@ -87,8 +88,8 @@ def _trial_data(trial: TrialSummary, config: StudyConfig) -> dict[str, Any]:
         "objectives": values_of(trial, config),
         "best_epoch": trial.best_epoch,
         "metrics": dict(trial.metrics),
-        "checkpoint": None if trial.checkpoint is None else str(trial.checkpoint),
-        "folder": str(trial.folder),
+        "checkpoint": None if trial.checkpoint is None else place_text(trial.checkpoint),
+        "folder": place_text(trial.folder),
         "elapsed_s": trial.elapsed_s,
         "peak_memory_mib": trial.peak_memory_mib,
         "segments": trial.segments,
@@ -167,7 +168,8 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
         parts.append(Text(f"{len(snapshot.trials) - len(shown)} others are not shown; --json has all"))
     if best is not None:
         value = f"{config.objective} {number_text(best.value)}"
-        told = f"best after {count_text(best.epoch, 'epoch')}: trial {best.number}, {value}, checkpoint {best.checkpoint or '-'}"
+        checkpoint = "-" if best.checkpoint is None else place_text(best.checkpoint)
+        told = f"best after {count_text(best.epoch, 'epoch')}: trial {best.number}, {value}, checkpoint {checkpoint}"
         parts += ["", Text(told)]
     if front:
         names, found = and_text([objective.metric for objective in config.objectives]), and_text([str(number) for number in front])
@@ -178,10 +180,10 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
         parts.append(Text(f"{'finalist' if len(finalists) == 1 else 'finalists'} {told}"))
     if promotion is not None:
         model = snapshot.folder / PROMOTION_FILE.parent / str(promotion.get("model"))
-        verdict = f"promoted: {model}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"
+        verdict = f"promoted: {place_text(model)}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"
         parts.append(Text(verdict))
     if not snapshot.active and (snapshot.end is None or not snapshot.end.reason.is_success or promotion is None):
-        parts += ["", Text(f"continue it with: automl resume {snapshot.folder}")]
+        parts += ["", Text(f"continue it with: automl resume {place_text(snapshot.folder)}")]
     return Group(*parts)
 
 

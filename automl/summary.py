@@ -23,6 +23,7 @@ from automl.report import REPORT, gain_text
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from search_spaces.spec import spec_from_dict
+from trials.copy_notes import url_of_copy
 
 FAILURES = 3  # causes that are told, and trials of each
 IMPORTANT = 3  # parameters that are named on the screen; the report has all
@@ -58,7 +59,10 @@ def _print_front(console: Console, snapshot: StudySnapshot) -> None:
 
 
 def shown_path(path: Path) -> str:
-    """The path as a user would type it: relative to the current folder where it lies below it."""
+    """The path as a user would type it: relative to the current folder where it lies below it, a URL where it is a copy's."""
+    url = url_of_copy(path)
+    if url is not None:
+        return url
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 

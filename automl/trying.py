@@ -15,6 +15,7 @@ from automl.status import PROMOTION_FILE, read_json
 from automl.summary import shown_path
 from search_spaces.errors import DataError, SpecError, StudyError
 from search_spaces.spec import Spec, load_spec, with_values
+from trials.copy_notes import url_of_copy
 
 CLASSES = {"stereo": "GenericDataset", "relative": "RelativeMonoDataset", "mono": "MetricMonoDataset"}
 
@@ -32,6 +33,8 @@ def try_champion(study: Path, images: Sequence[Path | None], overrides: Sequence
         raise StudyError(f"{study} holds no promoted model", hint=f"`automl promote {study}` ships its winner")
     spec = load_spec(model.parent / "spec.yaml", overrides)
     chosen = _images_for(spec, images)
+    if out is None and url_of_copy(study) is not None:
+        raise SpecError("the study is in an S3 store, so where to write has to be said", hint="add --out try")
     folder = out or study / "try"
     check_writable(folder, hint="choose another --out")
     from deploy.runtime import load_predictor

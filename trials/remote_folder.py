@@ -7,7 +7,6 @@ folder where it named the copy, and text that comes back names the copy again: w
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from search_spaces.errors import DataError
 from trials.data.s3 import counting, refusal, store
-from trials.data.transfer import Count
 from trials.data.urls import SCHEME, bucket_and_key
+from trials.transfer import Count
 
 TEXT = (".yaml", ".json", ".jsonl", ".journal", ".txt", ".html", ".md", ".log", ".csv")
 _END = r"(?=$|[/\s\"'`,;:)\]}<\\])"  # a longer name is another folder
@@ -37,12 +35,14 @@ class Entry:
 class RemoteFolder:
     """The objects below `url`, by their names relative to it; `folder` is their copy.  Any number of threads may use it.
 
+    With `as_it_is` text that comes goes on naming the URL.
+
     Every method raises DataError for what a user can put right and ConnectionError for a store that cannot be reached.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, *, as_it_is: bool = False) -> None:
         bucket_and_key(url.rstrip("/"))
-        self.url, self.folder = url.rstrip("/"), folder.absolute()
+        self.url, self.folder, self._as_it_is = url.rstrip("/"), folder.absolute(), as_it_is
         here = str(self.folder)
         forms = {here, json.dumps(here)[1:-1]}
         self._local = re.compile("|".join(f"(?:{re.escape(form)})" for form in sorted(forms, key=len, reverse=True)) + _END)
@@ -65,7 +65,7 @@ class RemoteFolder:
         partial = place.with_name(f".{place.name}.part")
         try:
             self._call("get_file", self._key(name), str(partial), name=name, callback=counting(count))
-            if name.endswith(TEXT):
+            if name.endswith(TEXT) and not self._as_it_is:
                 partial.write_text(self.told_here(_text(partial)), encoding="utf-8", errors="surrogateescape")
             partial.replace(place)
         finally:
@@ -155,25 +155,6 @@ class RemoteFolder:
 def is_hidden(name: str) -> bool:
     """Whether a file is on its way to another name, or a lock."""
     return any(part.startswith(".") for part in name.split("/")) or name.endswith((".part", ".lock"))
-
-
-def url_of(path: Path | str) -> str | None:
-    """The URL that a path was typed as (`Path` has lost one of its slashes), without a slash at its end; None for any other path."""
-    parts = Path(os.fspath(path)).parts
-    return SCHEME + "/".join(parts[1:]) if parts[:1] == ("s3:",) else None
-
-
-def checked_url(path: Path | str) -> str | None:
-    """As `url_of`; DataError for one without a bucket or without a folder in it."""
-    url = url_of(path)
-    if url is not None:
-        try:
-            bucket_and_key(url)
-        except DataError as error:
-            raise DataError(
-                f"{url} names no folder of a store", hint="write s3://bucket/folder, without dots between the slashes"
-            ) from error
-    return url
 
 
 def _text(file: Path) -> str:

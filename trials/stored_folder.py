@@ -17,7 +17,6 @@ it is made anew.  One process writes at a time (`trials.writer_mark`).
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shutil
 import threading
@@ -26,20 +25,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from search_spaces.errors import DataError, StudyError, UserError
+from trials.copy_notes import read_notes, write_notes
 from trials.data.cache_folder import Lock
-from trials.data.transfer import Count, transfer
 from trials.data.urls import SCHEME
 from trials.remote_folder import TEXT, RemoteFolder, is_hidden
 from trials.states import LATEST, full_states, is_full_state
+from trials.transfer import Count, transfer
 from trials.writer_mark import LEASE_S, WriterMark
 
 logger = logging.getLogger(__name__)
 EVERY_S = 30.0
 THREADS = 8
-NOTES = ".stored.json"  # of a working folder: its URL, its name among copies, and what of it is in the store
 _ASIDE = ".leaving"
 
 
@@ -82,7 +80,7 @@ class StoredFolder:
             )
         try:
             last = self._mark.last_copy()
-            self._copy = _copy_of(self.folder)
+            self._copy = str(read_notes(self.folder).get("copy", ""))
             if not self._copy or self._copy != last:
                 self._begin_anew()
             self._mark.take(self._copy)
@@ -245,9 +243,7 @@ class StoredFolder:
     def _note(self) -> None:
         """Keeps beside the files what is known of them."""
         notes = {"url": self.url, "copy": self._copy, "put": {name: asdict(seen) for name, seen in dict(self._put).items()}}
-        partial = self.folder / f"{NOTES}.part"
-        partial.write_text(json.dumps(notes), encoding="utf-8")
-        partial.replace(self.folder / NOTES)
+        write_notes(self.folder, notes)
 
     def _files(self) -> Iterator[tuple[str, _Seen]]:
         """Name below the folder and state of every file; those whose names begin with a dot are on their way to another name."""
@@ -275,27 +271,5 @@ def working_folder(root: Path, url: str) -> Path:
     return root / f"{parent.removeprefix(SCHEME).partition('/')[0]}-{hashlib.sha256(parent.encode()).hexdigest()[:12]}" / name
 
 
-def working_copy_of(path: Path) -> str | None:
-    """The URL of the folder in a store that `path` is (or lies in) the working copy of; None for any other path."""
-    for place in (path, *path.parents):
-        if (place / NOTES).is_file():
-            url = str(_read_notes(place).get("url"))
-            rest = path.relative_to(place).as_posix()
-            return url if rest == "." else f"{url}/{rest}"
-    return None
-
-
-def _read_notes(folder: Path) -> dict[str, Any]:
-    try:
-        notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
-
-
-def _copy_of(folder: Path) -> str:
-    return str(_read_notes(folder).get("copy", ""))
-
-
 def _noted(folder: Path) -> dict[str, _Seen]:
-    return {name: _Seen(**seen) for name, seen in _read_notes(folder).get("put", {}).items()}
+    return {name: _Seen(**seen) for name, seen in read_notes(folder).get("put", {}).items()}

@@ -1,4 +1,4 @@
-"""Objects on their way to or from a store, many at once, and who is shown how far they are."""
+"""Objects on their way to or from a store, many at once, and who is shown how far they are.  Imports little."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ Count = Callable[[int], None]
 class Progress:
     """How far a transfer is: objects and bytes, `left_s` seconds to its end at the speed so far (None while there is none)."""
 
-    doing: str
     objects: int
     of_objects: int
     size: int
@@ -26,17 +25,19 @@ class Progress:
     left_s: float | None
 
 
-_show: ContextVar[Callable[[Progress], None] | None] = ContextVar("transfer_progress", default=None)
+Show = Callable[[Progress], None]
+Begin = Callable[[str], contextlib.AbstractContextManager[Show]]  # from what is being done, `fetching ...`
+_begin: ContextVar[Begin | None] = ContextVar("transfer_shown", default=None)
 
 
 @contextlib.contextmanager
-def shown_to(show: Callable[[Progress], None]) -> Iterator[None]:
-    """Tells `show` twice a second about every transfer that this thread begins in the block, and once when it is done."""
-    token = _show.set(show)
+def shown_by(begin: Begin) -> Iterator[None]:
+    """Every transfer that this thread starts in the block is shown by what `begin` gives: twice a second, and at its end."""
+    token = _begin.set(begin)
     try:
         yield
     finally:
-        _show.reset(token)
+        _begin.reset(token)
 
 
 def transfer(sizes: Mapping[str, int], work: Callable[[str, Count], None], *, doing: str, threads: int) -> None:
@@ -44,7 +45,7 @@ def transfer(sizes: Mapping[str, int], work: Callable[[str, Count], None], *, do
 
     `work` tells its second argument how many bytes have passed.
     """
-    show, total, started = _show.get(), sum(sizes.values()), time.monotonic()
+    begin, total, started = _begin.get(), sum(sizes.values()), time.monotonic()
     guard, passed = threading.Lock(), 0
 
     def count(size: int) -> None:
@@ -52,20 +53,20 @@ def transfer(sizes: Mapping[str, int], work: Callable[[str, Count], None], *, do
         with guard:
             passed += size
 
-    def tell(done: int) -> None:
-        if show is not None:
-            size = total if done == len(sizes) else min(passed, total)
-            left_s = (time.monotonic() - started) / size * (total - size) if size else None
-            show(Progress(doing=doing, objects=done, of_objects=len(sizes), size=size, of_size=total, left_s=left_s))
+    def progress(done: int) -> Progress:
+        size = total if done == len(sizes) else min(passed, total)
+        left_s = (time.monotonic() - started) / size * (total - size) if size else None
+        return Progress(objects=done, of_objects=len(sizes), size=size, of_size=total, left_s=left_s)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with contextlib.nullcontext() if begin is None else begin(doing) as show, ThreadPoolExecutor(threads) as pool:
         pending = {pool.submit(work, name, count) for name in sizes}
         try:
             while pending:
                 done, pending = wait(pending, timeout=_SHOWN_EVERY_S, return_when=FIRST_EXCEPTION)
                 for one in done:
                     one.result()
-                tell(len(sizes) - len(pending))
+                if show is not None:
+                    show(progress(len(sizes) - len(pending)))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -1,4 +1,4 @@
-"""`depth_net ... results_dir=s3://...`: the store holds the results, whichever way the action ends; studies are refused there."""
+"""`depth_net ... results_dir=s3://...`: the store holds the results, whichever way the action ends."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from automl.folders import check_folder
 from automl.stored import stored
-from search_spaces.errors import StudyError
 from search_spaces.spec import read_spec, results_folder
 from tests.s3_server import S3Server
 
@@ -44,9 +42,3 @@ def test_the_action_s_own_key_wins(spec_file: Path, s3: S3Server) -> None:
 def test_a_folder_of_this_machine_is_left_alone(spec_file: Path, tmp_path: Path) -> None:
     assert stored("evaluate", spec_file, (f"results_dir={tmp_path}",), act) == 7
     assert (tmp_path / "evaluate" / "results.json").is_file()
-
-
-def test_a_study_in_a_store_is_refused() -> None:
-    with pytest.raises(StudyError, match="s3://data/study is in an S3 store") as caught:
-        check_folder(Path("s3://data/study"))
-    assert "--results" in str(caught.value.hint)

@@ -68,7 +68,11 @@ def test_models_go_first_then_records_then_states(s3: S3Server, tmp_path: Path, 
     inner = RemoteFolder.put
     with StoredFolder(tmp_path / "work", URL) as run:
         write(run.folder, study_DOT_journal="j", study_DOT_yaml="y", t__0__best_DOT_pth="w", t__0__model_epoch_000_step_00001_DOT_pth="s")
-        told: Any = lambda self, name, *more, **options: (put.append(name), inner(self, name, *more, **options))  # noqa: E731
+
+        def told(self: RemoteFolder, name: str, *more: Any, **options: Any) -> None:
+            put.append(name)
+            inner(self, name, *more, **options)
+
         monkeypatch.setattr(RemoteFolder, "put", told)
         run.sync()
     assert put == ["t/0/best.pth", "study.yaml", "study.journal", "t/0/model_epoch_000_step_00001.pth"]

@@ -30,8 +30,8 @@ from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data.cache_folder import CacheFolder, Lock, cache_folder, in_words
 from trials.data.s3 import counting, refusal, store
-from trials.data.transfer import Count, transfer
 from trials.data.urls import SCHEME, bucket_and_key
+from trials.transfer import Count, transfer
 
 logger = logging.getLogger(__name__)
 THREADS = 16  # objects on their way at the same time

@@ -1,0 +1,167 @@
+"""Studies whose folder is in an S3 store: `--results s3://bucket/folder`, and the same URL wherever a study folder is named.
+
+Who changes a study works in a folder of this machine, and the store is kept like it (`trials.stored_folder`); who looks at one gets its
+records, without weights, in a folder that goes away.  Any other path passes through untouched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from automl.config import CONFIG_FILE, load_config
+from automl.console import screen, tell
+from automl.entry import ActionFailed
+from automl.folders import stored_url
+from automl.journal import JOURNAL_FILE, DriverLock
+from automl.requests import STOP_FILE, request_stop
+from search_spaces.errors import DataError, StudyError, UserError
+from search_spaces.spec import Spec, spec_from_dict
+from trials.copy_notes import url_of_copy, write_notes
+
+if TYPE_CHECKING:
+    from trials.remote_folder import RemoteFolder
+
+Act = Callable[[Path], int]
+Wanted = Callable[[str], bool]
+_THREADS = 16
+
+
+def is_record(name: str) -> bool:
+    """Whether a file of a study is one that a person or a command reads, and no weights or pictures."""
+    return name.endswith((".yaml", ".json", ".jsonl", JOURNAL_FILE))
+
+
+def is_promoted(name: str) -> bool:
+    """Whether a file of a study belongs to its promoted model."""
+    return name == CONFIG_FILE or name.startswith("promotion/")
+
+
+def seen(study: Path, look: Act, *, wanted: Wanted = is_record, leaves: str | None = None) -> int:
+    """The exit code of `look`, which gets a folder with the `wanted` files of the study; what it `leaves` goes to the store."""
+    url = stored_url(study)
+    if url is None:
+        return look(study)
+    with _view(url, wanted) as remote:
+        code = look(remote.folder)
+        if leaves is not None:
+            remote.put(leaves)
+        return code
+
+
+def kept(study: Path, act: Act) -> int:
+    """The exit code of `act`, which gets a folder that is kept like the study."""
+    url = stored_url(study)
+    if url is None:
+        copied = url_of_copy(study)
+        if copied is not None:
+            raise StudyError(f"{study} is a working copy of {copied}, which would not follow it", hint=f"name the study itself: {copied}")
+        return act(study)
+    with _view(url, lambda name: name == CONFIG_FILE) as remote:
+        config = load_config(remote.folder)
+    folder = study_copy(spec_from_dict(config.spec), url, start=config.working_folder)
+    with keeping(url, folder, again=f"`automl resume {url}`"):
+        return act(folder)
+
+
+def study_copy(spec: Spec, url: str, *, start: Path | None = None) -> Path:
+    """Where a driver on this machine works on the study at `url`; relative cache folders begin at `start`."""
+    from search_spaces.spec import with_values
+    from trials.data.cache_folder import cache_folder
+    from trials.stored_folder import working_folder
+
+    if spec.dataset.cache_dir and start is not None and start.is_dir():
+        spec = with_values(spec, {"dataset.cache_dir": str(start / Path(spec.dataset.cache_dir).expanduser())})
+    return working_folder(cache_folder(spec, "studies").path, url)
+
+
+def new_study_copy(spec: Spec, url: str, *, resumes: bool) -> Path:
+    """Where to work on a study that is to be made at `url`.
+
+    StudyError when there is one, or a training run that is not to be resumed; DataError for a store that cannot be used.
+    """
+    from trials.remote_folder import RemoteFolder
+
+    there = RemoteFolder(url, Path()).listing()
+    if CONFIG_FILE in there:
+        raise StudyError(
+            f"{url} already holds a study; it is never overwritten",
+            hint=f"continue it with `automl resume {url}`, or name another folder with --results",
+        )
+    if not resumes and any(name.startswith("train/") for name in there):
+        raise StudyError(
+            f"{url} already holds a training run", hint="continue it with train.resume=auto, or name another folder with --results"
+        )
+    return study_copy(spec, url)
+
+
+@contextlib.contextmanager
+def keeping(url: str | None, folder: Path, *, again: str) -> Iterator[None]:
+    """Keeps the store at `url` like `folder` while the block works there; with None nothing happens.
+
+    ActionFailed, with the command that goes on, when the store does not have everything in the end.
+    """
+    if url is None:
+        yield
+        return
+    from trials.stored_folder import StoredFolder
+
+    done = False
+    try:
+        with StoredFolder(folder, url, inbox=STOP_FILE, on_lost=lambda: _stop(folder)):
+            with _in_terms_of(url, folder):
+                yield
+            done = True
+    except (DataError, ConnectionError) as error:
+        if not done:
+            raise
+        reason = error.message if isinstance(error, DataError) else error.strerror
+        raise ActionFailed(
+            f"not everything is in {url}: {reason}", hint=f"what is missing is in {folder}; {again} on this machine puts it there"
+        ) from error
+    tell(screen(), f"Everything is in {url}; the working folder was {folder}")
+
+
+def _stop(folder: Path) -> None:
+    if (folder / CONFIG_FILE).is_file():
+        request_stop(folder)
+
+
+@contextlib.contextmanager
+def _view(url: str, wanted: Wanted) -> Iterator[RemoteFolder]:
+    """The wanted files of the study at `url`, in a folder that goes away; while somebody drives it, that folder looks driven."""
+    from trials.remote_folder import RemoteFolder, is_hidden
+    from trials.transfer import transfer
+    from trials.writer_mark import is_written
+
+    with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
+        folder = Path(scratch).resolve() / url.rstrip("/").rpartition("/")[2]
+        remote = RemoteFolder(url, folder, as_it_is=True)
+        sizes = {name: entry.size for name, entry in remote.listing().items() if wanted(name) and not is_hidden(name)}
+        if not sizes:
+            raise StudyError(f"there is no study at {url}", hint="name the URL that `automl run --results` was given")
+        folder.mkdir()
+        transfer(sizes, remote.get, doing=f"reading {url}", threads=_THREADS)
+        write_notes(folder, {"url": url})
+        lock = DriverLock(folder)
+        if is_written(remote):
+            lock.take()
+        try:
+            with _in_terms_of(url, folder):
+                yield remote
+        finally:
+            lock.release()
+
+
+@contextlib.contextmanager
+def _in_terms_of(url: str, folder: Path) -> Iterator[None]:
+    """Errors name the study by its URL, not by a folder that the user never named."""
+    try:
+        yield
+    except (UserError, ActionFailed) as error:
+        error.message = error.message.replace(str(folder), url)
+        error.hint = None if error.hint is None else error.hint.replace(str(folder), url)
+        raise
