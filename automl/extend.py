@@ -7,6 +7,7 @@ their values.  Finalists are chosen again when the longer search is over; those 
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from automl.amend import amend
 from automl.config import StudyConfig
 from automl.console import screen, tell
 from automl.fidelity import rule_of
-from automl.launch import FEWEST_FOR_FINALISTS, resume_study, usual_finalists
+from automl.launch import FEWEST_FOR_FINALISTS, confirm, resume_study, usual_finalists
 from automl.limits import Limits
 from automl.population import PopulationRule
 from automl.reader import read_snapshot
@@ -36,17 +37,18 @@ class Extension:
 
 
 def extend_study(folder: Path, extension: Extension, *, yes: bool) -> int:
-    """Raises what was asked for and goes on with the search; the exit code."""
+    """Raises what was asked for and goes on with the search; the exit code.  Asks first: Abort on no, and all stays as it was."""
     snapshot = read_snapshot(folder)
     if snapshot.active:
         raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {folder}` first")
     config = extended(snapshot.config, extension)
     before = snapshot.config
-    amend(snapshot.folder, before, config)
     told = [f"{config.trials} trials instead of {before.trials}"] if config.trials != before.trials else []
     told += [f"limits: {', '.join(config.limits.describe())}"] if config.limits != before.limits else []
     tell(screen(), f"extended: {'; '.join(told)}")
-    return resume_study(folder, yes=yes)
+    confirm(yes or not sys.stdin.isatty())
+    amend(snapshot.folder, before, config)
+    return resume_study(folder, yes=True)
 
 
 def extended(config: StudyConfig, extension: Extension) -> StudyConfig:
