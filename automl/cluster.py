@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,8 @@ from search_spaces.errors import StudyError, UnsupportedError
 
 CONNECT_S = 5.0  # of the plain connection; Ray itself would try for minutes
 ANSWER_S = 120.0  # a node fetches the code and starts a process before it answers
+NODE_LABEL = "ray.io/node-id"  # on every node, by itself
+LOGS = "look at Ray's logs on it"
 CORES_ON_CPU = 2.0  # of a trial without a GPU, where nobody says otherwise
 
 
@@ -135,31 +137,31 @@ def describe_nodes(present: Sequence[Node]) -> str:
     return f"{len(present)} node{'s' if len(present) != 1 else ''}: {told}"
 
 
-def check_nodes(order: WorkOrder, resources: Mapping[str, float]) -> None:
-    """StudyError naming the nodes that cannot work on this study: other code, or a study folder that they do not see.
+def faults_of(present: Sequence[Node], order: WorkOrder) -> dict[Node, Fault]:
+    """Those of `present` that cannot work on the study of `order`: other code, or a study folder that they do not see.
 
-    Each node that has room for a trial is asked by a process on it, which takes seconds the first time.
+    Each is asked by a process on it, which takes seconds the first time.
     """
-    present = [node for node in nodes() if node.room(resources)]
     asked = {}
     for node in present:
         there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
         asked[ray.remote(num_cpus=0, max_retries=0)(worksite_fault).options(scheduling_strategy=there).remote(order)] = node
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
-    faults = []
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
+    faults = {}
     for answer in answered:
         try:
             fault: Fault | None = ray.get(answer)
         except ray.exceptions.RayError as error:
-            fault = Fault(
-                message=f"no process could be started there: {' '.join(str(error).split())[:200]}", hint="look at Ray's logs on it"
-            )
+            reason = " ".join(str(error).split())[:200]
+            fault = Fault(message=f"no process could be started there: {reason}", hint=LOGS)
         if fault is not None:
-            faults.append((asked[answer].host, fault))
-    faults += [(asked[one].host, Fault(message=f"no answer within {ANSWER_S:g} s", hint="look at Ray's logs on it")) for one in silent]
-    if faults:
-        told = "; ".join(f"{host}: {fault.message}" for host, fault in sorted(faults, key=lambda pair: pair[0]))
-        raise StudyError(f"{len(faults)} of {len(present)} nodes cannot work on this study: {told}", hint=faults[0][1].hint)
+            faults[asked[answer]] = fault
+    return faults | {asked[one]: Fault(message=f"no answer within {ANSWER_S:g} s", hint=LOGS) for one in silent}
+
+
+def anywhere_but(avoided: Collection[str]) -> list[dict[str, str]]:
+    """What Ray's placement groups of one bundle take so as to keep off the nodes `avoided`: each has its name as a label."""
+    return [{NODE_LABEL: f"!in({','.join(sorted(avoided))})"} if avoided else {}]
 
 
 def here() -> NodeAffinitySchedulingStrategy:

@@ -89,6 +89,15 @@ class TrialProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodeAvoided:
+    """The node at `host` cannot work on this study (`message`, and in `hint` what mends it): it gets no trial any more.  Said once."""
+
+    host: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyStopping:
     """A stop was asked for; running trials save themselves at their next validation."""
 
@@ -103,7 +112,9 @@ class StudyEnded:
     snapshot: StudySnapshot
 
 
-StudyEvent = StudyStarted | TrialStarted | TrialProgress | TrialReported | TrialPromoted | TrialEnded | StudyStopping | StudyEnded
+StudyEvent = (
+    StudyStarted | TrialStarted | TrialProgress | TrialReported | TrialPromoted | TrialEnded | NodeAvoided | StudyStopping | StudyEnded
+)
 OnEvent = Callable[[StudyEvent], None]
 
 

@@ -12,7 +12,7 @@ import json
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from automl.cluster import check_nodes, here
+from automl.cluster import anywhere_but, faults_of, here, nodes
 from automl.config import CONFIG_FILE
 from automl.database import LeaseLost
 from automl.engine import Proceedings, RunTrial
@@ -33,7 +33,7 @@ from automl.ray_worker import FATAL, RESULT, SegmentTrainable
 from automl.silence import SilenceWatch
 from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
-from automl.worksite import digest_of
+from automl.worksite import Fault, digest_of
 from search_spaces.errors import StudyError
 from trials.contract import Cause, Decision, Failure, State, TrialResult, report_from_json, result_from_json, trial_spec_to_json
 
@@ -52,7 +52,8 @@ def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, o
     """Run `study` to its end, as many trials at a time as its config and `session` allow, and give the last snapshot.
 
     `run` must be importable by a worker; None is `trials.run.run_trial`.  The first Ctrl-C or SIGTERM lets running trials pause at their
-    next validation, the second ends them at once; both leave a study that can be resumed.
+    next validation, the second ends them at once; both leave a study that can be resumed.  A node that cannot work on the study is said
+    once and gets no trials; StudyError when no other is left.
     """
     study_file = study.folder / CONFIG_FILE
     order = WorkOrder(
@@ -64,12 +65,16 @@ def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, o
         working_folder=study.config.working_folder.resolve(),
         gpus=session.resources["GPU"],
     )
-    if session.slots is None:
-        check_nodes(order, session.resources)
+    faults = faults_of(session.usable(), order) if session.slots is None else {}
+    session.avoided.update(faults)
+    if faults and not session.room():
+        raise session.none_left()
     proceedings = Proceedings(study, on_event)
     name = f"segments-{uuid.uuid4().hex}"  # a session may run several studies
     mailbox = ray.remote(num_cpus=0)(Mailbox).options(name=name, scheduling_strategy=here()).remote(order)
     proceedings.begin()
+    for node, fault in faults.items():
+        proceedings.avoid(node.host, message=fault.message, hint=fault.hint)
     try:
         _search(study, proceedings, Address(name=name, mailbox=mailbox), session)
     finally:
@@ -84,9 +89,9 @@ def _search(study: Study, proceedings: Proceedings, address: Address, session: R
     """Let Ray Tune ask until nothing is left; raise what went wrong on our own side."""
     watch = SilenceWatch(study.config.limits.trial_timeout_s)
     courier = Courier(proceedings, address.mailbox, watch)
-    searcher = StudySearcher(study, proceedings, address, room=session.room, courier=courier)
+    searcher = StudySearcher(study, proceedings, address, session=session, courier=courier)
     tuner = tune.Tuner(
-        tune.with_resources(SegmentTrainable, tune.PlacementGroupFactory([dict(session.resources)])),
+        tune.with_resources(SegmentTrainable, _placement),
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, reuse_actors=True),
         run_config=tune.RunConfig(
             name=address.name,
@@ -106,9 +111,6 @@ def _search(study: Study, proceedings: Proceedings, address: Address, session: R
         courier.stop()
     if courier.error is not None:
         raise courier.error
-    if searcher.fatal is not None:
-        message, hint = searcher.fatal
-        raise StudyError(message, hint=hint)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
@@ -117,20 +119,22 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
     Called from Tune's loop alone.  A Ray trial is one segment.
     """
 
-    def __init__(self, study: Study, proceedings: Proceedings, address: Address, *, room: Callable[[], int], courier: Courier) -> None:
+    def __init__(self, study: Study, proceedings: Proceedings, address: Address, *, session: RaySession, courier: Courier) -> None:
         super().__init__()
-        self.fatal: tuple[str, str] | None = None  # what is wrong with a machine, and the way out
         self._study = study
         self._proceedings = proceedings
         self._address = address
-        self._room = room
+        self._session = session
         self._courier = courier
         self._running: dict[str, int] = {}
         self._tickets = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next segment, None while slots are full or nothing can start, FINISHED at the end."""
-        if len(self._running) >= min(self._room(), self._study.config.parallel):
+        """The next segment, None while slots are full or nothing can start, FINISHED at the end; StudyError when all nodes are avoided."""
+        room = self._session.room()
+        if not room and self._session.avoided:
+            raise self._end_for(self._session.none_left())
+        if len(self._running) >= min(room, self._study.config.parallel):
             return None
         if self._courier.error is not None or self._study.finished():
             return str(Searcher.FINISHED)
@@ -142,7 +146,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         self._courier.tickets[trial.number] = ticket
         self._courier.watch.heard(trial.number)
         self._running[trial_id] = trial.number
-        return {"ticket": ticket, "mailbox": self._address.name}
+        place = {"resources": dict(self._session.resources), "avoided": sorted(node.node_id for node in self._session.avoided)}
+        return {"ticket": ticket, "mailbox": self._address.name, **place}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """A segment ended: with its result, or with a dead process, which is the machine's fault."""
@@ -155,15 +160,32 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         fatal = None if result is None else result.get(FATAL)
         text = None if result is None else result.get(RESULT)
         if fatal is not None:
-            message, hint = json.loads(fatal)
-            self.fatal = (message, hint)
-            self._study.interrupt(message)
-            self._proceedings.end_trial(_result(number, State.INTERRUPTED))
+            self._avoid(*json.loads(fatal))
+            self._proceedings.end_trial(_result(number, State.INTERRUPTED))  # it goes on elsewhere, at once and without charge
         elif text is None:
             failure = timeout or Failure(cause=Cause.INFRASTRUCTURE, message="the worker process died")
             self._proceedings.end_trial(_result(number, State.FAILED, error=failure))
         else:
             self._proceedings.end_trial(result_from_json(json.loads(text)))
+
+    def _avoid(self, node_id: str, message: str, hint: str) -> None:
+        """Give a node nothing more."""
+        avoided = self._session.avoided
+        for node in nodes():
+            if node.node_id == node_id and node not in avoided:  # several trials may have been there
+                avoided[node] = Fault(message=message, hint=hint)
+                if self._session.room():  # else it is all that is said
+                    self._proceedings.avoid(node.host, message=message, hint=hint)
+
+    def _end_for(self, error: StudyError) -> StudyError:
+        """Let what waits for a node be resumed another time; gives `error`."""
+        self._study.interrupt(error.message)
+        for trial_id in list(self._running):
+            number = self._running.pop(trial_id)
+            self._address.mailbox.retire.remote(self._courier.tickets[number])
+            self._proceedings.end_trial(_result(number, State.INTERRUPTED))
+        self._study.finished()  # which notes the end
+        return error
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study's journal is the record."""
@@ -239,6 +261,11 @@ class Courier:
             # the folder belongs to whoever took the study over: workers leave without another word
             answer = None if isinstance(self.error, LeaseLost) else decision.value
             self._mailbox.answer.remote(letter, answer)
+
+
+def _placement(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """Where Ray may put the segment that `suggest` proposed."""
+    return tune.PlacementGroupFactory([dict(config["resources"])], bundle_label_selector=anywhere_but(config["avoided"]))
 
 
 def _result(number: int, state: State, *, error: Failure | None = None) -> TrialResult:

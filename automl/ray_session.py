@@ -14,15 +14,16 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import ray
 
-from automl.cluster import joined, look, nodes, room, trial_resources
+from automl.cluster import Node, joined, look, nodes, room, trial_resources
 from automl.config import StudyConfig
 from automl.own_code import code_hash, code_root, copy_code
+from automl.worksite import Fault
 from search_spaces.errors import StudyError, UnsupportedError
 
 _SCRATCH, _OWNER = "automl-ray-", "owner.lock"
@@ -46,17 +47,33 @@ class RaySession:
     """A Ray that runs trials with `resources` each.  Valid inside `ray_session` alone.
 
     `slots` is how many of them this machine runs at once; None on a cluster, where nodes come and go.  `code` is the hash of the copy of
-    our packages that was sent to the workers, empty when they share the driver's.
+    our packages that was sent to the workers, empty when they share the driver's.  `avoided` are nodes that cannot work on the study: more
+    of them while trials run.  A node that was mended joins as another one.
     """
 
     slots: int | None
     resources: Mapping[str, float]
     scratch: Path
     code: str = ""
+    avoided: dict[Node, Fault] = field(default_factory=dict)
+
+    def usable(self) -> tuple[Node, ...]:
+        """Nodes that are up, large enough for a trial and not avoided."""
+        return tuple(node for node in nodes() if node not in self.avoided and node.room(self.resources))
 
     def room(self) -> int:
         """How many trials fit now."""
-        return room(nodes(), self.resources) if self.slots is None else self.slots
+        if self.slots is None:
+            return room(self.usable(), self.resources)
+        return 0 if self.avoided else self.slots
+
+    def none_left(self) -> StudyError:
+        """What is said when all nodes are avoided."""
+        hint = next(iter(self.avoided.values())).hint
+        told = "; ".join(f"{node.host}: {fault.message}" for node, fault in self.avoided.items())
+        if self.slots is not None:
+            return StudyError(told.partition(": ")[2], hint=hint)
+        return StudyError(f"no node is left that can work on this study: {told}", hint=hint)
 
 
 def session_of(folder: Path, config: StudyConfig) -> contextlib.AbstractContextManager[RaySession]:

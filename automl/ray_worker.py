@@ -18,7 +18,7 @@ import ray
 from ray import tune
 
 from automl.mailbox import WorkOrder
-from automl.worksite import worksite_fault
+from automl.worksite import training_fault, worksite_fault
 from trials.contract import (
     Cause,
     Decision,
@@ -61,9 +61,10 @@ class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no 
         order: WorkOrder = ray.get(self._mailbox.order.remote())
         this = ray.get_runtime_context().current_actor
         trial = trial_spec_from_json(ray.get(self._mailbox.take_spec.remote(self._ticket, this)))
-        fault = worksite_fault(order)
+        fault = worksite_fault(order) or training_fault(order)
         if fault is not None:
-            return {FATAL: json.dumps([fault.message, fault.hint]), "done": True}
+            node_id = ray.get_runtime_context().get_node_id()
+            return {FATAL: json.dumps([node_id, fault.message, fault.hint]), "done": True}
         try:
             with worker_log(trial.folder / LOG_FILE), contextlib.chdir(order.working_folder):
                 result = self._run(order, trial)

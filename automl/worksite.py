@@ -1,6 +1,6 @@
 """Whether a process on some machine can work on a study: whose code it would run, whether it sees the study folder.
 
-Workers ask before each segment, and nodes of a cluster before a search begins.  Imports little: a worker pays for it before torch.
+Workers ask before each segment, and nodes of a cluster before a search begins.  Imports little before it has to: a worker pays for it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,26 @@ def digest_of(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError:
         return None
+
+
+def training_fault(order: WorkOrder) -> Fault | None:
+    """Why this process cannot train although it sees the study, or None: a package is missing, or Ray has a GPU that torch does not find.
+
+    Imports all that training takes, so it is asked last.
+    """
+    if order.run is not None:
+        return None
+    place = os.uname().nodename
+    try:
+        from trials.layout import visible_gpus
+        from trials.run import run_trial  # noqa: F401
+    except ImportError as error:
+        message = f"trials cannot be run on {place}: {type(error).__name__}: {error}"
+        return Fault(message=message, hint="install this project there as it is installed here")
+    if order.gpus and not visible_gpus():
+        hint = "see what `nvidia-smi` and torch.cuda.is_available() say there, or start Ray there with --num-gpus=0"
+        return Fault(message=f"Ray has a GPU for the trial on {place}, but torch finds none", hint=hint)
+    return None
 
 
 def worksite_fault(order: WorkOrder) -> Fault | None:
