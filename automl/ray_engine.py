@@ -198,8 +198,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
 class Courier:
     """A thread that brings the workers' reports to the study and the answers back.
 
-    An error of the study itself (a full disk) is kept in `error`; from then on every report is answered with PAUSE, so
-    that workers save themselves and return.
+    An error of the study itself or of who watches it (a full disk, a closed pipe) is kept in `error`; from then on every report is
+    answered with PAUSE, so that workers save themselves and return.  Nothing but the end of the mailbox ends the thread before `stop`:
+    workers would wait for their answers for ever.
     """
 
     def __init__(self, proceedings: Proceedings, mailbox: Any, watch: SilenceWatch) -> None:
@@ -226,7 +227,8 @@ class Courier:
         while not self._over.is_set():
             if self.interrupted.is_set() and not told:
                 told = True
-                self._proceedings.interrupt("interrupted: trials pause at their next validation; Ctrl-C again ends them now")
+                with self._keeping_errors():
+                    self._proceedings.interrupt("interrupted: trials pause at their next validation; Ctrl-C again ends them now")
             try:
                 letters = ray.get(self._mailbox.collect.remote(_PATIENCE_S))
             except ray.exceptions.RayError as error:
@@ -234,8 +236,17 @@ class Courier:
                 return
             for letter, content in letters:
                 self._handle(letter, content)
-            for number in self.watch.silent():
-                self._end_worker(number)
+            with self._keeping_errors():
+                for number in self.watch.silent():
+                    self._end_worker(number)
+
+    @contextlib.contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        """The border of this thread: an error is kept, and raised by the engine."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  see above
+            self.error = self.error or error
 
     def _end_worker(self, number: int) -> None:
         """Kill the worker of a trial that says nothing; Tune then sees a dead process."""
@@ -247,16 +258,13 @@ class Courier:
 
     def _handle(self, letter: int | None, content: Any) -> None:
         decision = Decision.PAUSE
-        try:
+        with self._keeping_errors():
             if letter is None:
                 self._proceedings.progress(content)
-                return
-            if self.error is None:
+            elif self.error is None:
                 report = report_from_json(content)
                 self.watch.heard(report.number)
                 decision = self._proceedings.report(report)
-        except Exception as error:  # noqa: BLE001 - the border of this thread: kept, and raised by the engine
-            self.error = self.error or error
         if letter is not None:
             # the folder belongs to whoever took the study over: workers leave without another word
             answer = None if isinstance(self.error, LeaseLost) else decision.value

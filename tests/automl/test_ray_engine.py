@@ -126,6 +126,21 @@ def test_ctrl_c_pauses_and_resume_finishes(tmp_path: Path, session: RaySession) 
     assert resumed.trial(1).segments == 2
 
 
+def test_a_console_that_breaks_at_ctrl_c_leaves_no_worker_waiting(tmp_path: Path, session: RaySession) -> None:
+    def on_event(event: StudyEvent) -> None:
+        if isinstance(event, TrialReported) and (event.number, event.epoch) == (1, 2):
+            os.kill(os.getpid(), signal.SIGINT)
+        if isinstance(event, StudyStopping):
+            raise BrokenPipeError("nobody reads")
+
+    study = Study.create(tmp_path / "s", toy_config(trials=3, fidelity="full"))
+    with pytest.raises(BrokenPipeError):
+        run_ray(study, session, run=SlowRun(), on_event=on_event)
+    study.close()
+    resumed = run_inline(Study.open(tmp_path / "s"), run=ToyRun())
+    assert [trial.status for trial in resumed.trials] == [TrialStatus.COMPLETE] * 3
+
+
 def test_workers_killed_at_random_moments_change_nothing(tmp_path: Path, session: RaySession) -> None:
     config, killer = toy_config(trials=6), Killer(random.Random(0), left=2, chance=1.0)
     study = Study.create(tmp_path / "s", config)
