@@ -1,6 +1,6 @@
-"""One of two machines that train together, as the variables of a scheduler say: `python -m tests.scale.machine FOLDER SCENES NETWORK`.
+"""One of two machines that train together, as the variables of a scheduler say.
 
-Writes its result to FOLDER/machine-<NODE_RANK>.json.
+`python -m tests.scale.machine FOLDER SCENES NETWORK STRATEGY` writes its result to FOLDER/machine-<NODE_RANK>.json.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from trials.run import run_trial
 
 if __name__ == "__main__":
     folder, network = Path(sys.argv[1]), getattr(broken, sys.argv[3])
-    spec = stereo_spec(write_samples(Path(sys.argv[2]), scenes=9, seed=1, height=64, width=96, max_disparity=32), num_nodes=2)
+    scenes = write_samples(Path(sys.argv[2]), scenes=9, seed=1, height=64, width=96, max_disparity=32)
+    spec = stereo_spec(scenes, num_nodes=2, distributed_strategy=sys.argv[4])
     spec["dataset"]["train_dataset"]["batch_size"] = 1
     result = run_trial(trial(folder, spec), always_continue, parts=parts(network))
     (folder / f"machine-{os.environ['NODE_RANK']}.json").write_text(json.dumps(result_to_json(result)))

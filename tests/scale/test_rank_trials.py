@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from automl.ray_engine import run_ray
 from automl.ray_session import cluster_session
 from automl.snapshot import TrialStatus
 from automl.study import Study
-from search_spaces.spec import spec_from_dict, spec_to_dict
+from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
 from tests.automl.toy import toy_config
 from tests.scale.ray_nodes import RayCluster
 from tests.trials.small import parts, stereo_spec
@@ -27,7 +28,10 @@ pytestmark = pytest.mark.scale
 
 
 class OnTwoRanks:
-    """Trains on two CPU ranks; notes how many trials run at once; the worker of trial 1 is killed at its first report, once."""
+    """Trains on two CPU ranks, which share the weights in trials of odd numbers; notes how many trials run at once.
+
+    The worker of trial 1 is killed at its first report, once.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,6 +45,8 @@ class OnTwoRanks:
                 stream.write(f"{len(list(self.folder.glob('running-*')))} {len(ranks())}\n")
             return report(sent)
 
+        strategy = {"train.distributed_strategy": ("ddp", "fsdp")[trial.number % 2]}
+        trial = replace(trial, spec=spec_to_dict(with_values(spec_from_dict(trial.spec), strategy)))
         mark = self.folder / f"running-{trial.number}"
         mark.touch()
         try:

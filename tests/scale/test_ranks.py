@@ -20,9 +20,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from search_spaces.spec import spec_from_dict
+from models.registry import build_network
+from search_spaces.objective import LATENCY
+from search_spaces.spec import Spec, spec_from_dict
 from tests.trials.broken import Hungry, Interrupting, Killed, NotFinite, Steady
-from tests.trials.small import Recorder, SmallStereo, parts, stereo_spec, trial
+from tests.trials.small import Recorder, SmallStereo, mono_spec, no_weights, parts, stereo_spec, trial
 from trials.contract import Cause, Decision, State, always_continue
 from trials.data import EqualShapeBatches, build_dataset, collate
 from trials.data.decoders import write_pfm
@@ -30,6 +32,7 @@ from trials.data.sample import SampleSet, write_samples
 from trials.module import predict_map
 from trials.run import run_trial
 from trials.scoring import Scorer
+from trials.segment import Parts
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 LATEST = "train/dn_model_latest.pth"
@@ -89,13 +92,14 @@ def test_the_folder_is_that_of_one_process(whole: tuple[Path, Recorder]) -> None
 
 
 def test_a_run_moves_from_two_ranks_to_one_and_back(scenes: SampleSet, tmp_path: Path) -> None:
-    """Without dropout the number of ranks does not show, as long as a step takes the same samples."""
+    """Without dropout neither the number of ranks shows nor what each holds, as long as a step takes the same samples."""
     alone, apart = tmp_path / "alone", tmp_path / "apart"
-    assert run_trial(trial(alone, spec_of(scenes, batch=2), epochs=3), always_continue, parts=parts(Steady)).state is State.COMPLETE
-    for ranks, resumes in ((2, None), (1, apart / LATEST), (2, apart / LATEST)):
-        spec = spec_of(scenes, batch=2 // ranks)
+    assert run_trial(trial(alone, spec_of(scenes, batch=2), epochs=5), always_continue, parts=parts(Steady)).state is State.COMPLETE
+    for ranks, strategy in ((2, "ddp"), (1, "ddp"), (2, "fsdp"), (1, "fsdp"), (2, "ddp")):
+        spec = spec_of(scenes, batch=2 // ranks, distributed_strategy=strategy)
+        resumes = apart / LATEST if (apart / LATEST).exists() else None
         pausing = Recorder(Decision.PAUSE)
-        result = run_trial(trial(apart, spec, epochs=3, resume_from=resumes), pausing, parts=parts(Steady), cpu_ranks=ranks)
+        result = run_trial(trial(apart, spec, epochs=5, resume_from=resumes), pausing, parts=parts(Steady), cpu_ranks=ranks)
         assert result.state in (State.PAUSED, State.COMPLETE), result.error
     ours, theirs = weights(apart), weights(alone)
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
@@ -117,18 +121,67 @@ def test_ctrl_c_ends_both_ranks_after_the_same_step(scenes: SampleSet, whole: tu
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
 
 
+def test_ctrl_c_saves_a_shared_network_whole(scenes: SampleSet, whole: tuple[Path, Recorder], tmp_path: Path) -> None:
+    spec = spec_of(scenes, batch=1, resume="auto", distributed_strategy="fsdp")
+    result = run_trial(trial(tmp_path, spec, epochs=3), always_continue, parts=parts(Interrupting), cpu_ranks=2)
+    assert result.state is State.INTERRUPTED, result.error
+    assert run_trial(trial(tmp_path, spec, epochs=3), always_continue, parts=parts(), cpu_ranks=2).state is State.COMPLETE
+    ours, theirs = weights(tmp_path), weights(whole[0])
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-6
+
+
 @pytest.mark.parametrize(
-    ("network", "cause", "words"),
+    ("kind", "settings"),
     [
-        (NotFinite, Cause.NAN, "the training loss is nan at step 1"),
-        (Hungry, Cause.OOM, "out of memory: "),
-        (Killed, Cause.INFRASTRUCTURE, "a process of the run was killed by signal 9"),
+        ("mono", {}),
+        ("stereo", {"hidden_dims": [48, 48, 48], "max_disparity": 64, "train_iters": 2, "valid_iters": 2}),
+    ],
+)
+def test_what_ranks_hold_does_not_show(scenes: SampleSet, tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
+    """Published networks in little, block by block and with blocks run again: weights and costs as if each rank held all of it."""
+    recorders = {}
+    for strategy in ("ddp", "fsdp"):
+        train: dict[str, Any] = {"distributed_strategy": strategy, "activation_checkpoint": True}
+        # AdamW makes a step of every gradient, also of one that is only rounding
+        spec = mono_spec(scenes, **train) if kind == "mono" else stereo_spec(scenes, **train, optim={"optimizer": "SGD"})
+        spec["model"] |= {"encoder": "vitt", **settings}
+        spec["dataset"]["train_dataset"]["batch_size"] = 1
+        recorder = recorders[strategy] = Recorder()
+        run = trial(tmp_path / strategy, spec, epochs=1, costs=(LATENCY,))
+        result = run_trial(run, recorder, parts=Parts(network=without_dropout, weights=no_weights), cpu_ranks=2)
+        assert result.state is State.COMPLETE, result.error
+    for name in ("dn_model_latest.pth", "best.pth"):
+        ours, theirs = weights(tmp_path / "fsdp", name), weights(tmp_path / "ddp", name)
+        assert list(ours) == list(theirs)
+        assert max(float((ours[key] - theirs[key]).abs().max()) for key in theirs) < 1e-5
+    shared, copied = (dict(recorders[strategy].reports[0].metrics) for strategy in ("fsdp", "ddp"))
+    assert (shared.pop(LATENCY) or 0) > 0
+    assert (copied.pop(LATENCY) or 0) > 0
+    assert shared == pytest.approx(copied, rel=1e-5)
+
+
+def without_dropout(spec: Spec) -> nn.Module:
+    network = build_network(spec)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "strategy", "cause", "words"),
+    [
+        (NotFinite, "ddp", Cause.NAN, "the training loss is nan at step 1"),
+        (NotFinite, "fsdp", Cause.NAN, "the training loss is nan at step 1"),
+        (Hungry, "ddp", Cause.OOM, "out of memory: "),
+        (Killed, "ddp", Cause.INFRASTRUCTURE, "a process of the run was killed by signal 9"),
     ],
 )
 def test_a_failure_of_one_rank_ends_both(
-    scenes: SampleSet, tmp_path: Path, network: Callable[[], nn.Module], cause: Cause, words: str
+    scenes: SampleSet, tmp_path: Path, network: Callable[[], nn.Module], strategy: str, cause: Cause, words: str
 ) -> None:
-    result = run_trial(trial(tmp_path, spec_of(scenes, batch=1)), always_continue, parts=parts(network), cpu_ranks=2)
+    spec = spec_of(scenes, batch=1, distributed_strategy=strategy)
+    result = run_trial(trial(tmp_path, spec), always_continue, parts=parts(network), cpu_ranks=2)
     assert result.error is not None
     assert result.error.cause is cause, result.error
     assert result.error.message.startswith(words)
@@ -171,13 +224,15 @@ def test_ranks_end_with_a_leader_that_is_killed(scenes: SampleSet, tmp_path: Pat
     wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks))
 
 
-@pytest.mark.parametrize(("network", "state", "cause"), [("Steady", "complete", None), ("Hungry", "failed", "oom")])
-def test_two_machines_end_alike(scenes: SampleSet, tmp_path: Path, network: str, state: str, cause: str | None) -> None:
+@pytest.mark.parametrize(
+    ("network", "strategy", "state", "cause"), [("Steady", "fsdp", "complete", None), ("Hungry", "ddp", "failed", "oom")]
+)
+def test_two_machines_end_alike(scenes: SampleSet, tmp_path: Path, network: str, strategy: str, state: str, cause: str | None) -> None:
     """What befalls the rank of machine 1 is told where machine 0 writes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    command = [sys.executable, "-m", "tests.scale.machine", str(tmp_path), str(scenes.folder), network]
+    command = [sys.executable, "-m", "tests.scale.machine", str(tmp_path), str(scenes.folder), network, strategy]
     machines = [
         subprocess.Popen(command, env={**os.environ, "NODE_RANK": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
         for number in range(2)

@@ -83,7 +83,7 @@ def _run_rank(local: int, port: int, count: int, folder: str) -> None:
 
 
 def _one(rank: Rank, number: int, folder: Path) -> str:
-    """One run: a third of them by a request to one of the ranks, a third each by an answer to a report."""
+    """One run: a third of them by a request to one of the ranks, a third each by an answer to a report; half of them share the weights."""
     draw = random.Random(number)
     kind, epoch, told, moments = number % 3, draw.randint(1, EPOCHS), draw.randrange(2), draw.randrange(ASKED)
     answer = (Decision.CONTINUE, Decision.PAUSE, Decision.STOP)[kind]
@@ -93,7 +93,7 @@ def _one(rank: Rank, number: int, folder: Path) -> str:
 
     stop = After(moments if kind == 0 and told == rank.number else None)
     scenes = write_samples(folder / "scenes", scenes=9, seed=1, height=64, width=96, max_disparity=32)
-    spec = stereo_spec(scenes)
+    spec = stereo_spec(scenes, distributed_strategy=("ddp", "fsdp")[number // 3 % 2])
     spec["dataset"]["train_dataset"]["batch_size"] = 1
     work = trial(folder / "run", spec, epochs=EPOCHS, study="s")
     work.train_folder.mkdir(parents=True, exist_ok=True)
