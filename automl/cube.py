@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from automl.distributions import distribution_of, from_unit, to_unit
+from automl.distributions import by_weight, distribution_of, from_unit, to_unit
 from automl.view import Observation
 from search_spaces.objective import Direction
 from search_spaces.space import SearchSpace, Value
@@ -56,6 +56,12 @@ class Cube:
             if parameter.active_in(values):
                 values[parameter.key] = from_unit(axis, float(position))
         return values
+
+    def blind(self, rng: np.random.Generator) -> dict[str, Value]:
+        """Values drawn without a model: evenly, and choices by their weights."""
+        drawn = rng.random(len(self.axes))
+        places = zip(self.space.parameters, drawn, strict=True)
+        return self.values(np.array([by_weight(parameter, float(position)) for parameter, position in places]))
 
     def settled(self, points: Array) -> Array:
         """`points` (n, axes) as a model sees them: in the middle of their shares, and in the middle of an axis that does not count."""

@@ -6,7 +6,9 @@ One place decides how a parameter looks to a sampler: log scales, steps, switche
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -82,6 +84,14 @@ def from_unit(distribution: BaseDistribution, position: float) -> Any:
             count = round((distribution.high - distribution.low) / step) + 1
             return distribution.low + min(int(position * count), count - 1) * step
     raise TypeError(type(distribution).__name__)
+
+
+def by_weight(parameter: Parameter, position: float) -> float:
+    """A position drawn evenly from [0, 1], moved so that every choice comes as often as its weight says; as it is without weights."""
+    if not parameter.weights:
+        return position
+    shares = [total / sum(parameter.weights) for total in accumulate(parameter.weights)]
+    return (min(bisect_right(shares, position), len(shares) - 1) + 0.5) / len(shares)
 
 
 def to_unit(distribution: BaseDistribution, value: Any) -> float:

@@ -58,7 +58,7 @@ def breed(need: Need, observations: Sequence[Observation], direction: Direction)
     size = max(_LEAST, need.startup)
     places = population_at(need.rung, observations, size, direction)
     if len(places) < size:
-        return Proposal(values=cube.values(rng.random(len(cube.axes))))
+        return Proposal(values=cube.blind(rng))
     place = sum(origin.get("rung") == need.rung for origin in need.origins) % size
     members = [_whole(cube, member.observation, need.seed) for member in places]
     first, second, third = rng.choice([index for index in range(size) if index != place], size=3, replace=False)

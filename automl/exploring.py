@@ -15,7 +15,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from automl.cube import Cube
-from automl.distributions import distribution_of, from_unit
+from automl.distributions import by_weight, distribution_of, from_unit
 from automl.proposals import Need, Proposal
 from automl.view import Observation
 from search_spaces.errors import StudyError
@@ -59,8 +59,7 @@ def check_population(space: SearchSpace, settings: Mapping[str, Any]) -> None:
 def propose_founder(need: Need, observations: Sequence[Observation], direction: Direction) -> Proposal:
     """A random configuration: the first generation."""
     del observations, direction
-    cube = Cube(need.space)
-    return Proposal(values=cube.values(np.random.default_rng(need.own_seed).random(len(cube.axes))))
+    return Proposal(values=Cube(need.space).blind(np.random.default_rng(need.own_seed)))
 
 
 def perturb(need: Need, heritage: Heritage, observations: Sequence[Observation], direction: Direction) -> Proposal:
@@ -84,7 +83,7 @@ def inherit(need: Need, heritage: Heritage, chosen: Mapping[str, Value]) -> Prop
         if key in chosen:
             values[key] = chosen[key]
         elif key not in heritage.values or (changeable(key) and renew):
-            values[key] = from_unit(axis, draw)
+            values[key] = from_unit(axis, by_weight(parameter, draw))
         elif changeable(key) and not isinstance(axis, CategoricalDistribution):
             values[key] = _shifted(axis, heritage.values[key], factor if up else 1.0 / factor)
         else:

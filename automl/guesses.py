@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from automl.distributions import distribution_of, from_unit, to_unit
+from automl.distributions import by_weight, distribution_of, from_unit, to_unit
 from automl.proposals import Need, Proposal, derive_seed
 from search_spaces.space import Parameter, SearchSpace, Value
 
@@ -69,9 +69,6 @@ def _near(parameter: Parameter, rng: np.random.Generator) -> Value:
         value = from_unit(axis, anywhere if parameter.prior is None else to_unit(axis, parameter.prior) + SPREAD * shift)
     elif parameter.prior is not None and loyal:
         value = parameter.prior
-    elif parameter.weights:
-        share = np.cumsum(parameter.weights) / sum(parameter.weights)
-        value = parameter.choices[min(int(np.searchsorted(share, anywhere, side="right")), len(share) - 1)]
     else:
-        value = from_unit(axis, anywhere)
+        value = from_unit(axis, by_weight(parameter, anywhere))
     return value

@@ -81,7 +81,7 @@ def propose_by_density(need: Need, observations: Sequence[Observation], directio
     a lower rung, some failed, some have only begun, and other workers need not look there again.
     """
     cube, rng, settings = Cube(need.space), np.random.default_rng(need.own_seed), need.settings
-    blind = Proposal(values=cube.values(rng.random(len(cube.axes))), origin={"by": "chance"})
+    blind = Proposal(values=cube.blind(rng), origin={"by": "chance"})
     rung = common_rung(observations, int(settings["min_points_in_model"]))
     there = [observation for observation in observations if rung in observation.best_by_rung]
     if rung is None or len(there) < settings["min_points_in_model"] or rng.random() < settings["random_share"]:

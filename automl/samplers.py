@@ -1,6 +1,7 @@
 """Samplers without memory, for searches that can be killed and resumed at any point.
 
-JointTPE: Optuna's TPE, told which parameters are drawn together instead of finding out from all trials each time.
+WeightedDraws: independent draws, choices by their weights.  JointTPE: Optuna's TPE, told which parameters are drawn together instead of
+finding out from all trials each time.
 SobolPoints: trial n gets the n-th point of one scrambled Sobol sequence (Owen 1998; scipy.stats.qmc) over all parameters,
 active or not.  CmaEsReplay: CMA-ES (Hansen 2016, https://arxiv.org/abs/1604.00772; package `cmaes`) whose state is
 computed again from the finished trials at each proposal, so no pickled optimiser is ever stored or loaded.
@@ -18,7 +19,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from automl.distributions import distribution_of, from_unit, to_unit
+from automl.distributions import by_weight, distribution_of, from_unit, to_unit
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -41,17 +42,32 @@ class JointTPE(TPESampler):
         return dict(self._joint)
 
 
+class WeightedDraws(RandomSampler):
+    """Independent draws, choices by the weights that they have."""
+
+    def __init__(self, space: SearchSpace, *, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._weighted = {parameter.key: parameter for parameter in space.parameters if parameter.weights}
+        self._own = np.random.default_rng(seed)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        """A value by weight, or an even draw where there are no weights."""
+        if param_name in self._weighted:
+            return from_unit(param_distribution, by_weight(self._weighted[param_name], self._own.random()))
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
 class SobolPoints(BaseSampler):
     """Gives trial `number` (1, 2, ...; 0 is the baseline) its own point of the sequence that `seed` scrambles."""
 
     def __init__(self, space: SearchSpace, *, seed: int, number: int) -> None:
         from scipy.stats import qmc  # type: ignore[import-untyped]
 
-        keys = [parameter.key for parameter in space.parameters]
-        points = qmc.Sobol(max(1, len(keys)), scramble=True, rng=np.random.default_rng(seed))
+        points = qmc.Sobol(max(1, len(space.parameters)), scramble=True, rng=np.random.default_rng(seed))
         if number > 1:
             points.fast_forward(number - 1)
-        self._position = dict(zip(keys, points.random(1)[0].tolist(), strict=False))
+        places = zip(space.parameters, points.random(1)[0].tolist(), strict=False)
+        self._position = {parameter.key: by_weight(parameter, position) for parameter, position in places}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing: each parameter reads its own coordinate."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler
+from optuna.samplers import BaseSampler, GPSampler
 
 from automl.additive import propose_additively
 from automl.bandit import explore_by_bound, propose_by_bound
@@ -24,7 +24,7 @@ from automl.grid import any_point_left, check_grid, grid_size, propose_point
 from automl.kde import propose_by_density
 from automl.llm import ask_model, check_endpoint
 from automl.proposals import Need, Proposal
-from automl.samplers import CmaEsReplay, JointTPE, SobolPoints
+from automl.samplers import CmaEsReplay, JointTPE, SobolPoints, WeightedDraws
 from automl.thinning import thinned
 from automl.view import Observation, find_view, study_in_view
 from search_spaces.errors import StudyError, nearest
@@ -96,7 +96,7 @@ SEARCHERS: Mapping[str, Searcher] = {
         Searcher(
             name="random",
             summary="independent draws; the yardstick",
-            propose=_sampled(lambda need: RandomSampler(seed=need.own_seed), "blind"),
+            propose=_sampled(lambda need: WeightedDraws(need.space, seed=need.own_seed), "blind"),
             several=True,
         ),
         Searcher(

@@ -55,6 +55,16 @@ def test_weights_of_choices_are_drawn_by() -> None:
     assert 0.82 < picked.count("AdamW") / len(picked) < 0.98
 
 
+@pytest.mark.parametrize("searcher", ["random", "qmc", "bohb", "dehb"])
+def test_draws_without_a_model_go_by_the_weights_to_the_end(searcher: str) -> None:
+    """Nothing is known of any trial, so that all four draw blindly; turn 1,000 is far beyond the share of the guesses."""
+    weighted = replace(SPACE.parameters[1], weights=(9.0, 1.0))
+    config = toy_config(space=replace(SPACE, parameters=(SPACE.parameters[0], weighted)), searcher=searcher, trials=2000)
+    source = SearchSource(config, rule_of(config))
+    picked = [source.draw(number, ()).values[OPTIMIZER] for number in range(1000, 1200)]
+    assert 0.82 < picked.count("AdamW") / len(picked) < 0.98
+
+
 def test_nobody_guessed() -> None:
     assert followed(range(1, 50), SPACE) == []
 
