@@ -58,7 +58,7 @@ class Parameter:
 
     `float` and `int` have `low <= high`, both included, on a log scale if `log`, or in multiples of `step` above
     `low`; `categorical` has `choices`; `default` is the spec's own value, `why` the reason it is searched.  `prior` is the user's guess of
-    a good value, `weights` say how likely each choice is before anything is known; both steer draws without a model and early proposals alone.
+    a good value, `weights` say how likely each choice is before anything is known; both steer blind draws and early proposals alone.
     """
 
     key: str
