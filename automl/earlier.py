@@ -18,6 +18,7 @@ from automl.config import StudyConfig
 from automl.console import count_text
 from automl.course import FidelityRule
 from automl.distributions import drawable
+from automl.folders import place_text
 from automl.front import best_of, further_of, turned
 from automl.head_start import LEARNERS, EarlierTrial, HeadStart, Point
 from automl.reader import read_snapshot
@@ -47,14 +48,12 @@ def gather(config: StudyConfig, rule: FidelityRule, *, studies: Sequence[Path] =
     trials: list[EarlierTrial] = []
     notes = [] if points is None else [f"{count_text(len(first), 'point')} of {points} tried first"]
     for folder in studies:
-        snapshot = read_snapshot(folder)
+        snapshot, named = read_snapshot(folder), place_text(folder)
         differences = differences_of(config, snapshot.config)
         if differences:
             taken = _best_points(snapshot, config, BEST_TAKEN)
             shown = ", ".join(differences[:DIFFERENCES_SHOWN]) + (" and more" if len(differences) > DIFFERENCES_SHOWN else "")
-            notes.append(
-                f"{folder} differs ({shown}), so its values say nothing here: its best {len(taken)} configurations are tried first"
-            )
+            notes.append(f"{named} differs ({shown}), so its values say nothing here: its best {len(taken)} configurations are tried first")
         else:
             known = [] if config.searcher not in LEARNERS else _earlier_trials(snapshot, config, rule)
             taken = _best_points(snapshot, config, 1)
@@ -62,7 +61,7 @@ def gather(config: StudyConfig, rule: FidelityRule, *, studies: Sequence[Path] =
             learnt = (
                 f"{config.searcher} learns from {len(known)} of its trials" if known else f"{config.searcher} learns from no earlier trials"
             )
-            notes.append(f"{folder} is alike: {learnt}; its best configuration is tried first" if taken else f"{folder} is alike: {learnt}")
+            notes.append(f"{named} is alike: {learnt}; its best configuration is tried first" if taken else f"{named} is alike: {learnt}")
         first += [point for point in taken if all(point.values != other.values for other in first)]
     if len(first) >= config.trials:
         raise StudyError(

@@ -36,7 +36,7 @@ from automl.review import Review, review_data, review_view
 from automl.searchers import startup_trials
 from automl.several import check_costs, objective_notes
 from automl.sources import SearchSource, usual_trials
-from automl.stored_study import keeping
+from automl.stored_study import keeping, older_states, records_of
 from automl.study import Study
 from automl.timing import measure
 from automl.tracking import tracking_for
@@ -45,6 +45,7 @@ from search_spaces.errors import StudyError, UserError
 from search_spaces.space import SearchSpace
 from search_spaces.spec import Spec, save_spec, spec_to_dict, with_values
 from search_spaces.spec.weights import first_weights
+from trials.copy_notes import url_of_copy
 
 if TYPE_CHECKING:
     from trials.data.preflight import SourceReport
@@ -114,7 +115,8 @@ def make_review(resolved: Resolved) -> Review:
         config = _config(resolved, space.space, placement)
         check_costs(config)
         rule = rule_of(config)
-        gathered = gather(config, rule, studies=resolved.request.warm_start, points=resolved.request.enqueue)
+        with records_of(resolved.request.warm_start) as studies:
+            gathered = gather(config, rule, studies=studies, points=resolved.request.enqueue)
         config = replace(config, head_start=gathered.start)
         source = SearchSource(config, rule)
         # what is proposed from results of this study is not known yet
@@ -176,6 +178,8 @@ def resume_study(folder: Path, *, yes: bool, address: str | None = None) -> int:
         tell(console, f"note: {line}")
     study = Study.open(folder)
     try:
+        for line in older_states(study.snapshot()) if url_of_copy(folder) is not None else ():
+            tell(console, f"note: {line}")
         return carry_out(study)
     finally:
         study.close()

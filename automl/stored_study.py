@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automl.amend import amend
 from automl.config import CONFIG_FILE, load_config
 from automl.console import screen, tell
 from automl.entry import ActionFailed
 from automl.folders import stored_url
 from automl.journal import JOURNAL_FILE, DriverLock
 from automl.requests import STOP_FILE, request_stop
+from automl.snapshot import StudySnapshot
 from search_spaces.errors import DataError, StudyError, UserError
 from search_spaces.spec import Spec, spec_from_dict
 from trials.copy_notes import url_of_copy, write_notes
+from trials.states import epoch_of, full_states
 
 if TYPE_CHECKING:
     from trials.remote_folder import RemoteFolder
@@ -52,6 +56,13 @@ def seen(study: Path, look: Act, *, wanted: Wanted = is_record, leaves: str | No
         return code
 
 
+@contextlib.contextmanager
+def records_of(studies: Sequence[Path]) -> Iterator[list[Path]]:
+    """Folders with the records of each of `studies`."""
+    with contextlib.ExitStack() as views:
+        yield [study if (url := stored_url(study)) is None else views.enter_context(_view(url, is_record)).folder for study in studies]
+
+
 def kept(study: Path, act: Act) -> int:
     """The exit code of `act`, which gets a folder that is kept like the study."""
     url = stored_url(study)
@@ -64,7 +75,28 @@ def kept(study: Path, act: Act) -> int:
         config = load_config(remote.folder)
     folder = study_copy(spec_from_dict(config.spec), url, start=config.working_folder)
     with keeping(url, folder, again=f"`automl resume {url}`"):
+        _come_here(folder)
         return act(folder)
+
+
+def _come_here(folder: Path) -> None:
+    """Lets a study that another machine began go on where its working folder is not there: relative paths begin at the current one."""
+    config = load_config(folder)
+    if not config.working_folder.is_dir():
+        amend(folder, config, replace(config, working_folder=Path.cwd()))
+        tell(screen(), f"note: relative paths of the spec begin at {Path.cwd()} now; {config.working_folder} is not on this machine")
+
+
+def older_states(snapshot: StudySnapshot) -> Iterator[str]:
+    """A line for each trial whose last epochs are on record, but not in the newest state that came to the store."""
+    for trial in snapshot.trials:
+        if trial.status.ended or not trial.epoch:
+            continue
+        states = full_states(trial.folder / "train")
+        saved = 1 + epoch_of(states[-1]) if states else 0
+        if saved < trial.epoch:
+            went_on = f"it goes on after epoch {saved}" if saved else "it starts anew"
+            yield f"trial {trial.number} has reported {trial.epoch} epochs, but its state of then never came to the store: {went_on}"
 
 
 def study_copy(spec: Spec, url: str, *, start: Path | None = None) -> Path:

@@ -157,9 +157,10 @@ def promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> d
 
 def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str) -> None:
     """What to run now, one command a line, so that it can be copied."""
-    config = snapshot.config
+    config, stored = snapshot.config, url_of_copy(snapshot.folder) is not None
+    here = str(snapshot.folder) if stored else folder  # what reads its specs and MLflow's database takes no URL
     spec = spec_from_dict(config.spec)
-    rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {folder}"}
+    rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {here}"}
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
     # without a failed trial it was a limit that was too small, and would be again
@@ -176,10 +177,10 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
         rows["more room"] = f"automl extend {folder} --disk-budget GIB"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:
-            rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml"
+            rows["evaluate it"] = f"depth_net evaluate -e {here}/promotion/spec.yaml"
         if spec.dataset.infer_dataset.data_sources:
-            rows["pictures"] = f"depth_net inference -e {folder}/promotion/spec.yaml"
-        rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}"
+            rows["pictures"] = f"depth_net inference -e {here}/promotion/spec.yaml"
+        rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}{' --results DIR' if stored else ''}"
     rows["your own data"] = f"automl run --skill {config.notes.get('asked_skill', config.skill)} -e spec.yaml"
     width = max(map(len, rows))
     tell(console, "")

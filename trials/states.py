@@ -24,6 +24,14 @@ def is_full_state(name: str) -> bool:
     return _FULL_STATE.fullmatch(name.rpartition("/")[2]) is not None
 
 
+def epoch_of(state: Path) -> int:
+    """The last epoch, 0-based, that a full state holds; KeyError for another file."""
+    match = _FULL_STATE.fullmatch(state.name)
+    if match is None:
+        raise KeyError(state.name)
+    return int(match[1])
+
+
 def full_states(folder: Path) -> list[Path]:
     """Every full state in `folder`, oldest first; files that only look alike are not among them."""
     if not folder.is_dir():
