@@ -19,10 +19,11 @@ from deploy.sidecar import METADATA_KEY, ModelFacts, sidecar_path
 from search_spaces.errors import CheckpointError, UnsupportedError
 
 CPU = "CPUExecutionProvider"
-# float32 in float32: TF32 keeps 10 bits of the mantissa
 PROVIDERS: dict[str, tuple[str, dict[str, str]]] = {
+    # float32 in float32: TF32 keeps 10 bits of the mantissa
     "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"}),
-    "tensorrt": ("TensorrtExecutionProvider", {"trt_fp16_enable": "0"}),
+    # FP16 is off by itself (and its switch takes no numbers), and for TF32, which is on, there is none
+    "tensorrt": ("TensorrtExecutionProvider", {}),
 }
 _NEEDS = {
     "cuda": "pip install onnxruntime-gpu in the place of onnxruntime, on a machine with an NVIDIA GPU",
