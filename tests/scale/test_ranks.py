@@ -197,8 +197,9 @@ def ranks_of(leader: int) -> list[psutil.Process]:
     return [child for child in found if "resource_tracker" not in " ".join(child.cmdline())]
 
 
-def test_samples_without_ground_truth_do_not_keep_ranks_apart(scenes: SampleSet, tmp_path: Path) -> None:
-    spec = spec_of(scenes, batch=1)
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_samples_without_ground_truth_do_not_keep_ranks_apart(scenes: SampleSet, tmp_path: Path, strategy: str) -> None:
+    spec = spec_of(scenes, batch=1, distributed_strategy=strategy)
     nothing = tmp_path / "nothing.pfm"
     write_pfm(nothing, np.zeros((64, 96), dtype=np.float32))
     rows = [line.split() for line in scenes.list_file("stereo", "train").read_text().splitlines()]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from models.registry import build_network
 from search_spaces.spec import load_spec
@@ -51,6 +52,19 @@ def answer(network: nn.Module, kind: str) -> Tensor:
         return network(images[0, ..., :56, :84])  # type: ignore[no-any-return]
     _, maps = network.unroll(images[0], images[1])  # type: ignore[operator]
     return maps[-1]  # type: ignore[no-any-return]
+
+
+def test_each_of_four_ranks_keeps_a_quarter() -> None:
+    """Nearly: what has one row, such as the position embedding, is kept by the first rank alone."""
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+    try:
+        with torch.device("meta"):
+            network = build_network(load_spec(None, ["model.encoder=vits", *SPECS["mono"]]))
+        shard(network, init_device_mesh("cpu", (4,)))
+        kept = sum(value.to_local().numel() for value in network.parameters() if isinstance(value, DTensor))
+        assert kept == pytest.approx(sum(value.numel() for value in network.parameters()) / 4, rel=0.1)
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module .* returned a view")  # nothing writes into it here
