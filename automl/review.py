@@ -230,11 +230,10 @@ def _dropped_table(dropped: Sequence[Dropped]) -> RenderableType:
 def _first_table(review: Review) -> RenderableType:
     keys = list(dict.fromkeys(key for values in review.first for key in values))
     names = [key.rsplit(".", 1)[-1] for key in keys]
-    headers = [name if names.count(name) == 1 else key for name, key in zip(names, keys, strict=True)]
-    table = _table("First configurations", "trial", *headers)
-    for number, values in enumerate(review.first):
-        label = "0 (the spec's own)" if number == 0 else str(number)
-        table.add_row(label, *(number_text(values.get(key)) for key in keys))
+    trials = ["trial 0, the spec's own" if number == 0 else f"trial {number}" for number in range(len(review.first))]
+    table = _table("First configurations", "parameter", *trials)
+    for key, name in zip(keys, names, strict=True):
+        table.add_row(name if names.count(name) == 1 else key, *(number_text(values.get(key)) for values in review.first))
     return table
 
 

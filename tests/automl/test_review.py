@@ -9,7 +9,7 @@ from automl.fidelity import rule_of
 from automl.policy import Route
 from automl.review import Review, review_view
 from search_spaces.spec import spec_from_dict
-from tests.automl.toy import toy_config
+from tests.automl.toy import LR, toy_config
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_search_and_budget_agree(epochs: int, searched: str, compared: str, caps
         route=Route(search=True, why="asked for"),
         spec=spec_from_dict(config.spec),
         dropped=(),
-        first=({},),
+        first=({LR: 1e-4}, {LR: 0.002}),
         rungs=rule.rungs,
         search_epochs=rule.likely_epochs(config.trials),
         sources=(),
@@ -42,3 +42,4 @@ def test_search_and_budget_agree(epochs: int, searched: str, compared: str, caps
     out = capsys.readouterr().out
     assert searched in out
     assert compared in out
+    assert [line.split() for line in out.splitlines() if line.startswith("lr ")] == [["lr", "1e-4", "0.002"]]
