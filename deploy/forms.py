@@ -18,6 +18,7 @@ from deploy.openvino_runtime import check_openvino
 from deploy.parity import Candidate, coarse_tolerance, tolerance_for
 from deploy.quantize import convert_to_int8
 from deploy.quantize_backends import check_quantize
+from deploy.samples import made_up_images
 from deploy.sidecar import sidecar_path, write_json
 from search_spaces.errors import SpecError
 from search_spaces.spec import Spec, with_values
@@ -113,6 +114,9 @@ def make_engine(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
         report = build_planned(plan, target, spec, what=_WHAT, progress=lambda _, done, total: progress(done, total))
     predictor: FilePredictor = TrtPredictor(target)
     predictor.name = f"tensorrt {data_type.lower()}"
+    assert predictor.fixed_size is not None
+    for images in made_up_images(spec.family, predictor.fixed_size, 1):
+        predictor.predict(images)  # one that does not run falls here, alone
     tolerance = tolerance_for(spec) if data_type == "FP32" else coarse_tolerance(spec)
     details = {
         "precision": data_type,

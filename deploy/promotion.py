@@ -25,8 +25,8 @@ from deploy.parity import Candidate, Tolerance, tolerance_for
 from deploy.runtime import OnnxPredictor, OpenVinoPredictor, load_network
 from deploy.sidecar import file_sha256, move_model, rejected, sidecar_path, write_json
 from models.registry import network_info
-from search_spaces.errors import UserError
 from search_spaces.spec import Spec, get_value, save_spec, with_values
+from trials.failures import failure_of
 
 PREDICT, TEMPLATE = "predict.py", Path(__file__).parent / "templates" / "predict.py"
 MODEL, REJECTED, PREVIOUS = "model.onnx", "model.rejected.onnx", "model.previous.onnx"
@@ -156,8 +156,8 @@ def _make(
             continue
         try:
             made[name] = maker.make(model, form_path(model, name), spec, stage)
-        except UserError as error:
-            others[name] = Form(built=False, reason=error.message)
+        except Exception as error:  # noqa: BLE001  whatever a library makes of a form, the model itself ships
+            others[name] = Form(built=False, reason=failure_of(error).message)
     return made, others
 
 

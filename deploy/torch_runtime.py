@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from deploy.graph_file import as_map, check_count
 from search_spaces.errors import UnsupportedError
 
-COMPILERS = ("g++", "clang++")
+# what torch.compile calls on each kind of device: the variable that names it, else the first of these that is there
+COMPILERS = {"cpu": ("CXX", "g++", "clang++"), "cuda": ("CC", "gcc", "clang")}
 
 
 class TorchPredictor:
@@ -83,8 +84,15 @@ def _compiled(network: nn.Module) -> Callable[..., Tensor]:
 def _check_device(device: torch.device, *, compiled: bool) -> None:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UnsupportedError("runtime=cuda needs a GPU, but torch sees none", hint="leave runtime out, or choose cpu")
-    named = os.environ.get("CXX")
-    if compiled and device.type == "cpu" and not any(map(shutil.which, [named] if named else COMPILERS)):
+    if compiled and not has_compiler(device.type):
+        variable, *names = COMPILERS[device.type]
         raise UnsupportedError(
-            "runtime=compiled needs a C++ compiler on a CPU, but none was found", hint="install g++, or set CXX, or leave runtime out"
+            f"runtime=compiled needs {' or '.join(names)}, but none was found", hint=f"install one, or set {variable}, or leave runtime out"
         )
+
+
+def has_compiler(device_type: str) -> bool:
+    """Whether there is what torch.compile needs on the host for a kind of device."""
+    variable, *names = COMPILERS[device_type]
+    named = os.environ.get(variable)
+    return any(map(shutil.which, [named] if named else names))

@@ -63,8 +63,11 @@ def make_wrong(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
     return replace(made, candidate=made_of(broken(target.with_suffix(".copy.onnx"), "output_conv1.weight", 1.5), spec).candidate)
 
 
-def make_none(_: Path, __: Path, ___: Spec, ____: Stage) -> Made:
-    raise UnsupportedError("TensorRT built no engine: out of memory", hint="another GPU")
+def failing(error: Exception) -> Callable[[Path, Path, Spec, Stage], Made]:
+    def make(_: Path, __: Path, ___: Spec, ____: Stage) -> Made:
+        raise error
+
+    return make
 
 
 def engine_of(
@@ -128,10 +131,17 @@ def test_an_engine_that_answers_otherwise_is_kept_aside(spec: Spec, checkpoint: 
     assert (told["engine"]["built"], told["engine"]["file"]) == (False, "model.rejected.engine")
 
 
-def test_an_engine_that_cannot_be_built_stops_nothing(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
-    promotion, told = engine_of(spec, checkpoint, tmp_path, make_none)
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (UnsupportedError("TensorRT built no engine: no kernel", hint="another GPU"), "TensorRT built no engine: no kernel"),
+        (RuntimeError("CUDA error: out of memory"), "out of memory: RuntimeError: CUDA error: out of memory"),
+    ],
+)
+def test_an_engine_that_cannot_be_built_stops_nothing(spec: Spec, checkpoint: Path, tmp_path: Path, error: Exception, reason: str) -> None:
+    promotion, told = engine_of(spec, checkpoint, tmp_path, failing(error))
     assert promotion.promoted
-    assert (told["engine"]["built"], told["engine"]["reason"]) == (False, "TensorRT built no engine: out of memory")
+    assert (told["engine"]["built"], told["engine"]["reason"]) == (False, reason)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing without a GPU")

@@ -11,6 +11,7 @@ from torch import nn
 
 from deploy.onnx_export import export_onnx
 from deploy.runtime import OnnxPredictor, TorchPredictor, load_predictor
+from deploy.torch_runtime import has_compiler
 from search_spaces.errors import CheckpointError, DataError, SpecError, UnsupportedError
 from search_spaces.spec import Spec
 from tests.deploy.networks import images_of, mono_spec, network_of, save_checkpoint, stereo_spec
@@ -138,8 +139,18 @@ def test_compiled_gives_the_same_answer() -> None:
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/no/compiler")
-    with pytest.raises(UnsupportedError, match=r"C\+\+ compiler"):
+    with pytest.raises(UnsupportedError, match=r"needs g\+\+ or clang\+\+"):
         TorchPredictor(nn.Identity(), "mono", device="cpu", runtime="compiled")
+
+
+@pytest.mark.parametrize(("device", "variable"), [("cpu", "CXX"), ("cuda", "CC")])
+def test_each_device_has_its_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, variable: str) -> None:
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not has_compiler(device)
+    monkeypatch.setenv(variable, "/bin/sh")
+    assert has_compiler(device)
 
 
 @pytest.mark.parametrize(("runtime", "told"), [("bf16", "not for .onnx files"), ("tensorrt", "TensorrtExecutionProvider, but it has")])
