@@ -34,7 +34,7 @@ Stored = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 
-_PFM_HEADER = re.compile(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)[ \t]*\r?\n")
+_PFM_HEADER = re.compile(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)[ \t]*\r?\n")
 _PFM_HEADER_MAX_BYTES = 256
 _AS_PFM = "write floating-point values as PFM"
 
@@ -127,8 +127,8 @@ def quiet_opencv() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def read_pfm(path: Path, *, bottom_up: bool = True) -> F32:
-    """(H, W) or (H, W, 3) float32, top row first.  `bottom_up=False` is for files whose rows were stored top row first."""
+def read_pfm(path: Path) -> F32:
+    """(H, W) or (H, W, 3) float32, top row first."""
     content = read_bytes(path)
     match = _PFM_HEADER.match(content[:_PFM_HEADER_MAX_BYTES])
     if match is None:
@@ -143,7 +143,7 @@ def read_pfm(path: Path, *, bottom_up: bool = True) -> F32:
     order = "<f4" if scale < 0 else ">f4"
     values = np.frombuffer(content, dtype=order, count=wanted // 4, offset=match.end()).astype(np.float32)
     rows = values.reshape((height, width, 3) if channels == 3 else (height, width))
-    return np.ascontiguousarray(rows[::-1]) if bottom_up else rows
+    return np.ascontiguousarray(rows[::-1])
 
 
 def write_pfm(path: Path, values: F32) -> None:
@@ -192,8 +192,8 @@ def read_npy(path: Path) -> F32:
         raise DataError(f"{path} is not a NumPy array file: {error}", hint="write it with numpy.save") from error
     if isinstance(values, np.ndarray) and values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[0] if values.shape[0] == 1 else values[:, :, 0]
-    if not isinstance(values, np.ndarray) or values.ndim != 2:
-        raise DataError(f"{path} must hold one (height, width) array", hint="one file holds the map of one image")
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise DataError(f"{path} must hold one (height, width) array of numbers", hint="one file holds the map of one image")
     return values.astype(np.float32)
 
 
@@ -213,7 +213,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read the size of {path}: {error}", hint="check that the file exists and is an image") from error
     return height, width
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from search_spaces.errors import DataError
 from trials.data.decoders import image_size, read_npy, read_pfm, read_png, read_rgb, write_atomically, write_pfm, write_png
@@ -30,18 +31,15 @@ def test_a_positive_scale_is_big_endian(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), GRID)
 
 
-def test_rows_may_be_stored_top_first(tmp_path: Path) -> None:
-    (tmp_path / "a.pfm").write_bytes(b"Pf\n3 2\n-1\n" + GRID.tobytes())
-    np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm", bottom_up=False), GRID)
-
-
 def test_a_first_value_that_looks_like_white_space_survives(tmp_path: Path) -> None:
     odd = np.frombuffer(b"\n\n\n\n", "<f4").reshape(1, 1)
     write_pfm(tmp_path / "a.pfm", odd)
     np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), odd)
 
 
-@pytest.mark.parametrize("content", [b"P6\n1 1\n255\n", b"Pf\n3 2\n-1\n1234"], ids=["not a PFM", "cut off"])
+@pytest.mark.parametrize(
+    "content", [b"P6\n1 1\n255\n", b"Pf\n3 2\n-1\n1234", b"Pf\n1 1\n1.2.3\n1234"], ids=["not a PFM", "cut off", "scale"]
+)
 def test_a_broken_pfm_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pfm").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.pfm is"):
@@ -90,6 +88,19 @@ def test_pickles_are_not_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="not a NumPy array"):
         read_npy(tmp_path / "a.npy")
+
+
+def test_texts_are_no_map(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([["1", "x"]]))
+    with pytest.raises(DataError, match="of numbers"):
+        read_npy(tmp_path / "a.npy")
+
+
+def test_a_size_beyond_all_reason_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    write_png(tmp_path / "a.png", np.zeros((5, 7), np.uint8))
+    with pytest.raises(DataError, match=r"cannot read the size of .*a\.png: .*35 pixels"):
+        image_size(tmp_path / "a.png")
 
 
 def test_sizes_come_from_headers(tmp_path: Path) -> None:
