@@ -5,6 +5,7 @@ Nothing in it changes during the search; `automl resume` reads it back instead o
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -107,6 +108,11 @@ class StudyConfig:
     def objectives(self) -> tuple[Objective, ...]:
         """All of them, the first one first: it picks the best epoch of a trial and ends poor trials early."""
         return (Objective(metric=self.objective, direction=self.direction), *self.further)
+
+
+def at_home(config: StudyConfig) -> contextlib.AbstractContextManager[None]:
+    """Relative paths of the study's spec start from its working folder meanwhile; where that is gone, from the current one."""
+    return contextlib.chdir(config.working_folder) if config.working_folder.is_dir() else contextlib.nullcontext()
 
 
 def check_gpu_share(gpus: float) -> None:

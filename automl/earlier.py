@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from automl.config import StudyConfig
+from automl.config import StudyConfig, at_home
 from automl.console import count_text
 from automl.course import FidelityRule
 from automl.distributions import drawable
@@ -127,7 +127,9 @@ def differences_of(config: StudyConfig, other: StudyConfig) -> list[str]:
     mine, theirs = _flat(_trained_by(config.spec)), _flat(_trained_by(other.spec))
     found += sorted(key for key in mine.keys() | theirs.keys() if key not in searched and mine.get(key) != theirs.get(key))
     try:
-        here, there = data_facts(spec_from_dict(config.spec)), data_facts(spec_from_dict(other.spec))
+        here = data_facts(spec_from_dict(config.spec))
+        with at_home(other):
+            there = data_facts(spec_from_dict(other.spec))
     except (UserError, OSError):
         return [*found, "its data cannot be read any more"]
     return found + [f"{name} data" for name in ("train", "val") if here.get(name) != there.get(name)]

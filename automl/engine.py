@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Protocol
 
+from automl.config import at_home
 from automl.events import (
     NodeAvoided,
     OnEvent,
@@ -149,7 +149,7 @@ def run_inline(study: Study, *, run: RunTrial | None = None, on_event: OnEvent =
             trial = proceedings.next_trial()
             if trial is None:
                 break
-            with contextlib.chdir(study.config.working_folder):
+            with at_home(study.config):
                 result = run(trial, proceedings.report, progress=proceedings.progress)
             if result.state is State.INTERRUPTED:
                 proceedings.interrupt("interrupted: the running trial can be resumed from its last checkpoint")

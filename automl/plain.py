@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from automl.config import at_home
 from automl.console import metrics_table, screen, seconds_text, tell
 from automl.entry import DONE, FAILED, INTERRUPTED, MISUSED, say_error
 from automl.folders import check_folder
@@ -96,7 +97,10 @@ def train_resolved(resolved: Resolved, *, yes: bool, dry_run: bool = False) -> i
 
 
 def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
-    """`automl off --from STUDY`: the winner's spec (before a choice: the best trial's), with the request's overrides on top."""
+    """`automl off --from STUDY`: the winner's spec (before a choice: the best trial's), with the request's overrides on top.
+
+    Its relative paths start where those of the study do.
+    """
     if request.spec_file is not None or request.skill is not None:
         raise SpecError("--from takes skill and spec from the study", hint="leave out --skill and -e; key=value overrides are welcome")
     snapshot = read_snapshot(study)
@@ -121,10 +125,11 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     console = screen()
     source = f"trial {choice['trial']}, the winner" if choice is not None else f"trial {best.number if best else '-'}, the best so far"
     tell(console, f"the values of {source} of {study}")
-    run = PlainRun(spec=spec, folder=folder, objective=objective, skill=snapshot.config.skill)
-    review(run, console)
-    confirm(yes)
-    return train_tracked(run, console)
+    run = PlainRun(spec=spec, folder=folder.absolute(), objective=objective, skill=snapshot.config.skill)
+    with at_home(snapshot.config):
+        review(run, console)
+        confirm(yes)
+        return train_tracked(run, console)
 
 
 def review(run: PlainRun, console: Console) -> None:
@@ -144,7 +149,7 @@ def review(run: PlainRun, console: Console) -> None:
         "objective": f"{run.objective.metric} picks the best checkpoint",
         "epochs": str(run.spec.train.num_epochs),
         "device": device_text(gpus),
-        "results": str(run.folder),
+        "results": shown_path(run.folder),
     }
     for name, text in rows.items():
         table.add_row(name, text)

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from automl.config import StudyConfig
+from automl.config import StudyConfig, at_home
 from automl.console import counted, metric_text, number_text, screen, tell
 from automl.entry import DONE, FAILED, quiet_libraries, say_error
 from automl.folders import place_text
@@ -125,16 +125,17 @@ def _promote(candidate: Candidate, place: Path, folder: Path, config: StudyConfi
     spec = with_values(spec_of(candidate, config), {**own, "export.checkpoint": str(candidate.checkpoint)})
     # without a validation list the runtimes are compared on training images
     split = "val" if spec.dataset.val_dataset.data_sources else "train"
-    promote(
-        candidate.checkpoint,
-        place,
-        spec=spec,
-        formats=target.formats,
-        split=split,
-        height=target.height,
-        width=target.width,
-        stage=functools.partial(counted, console),
-    )
+    with at_home(config):
+        promote(
+            candidate.checkpoint,
+            place,
+            spec=spec,
+            formats=target.formats,
+            split=split,
+            height=target.height,
+            width=target.width,
+            stage=functools.partial(counted, console),
+        )
 
 
 def register(folder: Path, config: StudyConfig, mirror: Mirror, *, data_hash: str, console: Console) -> None:
@@ -253,7 +254,8 @@ def lists_hash(config: StudyConfig) -> str:
 
     spec = spec_from_dict(config.spec)
     splits = [split for split in ("train", "val") if getattr(spec.dataset, f"{split}_dataset").data_sources]
-    return content_hash([data_hash(spec, split) for split in splits])
+    with at_home(config):
+        return content_hash([data_hash(spec, split) for split in splits])
 
 
 def _check_target(target: Target, config: StudyConfig) -> None:
@@ -270,7 +272,8 @@ def _check_target(target: Target, config: StudyConfig) -> None:
     if size != legal:
         message = f"height and width must be multiples of {stride} for this network, but got {size[0]}x{size[1]}"
         raise SpecError(message, hint=f"the nearest legal size: --height {legal[0]} --width {legal[1]}")
-    check_formats(target.formats or (), spec)
+    with at_home(config):
+        check_formats(target.formats or (), spec)
 
 
 def _named(snapshot: StudySnapshot, number: int) -> TrialSummary:

@@ -15,7 +15,7 @@ from typing import Any
 
 import optuna
 
-from automl.config import CONFIG_FILE, StudyConfig, config_to_data
+from automl.config import CONFIG_FILE, StudyConfig, at_home, config_to_data
 from search_spaces.errors import StudyError, UserError
 from search_spaces.skill import Skill
 from search_spaces.spec import Spec, spec_from_dict
@@ -88,7 +88,8 @@ def _check_data(config: StudyConfig) -> None:
     known = config.notes.get("data")
     if not isinstance(known, Mapping):
         return
-    now = data_facts(spec_from_dict(config.spec))
+    with at_home(config):
+        now = data_facts(spec_from_dict(config.spec))
     changed = [name for name in now if known.get(name) != now[name]]
     if changed:
         what = " and ".join({"train": "the training data", "val": "the validation data or how it is measured"}[name] for name in changed)

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from automl.config import StudyConfig
+from automl.config import StudyConfig, at_home
 from automl.console import number_text
 from automl.snapshot import TrialStatus, TrialSummary
 from automl.status import CHOICE_FILE, read_json
@@ -166,7 +166,8 @@ def evaluation_judge(config: StudyConfig) -> Judge:
         from trials.evaluate import evaluate
 
         spec = spec_of(candidate, config)
-        done = evaluate(load_predictor(candidate.checkpoint, spec), spec, "val")
+        with at_home(config):
+            done = evaluate(load_predictor(candidate.checkpoint, spec), spec, "val")
         value = _finite(candidate, config.objective, done.metrics[config.objective.partition("/")[2]])
         return Judged(candidate=candidate, value=value, metrics=done.metrics, evaluation_hash=done.evaluation_hash)
 
@@ -181,9 +182,11 @@ def _judged_by_several(candidate: Candidate, config: StudyConfig) -> Judged:
 
     spec, names = spec_of(candidate, config), [objective.metric for objective in config.objectives]
     split = "val" if spec.dataset.val_dataset.data_sources else "train"
-    predictor = TorchPredictor(load_network(candidate.checkpoint, spec), spec.family)
-    done = evaluate(predictor, spec, "val") if split == "val" else None
-    known: dict[str, float | None] = {PEAK_MEMORY: candidate.peak_memory_mib, **costs_of(predictor.network, spec, names, split=split)}
+    with at_home(config):
+        predictor = TorchPredictor(load_network(candidate.checkpoint, spec), spec.family)
+        done = evaluate(predictor, spec, "val") if split == "val" else None
+        costs = costs_of(predictor.network, spec, names, split=split)
+    known: dict[str, float | None] = {PEAK_MEMORY: candidate.peak_memory_mib, **costs}
     if done is not None:
         known |= {f"val/{name}": value for name, value in done.metrics.items()}
     value, *further = (_finite(candidate, name, candidate.search_value if name.startswith("train/") else known.get(name)) for name in names)
@@ -215,7 +218,8 @@ def evaluate_test(choice: Choice, config: StudyConfig) -> dict[str, Any] | None:
     spec = spec_of(candidate, config)
     if not spec.dataset.test_dataset.data_sources:
         return None
-    done = evaluate(load_predictor(candidate.checkpoint, spec), spec, "test")
+    with at_home(config):
+        done = evaluate(load_predictor(candidate.checkpoint, spec), spec, "test")
     return {
         "metrics": {f"test/{name}": value for name, value in done.metrics.items()},
         "num_images": done.num_images,

@@ -24,9 +24,10 @@ MONO = ("--skill", "depth_net_mono", "-e", "mono.yaml")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with samples and one finished study of two trials, made by `automl run`."""
+    """A folder with samples and one finished study of two trials, made by `automl run`; the spec names its lists relative to the folder."""
     place = tmp_path_factory.mktemp("place")
-    small_mono_spec(place)
+    spec = small_mono_spec(place)
+    spec.write_text(spec.read_text().replace(f"{place}/", ""))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -167,10 +168,13 @@ def test_policy_off_is_automl_off():
     assert Path("results/policy/train/best.pth").is_file()
 
 
-def test_the_winner_can_be_trained_again(capsys: pytest.CaptureFixture[str]):
+def test_the_winner_can_be_trained_again_from_any_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     values = status(capsys)["choice"]["values"]
-    assert automl("off", "--from", "results/mine", "--seed", "5", "--yes") == DONE
-    text = Path("results/mine-again/train/experiment.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    assert automl("off", "--from", str(place / "results/mine"), "--results", "again", "--seed", "5", "--yes") == DONE
+    text = Path("again/train/experiment.yaml").read_text()
     assert "seed: 5" in text
     assert str(values["train.clip_grad_norm"]) in text
 
@@ -212,27 +216,31 @@ def test_samples_come_with_specs_that_are_never_overwritten():
     assert action("sample", "--out", "fresh", "--scenes", "4") == MISUSED
 
 
-def test_a_study_is_extended_and_another_trial_promoted(capsys: pytest.CaptureFixture[str]):
-    shutil.copytree("results/mine", "results/more")
-    assert automl("extend", "results/more", "--trials", "+1", "--yes") == DONE
+def test_a_study_is_extended_and_another_trial_promoted_from_any_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    more = str(place / "results/more")
+    shutil.copytree("results/mine", more)
+    monkeypatch.chdir(tmp_path)
+    assert automl("extend", more, "--trials", "+1", "--yes") == DONE
     assert "extended: 3 trials instead of 2" in capsys.readouterr().out
-    chosen = json.loads(Path("results/more", CHOICE_FILE).read_text())
+    chosen = json.loads(Path(more, CHOICE_FILE).read_text())
     assert chosen["among"] == [3, 0]
     other = next(number for number in (0, 1, 2) if number != chosen["trial"])
-    assert automl("promote", "results/more", "--trial", str(other)) == DONE
+    assert automl("promote", more, "--trial", str(other)) == DONE
     assert "alias champion" in capsys.readouterr().out
-    shipped = json.loads(Path("results/more", CHOICE_FILE).read_text())
+    shipped = json.loads(Path(more, CHOICE_FILE).read_text())
     assert (shipped["trial"], shipped["reason"], shipped["test"]) == (other, f"trial {other} was chosen by hand", None)
-    assert automl("promote", "results/more", "--to", "onnx,int8", "--height", "28", "--width", "42") == DONE
+    assert automl("promote", more, "--to", "onnx,int8", "--height", "28", "--width", "42") == DONE
     assert "model.int8.onnx" in capsys.readouterr().out
-    version = next(one for one in registered("results/more") if one.tags["trial"] == str(chosen["trial"]))
+    version = next(one for one in registered(more) if one.tags["trial"] == str(chosen["trial"]))
     assert version.tags["files"] == "model.int8.onnx, model.onnx"
     assert {"onnxruntime int8/abs_rel", "onnxruntime int8/p50_ms_batch_1"} <= version.tags.keys()
-    assert json.loads(Path("results/more/promotion/model.json").read_text())["width"] == 42
-    assert json.loads(Path("results/more", CHOICE_FILE).read_text())["trial"] == chosen["trial"]
-    Path("results/more/report.html").unlink()
-    assert automl("export-report", "results/more") == DONE
-    assert "Which parameters mattered" in Path("results/more/report.html").read_text()
+    assert json.loads(Path(more, "promotion/model.json").read_text())["width"] == 42
+    assert json.loads(Path(more, CHOICE_FILE).read_text())["trial"] == chosen["trial"]
+    Path(more, "report.html").unlink()
+    assert automl("export-report", more) == DONE
+    assert "Which parameters mattered" in Path(more, "report.html").read_text()
 
 
 @pytest.mark.parametrize(
