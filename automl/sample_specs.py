@@ -5,6 +5,7 @@ The specs are small on purpose (encoder `vitt`, narrow layers, few refinements):
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def sample_action(out: Path, scenes: int, seed: int) -> int:
         soft_wrap=True,
         markup=False,
     )
-    tell(console, f"next: automl run --skill depth_net_stereo -e {out / 'stereo.yaml'} --trials 6 --epochs 3")
+    tell(console, f"next: automl run --skill depth_net_stereo -e {shlex.quote(str(out / 'stereo.yaml'))} --trials 6 --epochs 3")
     return DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,9 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     config, stored = snapshot.config, url_of_copy(snapshot.folder) is not None
     here = str(snapshot.folder) if stored else folder  # what reads its specs and MLflow's database takes no URL
     spec = spec_from_dict(config.spec)
-    rows = {"report": f"{folder}/{REPORT}", "compare trials": f"automl dashboard {here}"}
+    rows = {"report": f"{folder}/{REPORT}"}
+    folder, here = shlex.quote(folder), shlex.quote(here)
+    rows["compare trials"] = f"automl dashboard {here}"
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
     # without a failed trial it was a limit that was too small, and would be again

@@ -44,6 +44,13 @@ def test_a_search_that_was_given_up_can_be_tried_again(tmp_path: Path, capsys: p
     assert "nothing can be said" not in out
 
 
+def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "my study", toy_config()), run=ToyRun())
+    assert snapshot.end is not None
+    print_summary(screen(), snapshot, snapshot.end, complete=True)
+    assert f"automl dashboard '{tmp_path / 'my study'}'\n" in capsys.readouterr().out
+
+
 def test_a_limit_that_was_too_short_wants_more_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = run_inline(Study.create(tmp_path / "s", toy_config(limits=Limits(max_hours=1e-9))), run=ToyRun())
     assert snapshot.end is not None
