@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -72,7 +73,7 @@ def quantize(model: Path, spec: Spec, folder: Path, *, stage: Stage = unseen) ->
     """
     started = time.perf_counter()
     target = folder / BACKENDS[spec.quantize.backend].writes
-    candidate = target.with_name(f"candidate{target.suffix}")
+    candidate = target.with_name(f".{target.stem}.{os.getpid()}.candidate{target.suffix}")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if spec.quantize.backend == quantize_weights.BACKEND:

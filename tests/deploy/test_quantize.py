@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -275,6 +276,12 @@ def test_an_existing_model_is_kept(spec: Spec, checkpoint: Path, tmp_path: Path)
     with pytest.raises(UserError, match="not overwritten"):
         check_quantize(spec, checkpoint, tmp_path)
     check_quantize(with_values(spec, {"quantize.overwrite": True}), checkpoint, tmp_path)
+
+
+def test_other_files_of_the_folder_stay(spec: Spec, exported: Path, tmp_path: Path) -> None:
+    model = shutil.copyfile(exported, tmp_path / "candidate.onnx")
+    quantize(model, with_values(spec, STATIC), tmp_path)
+    assert names(tmp_path) == ["candidate.onnx", "quantize.json", "quantized_model_onnxruntime.json", "quantized_model_onnxruntime.onnx"]
 
 
 def test_a_model_does_not_replace_itself(packed: Quantized, spec: Spec) -> None:
