@@ -7,6 +7,7 @@ redirection and tests see the stream that is current.
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,11 +39,20 @@ MARKS: Mapping[str, tuple[str, str]] = {
 }
 
 
+class Screen(Console):
+    """A console that falls silent when nobody reads any more, as after `| head`: a search is worth more than its lines."""
+
+    def on_broken_pipe(self) -> None:
+        """Throw the rest away."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def screen() -> Console:
     """The console on stdout; without a terminal it is wide and without colour."""
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
+        return Screen(highlight=False)
+    return Screen(highlight=False, width=PLAIN_WIDTH, no_color=True)
 
 
 def tell(console: Console, text: str) -> None:

@@ -96,7 +96,8 @@ def record_of(trial: FrozenTrial, trial_id: int) -> TrialRecord:
     record.best_epoch, record.value, record.metrics = best.get("epoch"), best.get("value"), best.get("metrics", {})
     record.last_report, record.last_metrics = progress, progress.get("metrics", {})
     record.last_epoch = max([progress.get("epoch", 0), record.start, *record.curve])
-    record.error = failure_from_data(attrs["failure"]) if attrs.get("failure") else None
+    if record.status is TrialStatus.FAILED:  # else a driver died over noting it, and the trial went on
+        record.error = failure_from_data(attrs["failure"]) if attrs.get("failure") else None
     record.segments, record.started_at = segment.get("count", 0), segment.get("started_at")
     record.retries = (attrs.get("retries") or {}).get("count", 0)
     record.ended_at, record.stopped_by = ended.get("at"), ended.get("stopped_by")
@@ -152,6 +153,6 @@ def _status_of(trial: FrozenTrial) -> TrialStatus:
         case TrialState.FAIL:
             return TrialStatus.FAILED
         case TrialState.PRUNED:
-            return TrialStatus.FAILED if trial.user_attrs.get("failure") else TrialStatus.STOPPED
+            return TrialStatus(trial.user_attrs["ended"]["status"])
         case _:
             return TrialStatus.PAUSED if trial.user_attrs.get("paused_at") is not None else TrialStatus.WAITING

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -78,3 +81,14 @@ def test_text_of_a_user_cannot_become_markup():
 
 def test_no_points_no_chart():
     assert chart([], Axis(label="x"), Axis(label="y")) == ""
+
+
+def test_what_prints_goes_on_when_nobody_reads(tmp_path: Path):
+    code = "import sys; from automl.console import screen; from pathlib import Path\n"
+    code += "for _ in range(3): screen().print('x' * 100_000)\nPath(sys.argv[1]).touch()"
+    end = tmp_path / "end"
+    with subprocess.Popen([sys.executable, "-c", code, end], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert process.returncode == 0
+    assert end.exists()

@@ -154,6 +154,21 @@ def test_a_fault_that_says_nothing_of_the_point_is_fail(study: Study, cause: Cau
     assert (stored(study)[0].state, stored(study)[0].constraints) == (TrialState.FAIL, {})
 
 
+def test_a_driver_that_died_over_noting_a_failure_leaves_none(study: Study) -> None:
+    """The failure is written before the end of the trial; a trial without an end goes on, and completes."""
+    storage = JournalStorage(JournalFileBackend(str(study.folder / JOURNAL_FILE)))
+    asked(study)
+    failure = {"cause": "oom", "message": "too big", "details": {}}
+    storage.set_trial_user_attr(
+        storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name("toy"), 0), "failure", failure
+    )
+    study.close()
+    study = Study.open(study.folder)
+    assert finish(study, asked(study), 1.0) is TrialStatus.COMPLETE
+    study.close()
+    assert read_snapshot(study.folder).trial(0).error is None
+
+
 def test_a_fault_of_the_machine_is_retried_without_charge_up_to_a_limit(study: Study) -> None:
     broken = Failure(cause=Cause.INFRASTRUCTURE, message="worker died")
     for attempt in range(MAX_RETRIES):
