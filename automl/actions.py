@@ -97,10 +97,10 @@ def model_template(model: Path) -> Mapping[str, Any]:
     """What a model says about its network, as a spec template: ours their spec, others their layers; {} where nothing is known."""
     if model.suffix.lower() in EXPORTED:
         return exported_template(model)
-    if model.suffix.lower() not in {".pth", ".pt", ".ckpt", ".tlt", ".safetensors"}:
-        return {}
-    from models.checkpoints import read_checkpoint, spec_of
+    from models.checkpoints import CHECKPOINT_ENDINGS, read_checkpoint, spec_of
 
+    if model.suffix.lower() not in CHECKPOINT_ENDINGS:
+        return {}
     spec = spec_of(read_checkpoint(model))
     if spec is None:
         return template_of(model)

@@ -11,11 +11,10 @@ import torch
 from deploy import quantize_graph, quantize_weights
 from deploy.calibration import check_calibration
 from deploy.quantize_rules import check_kinds, rules_of
+from models.checkpoints import CHECKPOINT_ENDINGS
 from models.registry import build_network
 from search_spaces.errors import SpecError, UnsupportedError, UserError
 from search_spaces.spec import Spec
-
-CHECKPOINTS = (".pth", ".pt", ".ckpt", ".tlt", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ BACKENDS: Mapping[str, Backend] = {
         algorithms=quantize_weights.ALGORITHMS,
         weights=quantize_weights.WEIGHTS,
         activations=quantize_weights.ACTIVATIONS,
-        takes=CHECKPOINTS,
+        takes=CHECKPOINT_ENDINGS,
         writes="quantized_model_torchao.pth",
     ),
     quantize_graph.BACKEND: Backend(
@@ -91,7 +90,7 @@ def _check_model(spec: Spec, model: Path, backend: Backend) -> None:
     if model.suffix.lower() not in backend.takes:
         way = (
             "export it first: depth_net export; or pack its weights: quantize.backend=torchao quantize.mode=weight_only_ptq"
-            if model.suffix.lower() in CHECKPOINTS
+            if model.suffix.lower() in CHECKPOINT_ENDINGS
             else "for an ONNX file: quantize.backend=onnxruntime quantize.mode=static_ptq"
         )
         raise UnsupportedError(f"{model}: backend {spec.quantize.backend} takes {', '.join(backend.takes)}", hint=way)

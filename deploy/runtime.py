@@ -16,7 +16,7 @@ from deploy.graph_file import FilePredictor
 from deploy.onnx_runtime import OnnxPredictor
 from deploy.openvino_runtime import OpenVinoPredictor
 from deploy.torch_runtime import TorchPredictor
-from models.checkpoints import spec_of
+from models.checkpoints import CHECKPOINT_ENDINGS, spec_of
 from models.inspection import Content, content_of
 from models.registry import build_network, network_info
 from models.weights import load_checkpoint, read_checkpoint
@@ -26,11 +26,10 @@ from trials.evaluate import Predictor
 
 __all__ = ["OnnxPredictor", "OpenVinoPredictor", "TorchPredictor", "check_runtime", "load_network", "load_predictor"]
 
-_TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".tlt", ".safetensors")
 _OF_TORCH = ("auto", "compiled", "bf16", "cpu", "cuda")
 # what `evaluate.runtime` and `inference.runtime` may say of a file, by its ending: elsewhere the arithmetic lies in the file
 RUNTIMES = {
-    **dict.fromkeys(_TORCH_SUFFIXES, _OF_TORCH),
+    **dict.fromkeys(CHECKPOINT_ENDINGS, _OF_TORCH),
     ".onnx": ("auto", "cpu", "cuda", "tensorrt"),
     ".xml": ("auto", "cpu", "bf16"),
     ".engine": ("auto", "cuda"),
@@ -86,7 +85,7 @@ def load_predictor(
         )
     suffix = path.suffix.lower()
     check_runtime(path, runtime)
-    if suffix in _TORCH_SUFFIXES:
+    if suffix in CHECKPOINT_ENDINGS:
         network = load_network(path, spec, split=split)
         return TorchPredictor(network, spec.family, iterations=iterations, device=device, runtime=runtime)
     predictor: FilePredictor

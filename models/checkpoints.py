@@ -23,6 +23,7 @@ from search_spaces.errors import CheckpointError, SpecError, nearest
 from search_spaces.spec import Spec, spec_from_dict
 
 LIGHTNING_KEY = "pytorch-lightning_version"
+CHECKPOINT_ENDINGS = (".pth", ".pt", ".ckpt", ".tlt", ".safetensors")
 _FOREIGN = {
     ".onnx": "an ONNX model",
     ".engine": "a TensorRT engine",
