@@ -37,6 +37,7 @@ from trials.writer_mark import LEASE_S, WriterMark
 
 logger = logging.getLogger(__name__)
 EVERY_S = 30.0
+FIRST_AFTER_S = 3.0  # others can see soon that there is something
 THREADS = 8
 _ASIDE = ".leaving"
 
@@ -178,7 +179,9 @@ class StoredFolder:
 
     def _go_on(self) -> None:
         """Round after round until the end; a store that cannot be reached is tried again in the next one."""
-        while not self._end.wait(EVERY_S):
+        pause_s = min(EVERY_S, FIRST_AFTER_S)
+        while not self._end.wait(pause_s):
+            pause_s = EVERY_S
             try:
                 self.sync()
             except (UserError, OSError) as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,12 @@ def write(folder: Path, **contents: str) -> None:
         place = folder / name.replace("__", "/").replace("_DOT_", ".")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def test_what_is_written_is_in_the_store_at_the_end(s3: S3Server, tmp_path: Path) -> None:
@@ -201,3 +209,17 @@ def test_a_store_that_is_lost_at_the_end_says_where_the_files_are(s3: S3Server, 
     with pytest.raises(ConnectionError, match="cannot be reached"):
         run.__exit__(None, None, None)
     assert (tmp_path / "work" / "a").read_text() == "1"
+
+
+def test_a_store_that_goes_away_is_told_once_and_caught_up_with(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stored_folder, "EVERY_S", 0.01)
+    with StoredFolder(tmp_path / "work", URL) as run:
+        with monkeypatch.context() as away:
+            away.setattr(RemoteFolder, "put", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("gone")))
+            write(run.folder, a="1")
+            wait_for(lambda: "is not up to date: gone; the work goes on" in caplog.text)
+        wait_for(lambda: "is up to date again" in caplog.text)
+        assert stored(s3) == {"a": b"1"}
+    assert caplog.text.count("is not up to date") == 1
