@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import CheckpointError
-from search_spaces.spec import LoadedSpec, get_value, spec_warnings, with_values
+from search_spaces.spec import LoadedSpec, Spec, get_value, spec_warnings, with_values
 from search_spaces.spec.weights import WHOLE
 
 
@@ -36,7 +36,14 @@ def fitted(loaded: LoadedSpec) -> LoadedSpec:
         return loaded
     spec = with_values(loaded.spec, values)
     line = f"{' '.join(f'{key}={value}' for key, value in values.items())}: taken from {path}"
-    return replace(loaded, spec=spec, assumed=(*loaded.assumed, line), warnings=tuple(spec_warnings(spec)))
+    return replace(loaded, spec=spec, assumed=(*loaded.assumed, line), warnings=_warnings(loaded, spec))
+
+
+def _warnings(loaded: LoadedSpec, spec: Spec) -> tuple[str, ...]:
+    """The lines of `loaded` but for those that do not hold for `spec` any more, and those that are new with it."""
+    before, now = (spec_warnings(one, action="train") for one in (loaded.spec, spec))
+    kept = [line for line in loaded.warnings if line in now or line not in before]
+    return (*kept, *(line for line in now if line not in kept))
 
 
 def template_of(model: Path) -> dict[str, Any]:

@@ -165,6 +165,8 @@ def _search_options(request: RunRequest) -> list[str]:
         "--choices": request.choices,
         "--prior": request.priors,
         "--parallel": request.parallel,
+        "--address": request.address,
+        "--storage": request.storage,
         "--warm-start": request.warm_start,
         "--enqueue": request.enqueue,
         **{OPTIONS[name]: value for name, value in request.limits.to_data().items()},

@@ -78,8 +78,8 @@ def test_plain_training_does_without_a_template(request_of: RunRequest, tmp_path
 
 
 def test_options_of_a_search_are_told_to_be_idle_in_plain_training(request_of: RunRequest) -> None:
-    asked = replace(request_of, text="no HPO, please", trials=3, params="lr", limits=Limits(max_hours=2.0))
-    assert "without effect in plain training: --trials, --params and --max-hours" in resolve(asked).notes
+    asked = replace(request_of, text="no HPO, please", trials=3, params="lr", storage="postgresql://h/d", limits=Limits(max_hours=2.0))
+    assert "without effect in plain training: --trials, --params, --storage and --max-hours" in resolve(asked).notes
     assert not any("without effect" in note for note in resolve(replace(request_of, policy="off")).notes)
 
 

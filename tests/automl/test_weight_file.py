@@ -69,6 +69,12 @@ def test_training_takes_the_sizes_of_its_checkpoint(tao_graph: Path) -> None:
     assert loaded.assumed[-1].endswith(f"taken from {tao_graph}")
 
 
+def test_lines_on_what_was_typed_stay(tao_graph: Path) -> None:
+    wanted = ["model.model_type=FoundationStereo", f"train.pretrained_model_path={tao_graph}", "wandb.enable=false", "export.verbose=true"]
+    loaded = read_spec(None, wanted, action="train")
+    assert fitted(loaded).warnings == loaded.warnings == ("wandb.enable has no effect: runs are tracked in MLflow",)
+
+
 def test_what_the_user_says_is_kept(tao_graph: Path) -> None:
     wanted = ["model.model_type=FoundationStereo", "model.variant=nvlabs", f"train.pretrained_model_path={tao_graph}"]
     assert fitted(read_spec(None, wanted)).spec.model.variant == "nvlabs"
