@@ -146,7 +146,8 @@ def _latency_rows(latency: LatencyTable) -> list[tuple[str, ...]]:
 
 def _machine(latency: LatencyTable) -> str:
     machine, row = latency.machine, latency.rows[0]
-    where = machine.gpu or f"{machine.processor}, {machine.cores} cores"
+    # ONNX Runtime's usual package and OpenVINO run on the CPU where torch and an engine have the GPU
+    where = ", ".join(part for part in (machine.gpu, machine.processor, f"{machine.cores} cores") if part)
     load = "" if machine.load_after is None else f", load {machine.load_after:.1f}"
     threads = "1 thread" if machine.threads == 1 else f"{machine.threads} threads"
     return f"{row.rounds} calls after {row.warm_up} for warm-up, runtimes taking turns; {where}, {threads}{load}."

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,14 @@ def test_the_card_warns_of_metrics_on_images_of_the_training(promotion: Promotio
     card = model_card(continued, told, promotion.export.facts, promotion.judgement.latency, checkpoint=checkpoint, folder=promotion.folder)
     assert re.search(r"\*\*(\d+) of these \1 images are also in the train lists", card)
     assert "`best.pth` (train.pretrained_model_path): trained by this program" in card
+
+
+def test_the_card_names_gpu_and_processor(promotion: Promotion, spec: Spec, checkpoint: Path) -> None:
+    measured = promotion.judgement.latency
+    latency = replace(measured, machine=replace(measured.machine, gpu="H200", processor="EPYC", cores=16))
+    told, facts = verdict(promotion.folder), promotion.export.facts
+    card = model_card(spec, told, facts, latency, checkpoint=checkpoint, folder=promotion.folder)
+    assert "runtimes taking turns; H200, EPYC, 16 cores, " in card
 
 
 ALONE = """
