@@ -26,7 +26,7 @@ from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
 from automl.trial_record import INFEASIBLE_CAUSES
 from automl.unchanged import data_facts
 from search_spaces.errors import SpecError, StudyError, UserError
-from search_spaces.space import SearchSpace, Value
+from search_spaces.space import SearchSpace, Value, choice_of
 from search_spaces.spec import Spec, spec_from_dict, spec_to_dict, with_values
 
 BEST_TAKEN = 3  # of a study that differs; of one that is alike the searcher knows the rest anyway
@@ -72,14 +72,20 @@ def gather(config: StudyConfig, rule: FidelityRule, *, studies: Sequence[Path] =
 
 
 def read_points(path: Path, config: StudyConfig) -> list[Point]:
-    """The configurations in a YAML file: a list of `key: value`; what one leaves out has the spec's value.  SpecError names the entry."""
+    """The configurations in a YAML file: a list of `key: value`; what one leaves out has the spec's value.  SpecError names the entry.
+
+    Values are read as those of a spec: 1e-4 is a number.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise StudyError(
             f"--enqueue {path} cannot be read: {error.strerror}", hint="name a YAML file with a list of configurations"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise StudyError(f"{path} is not valid YAML: {' '.join(str(error).split())}", hint="check its indentation") from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise StudyError(f"{path} must hold a list of configurations", hint="for instance: - {train.optim.lr: 0.0003}")
@@ -102,7 +108,7 @@ def complete_point(given: Mapping[str, Any], space: SearchSpace, spec: Spec) -> 
     values: dict[str, Value] = {}
     for parameter in space.parameters:
         if parameter.active_in(values):
-            value = given.get(parameter.key, baseline.get(parameter.key, parameter.default))
+            value = choice_of(given.get(parameter.key, baseline.get(parameter.key, parameter.default)))
             value = float(value) if parameter.kind == "float" and isinstance(value, int) and not isinstance(value, bool) else value
             if parameter.key in given:
                 parameter.check(value)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from automl.config import CONFIG_FILE, StudyConfig, load_config, save_config
-from automl.earlier import complete_point, differences_of, gather
+from automl.earlier import complete_point, differences_of, gather, read_points
 from automl.engine import run_inline
 from automl.fidelity import rule_of
 from automl.head_start import EarlierTrial, HeadStart, Point, head_start_from_data
@@ -17,6 +17,7 @@ from automl.study import Study
 from automl.unchanged import check_surroundings, skill_facts
 from search_spaces.errors import SpecError, StudyError
 from search_spaces.skill import find_skill
+from search_spaces.space import Parameter
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
 from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, ToyRun, toy_config
 from trials.contract import Cause
@@ -49,6 +50,14 @@ def test_points_are_tried_right_after_the_baseline(tmp_path: Path) -> None:
     assert [dict(trial.values) for trial in snapshot.trials[:3]] == [BASE, *(dict(point.values) for point in points)]
     assert snapshot.trial(1).origin == {"source": "mine"}
     assert len(snapshot.trials) == 12
+
+
+def test_points_are_written_as_a_spec_is(tmp_path: Path) -> None:
+    crop = Parameter(key="dataset.train_dataset.augmentation.crop_size", kind="categorical", choices=("[64, 96]", "[320, 736]"))
+    path = tmp_path / "points.yaml"
+    path.write_text(f"- {{train.optim.lr: 5e-4, {crop.key}: [64, 96]}}\n")
+    (point,) = read_points(path, toy_config(space=replace(SPACE, parameters=(*SPACE.parameters, crop))))
+    assert (point.values[LR], point.values[crop.key]) == (5e-4, "[64, 96]")
 
 
 def test_a_point_is_completed_from_the_spec() -> None:
