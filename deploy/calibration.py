@@ -20,7 +20,10 @@ from search_spaces.errors import DataError, SpecError
 from search_spaces.spec import Spec, get_value, with_values
 from trials.data import build_dataset, collate
 from trials.data.loader import DepthDataset
+from trials.data.objects import names_below
+from trials.data.urls import is_url
 from trials.evaluate import images_of
+from trials.weight_copies import local_file
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _KEY = "dataset.quant_calibration_dataset.images_dir"
@@ -56,6 +59,9 @@ def check_calibration(spec: Spec) -> None:
                 hint=f"add {_KEY}=photos, a folder or a .tar.gz of images as the model will see them",
             )
         return
+    if is_url(named):
+        _check_stored(spec, named)
+        return
     path = Path(named).expanduser()
     if not path.is_dir() and not (path.is_file() and path.name.lower().endswith(ARCHIVES)):
         what = "is no archive of a known kind" if path.is_file() else "does not exist"
@@ -74,18 +80,28 @@ def calibration(spec: Spec, size: tuple[int, int]) -> Iterator[Calibration]:
         lists = ", ".join(source.data_file for source in spec.dataset.train_dataset.data_sources)
         yield _calibration(_at_size(spec, "train", size), "train", f"the train lists ({lists})")
         return
-    path = Path(named).expanduser()
+    source = named if is_url(named) else str(Path(named).expanduser())
     with contextlib.ExitStack() as stack:
-        folder = path
-        if path.is_file():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="depth_calibration_")))
-            unpack(path, folder)
-        values = {"dataset.infer_dataset.data_sources": [], "inference.input_dir": str(folder)}
+        folder = source
+        if source.lower().endswith(ARCHIVES) and not Path(source).is_dir():
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="depth_calibration_"))
+            unpack(local_file(spec, source, key=_KEY), Path(folder))
+        values = {"dataset.infer_dataset.data_sources": [], "inference.input_dir": folder}
         try:
-            found = _calibration(with_values(_at_size(spec, "infer", size), values), "infer", str(path))
+            found = _calibration(with_values(_at_size(spec, "infer", size), values), "infer", source)
         except DataError as error:
-            raise DataError(f"{_KEY}: {error.message}".replace(str(folder), str(path)), hint=error.hint) from error
+            raise DataError(f"{_KEY}: {error.message}".replace(folder, source), hint=error.hint) from error
         yield found
+
+
+def _check_stored(spec: Spec, url: str) -> None:
+    """DataError unless there is an archive, or a folder, at `url`; an archive is fetched now."""
+    if url.lower().endswith(ARCHIVES):
+        local_file(spec, url, key=_KEY)
+    elif not names_below(url):
+        raise DataError(
+            f"{_KEY}: there is nothing below {url}", hint=f"give a folder of images or an archive ending in {', '.join(ARCHIVES)}"
+        )
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from deploy.calibration import calibration, unpack
+from deploy.calibration import calibration, check_calibration, unpack
 from search_spaces.errors import DataError, SpecError
 from search_spaces.spec import Spec
 from tests.deploy.networks import mono_spec, stereo_spec
+from tests.s3_server import S3Server
 
 PLACE = "dataset.quant_calibration_dataset.images_dir"
 
@@ -111,3 +112,31 @@ def test_without_any_images_the_key_is_named() -> None:
     spec: Spec = mono_spec()
     with pytest.raises(SpecError, match=f"{PLACE} and the train lists are empty"), calibration(spec, (28, 42)):
         pass
+
+
+def test_a_folder_and_an_archive_of_a_store(s3: S3Server, tmp_path: Path) -> None:
+    folder = images(tmp_path / "in", "a.png", "b.png", "notes/__MACOSX/c.png")
+    s3.upload(folder, "photos")
+    with tarfile.open(tmp_path / "photos.tar.gz", "w:gz") as tar:
+        tar.add(folder, arcname="photos")
+    s3.upload(tmp_path, "packed")
+    cache = f"dataset.cache_dir={tmp_path / 'cache'}"
+    found = {}
+    for url in ("s3://data/photos", "s3://data/packed/photos.tar.gz"):
+        with calibration(mono_spec(f"{PLACE}={url}", cache), (28, 42)) as calibrated:
+            found[calibrated.source] = [float(image.mean()) for (image,) in calibrated.images()]
+    assert found["s3://data/photos"] == found["s3://data/packed/photos.tar.gz"]
+    assert len(found["s3://data/photos"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://data/none", r"images_dir: there is nothing below s3://data/none"),
+        ("s3://data/none.tgz", r"1 of 1 objects named by dataset.quant_calibration_dataset.images_dir do not exist"),
+    ],
+)
+def test_what_is_not_in_the_store_is_told_before_anything_is_loaded(s3: S3Server, tmp_path: Path, url: str, message: str) -> None:
+    del s3
+    with pytest.raises(DataError, match=message):
+        check_calibration(mono_spec(f"{PLACE}={url}", f"dataset.cache_dir={tmp_path / 'cache'}"))

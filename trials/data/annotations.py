@@ -96,7 +96,7 @@ def read_list(source: DataSource, *, family: str, action: str, fetch: Fetch | No
         )
     root, choice = choose_root([columns for _, columns in samples], file=file, data_root=source.data_root)
     named = [[None if column is None else under(root, column) for column in columns] for _, columns in samples]
-    copies = _fetched([name for names in named for name in names if isinstance(name, str)], file, fetch)
+    copies = fetched([name for names in named for name in names if isinstance(name, str)], file, fetch)
     rows = tuple(
         _row([copies[name] if isinstance(name, str) else name for name in names], file=file, line=line.number)
         for (line, _), names in zip(samples, named, strict=True)
@@ -105,8 +105,8 @@ def read_list(source: DataSource, *, family: str, action: str, fetch: Fetch | No
     return AnnotationList(rows=rows, root=root, root_choice=choice)
 
 
-def _fetched(urls: Sequence[str], file: Root, fetch: Fetch | None) -> dict[str, Path]:
-    """The copy of each URL."""
+def fetched(urls: Sequence[str], file: Root, fetch: Fetch | None) -> dict[str, Path]:
+    """The copy of each URL that `file` names; DataError where nothing can be fetched."""
     if not urls:
         return {}
     if fetch is None:
@@ -124,7 +124,7 @@ def read_source_lines(source: DataSource, fetch: Fetch | None) -> list[Line]:
     name = list_name(source)
     if isinstance(name, Path):
         return read_lines(name)
-    return read_lines(_fetched([name], "data_file", fetch)[name], called=name)
+    return read_lines(fetched([name], "data_file", fetch)[name], called=name)
 
 
 def read_lines(file: Path, *, called: str | None = None) -> list[Line]:

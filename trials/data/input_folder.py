@@ -13,9 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from search_spaces.errors import DataError
 from search_spaces.spec import DataSource
-from trials.data.annotations import AnnotationList, Fetch, Row, read_list
+from trials.data.annotations import AnnotationList, Fetch, Root, Row, fetched, read_list
 from trials.data.decoders import IMAGE_SUFFIXES
+from trials.data.objects import names_below
 from trials.data.tree import Unread, files_below
+from trials.data.urls import is_url
 
 # left and right views in the names of KITTI, Middlebury, ETH3D, Scene Flow and most recorders; also with a capital or in capitals
 PAIRS = (
@@ -36,6 +38,7 @@ _PATTERNS = tuple(
 )
 _NO_VIEW = re.compile(r"(?<![a-z])(depth|disp|disparity|mask|seg)(?![a-z])", re.IGNORECASE)
 _NO_PHOTO = re.compile(r"(?<![a-z])(depth|disp|disparity|mask|groundtruth)(?![a-z])", re.IGNORECASE)
+MAC_FILES = re.compile(r"(^|/)(\._|__MACOSX/)")  # what `trials.data.tree` passes over as well
 _NAMED_FILES = 5
 FOLDER = "folder of images"
 
@@ -43,9 +46,11 @@ FOLDER = "folder of images"
 def read_source(source: DataSource, *, family: str, action: str, fetch: Fetch | None = None) -> AnnotationList:
     """The rows of a data source: those of its list, in inference also those of a folder that stands in its place.
 
-    `fetch` brings what URLs name.
+    A URL names a folder if it ends with a slash.  `fetch` brings what URLs name.
     """
     folder = Path(source.data_file).expanduser()
+    if action == "infer" and is_url(source.data_file) and source.data_file.endswith("/"):
+        return AnnotationList(rows=stored_rows(source.data_file, family=family, fetch=fetch), root=None, root_choice=FOLDER)
     if action == "infer" and folder.is_dir():
         return AnnotationList(rows=input_rows(folder, family=family), root=None, root_choice=FOLDER)
     return read_list(source, family=family, action=action, fetch=fetch)
@@ -63,21 +68,44 @@ def input_rows(folder: Path, *, family: str) -> tuple[Row, ...]:
     if unread.folders:
         named = ", ".join(str(folder / name) for name in unread.folders[:_NAMED_FILES])
         raise DataError(f"{len(unread.folders)} folders below {folder} cannot be read: {named}", hint="change their owner or mode")
+    return tuple(
+        Row(image=folder / image, right=None if right is None else folder / right, target=None, mask=None, file=folder, line=number)
+        for number, (image, right) in enumerate(_views(folder, files, family), start=1)
+    )
+
+
+def stored_rows(folder: str, *, family: str, fetch: Fetch | None) -> tuple[Row, ...]:
+    """As `input_rows` for the URL of a folder; its images alone are fetched."""
+    url = folder.rstrip("/")
+    views = _views(url, [name for name in names_below(url) if not MAC_FILES.search(name)], family)
+    names = [f"{url}/{name}" for pair in views for name in pair if name is not None]
+    copies = fetched(names, url, fetch)
+    return tuple(
+        Row(
+            image=copies[f"{url}/{image}"],
+            right=None if right is None else copies[f"{url}/{right}"],
+            target=None,
+            mask=None,
+            file=url,
+            line=number,
+        )
+        for number, (image, right) in enumerate(views, start=1)
+    )
+
+
+def _views(folder: Root, files: Sequence[str], family: str) -> Sequence[tuple[str, str | None]]:
+    """The images among `files`, with their right views in stereo."""
     images = sorted(name for name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise DataError(f"no image below {folder}: {_found(files)}", hint=f"images end in {' '.join(IMAGE_SUFFIXES)} (any case)")
-    pairs = [(image, None) for image in _photos(images)] if family == "mono" else _pairs(folder, images)
-    return tuple(
-        Row(image=folder / image, right=None if right is None else folder / right, target=None, mask=None, file=folder, line=number)
-        for number, (image, right) in enumerate(pairs, start=1)
-    )
+    return [(image, None) for image in _photos(images)] if family == "mono" else _pairs(folder, images)
 
 
 def _photos(images: Sequence[str]) -> Sequence[str]:
     return [image for image in images if not _NO_PHOTO.search(image)] or images  # a scene may be called depth_test
 
 
-def _pairs(folder: Path, images: Sequence[str]) -> list[tuple[str, str]]:
+def _pairs(folder: Root, images: Sequence[str]) -> list[tuple[str, str]]:
     views = [image for image in images if not _NO_VIEW.search(image)]
     pairs, alone = _matched(views)
     if not pairs:

@@ -81,14 +81,13 @@ def sources_of(spec: Spec, split: str) -> tuple[DataSource, ...]:
     if split == "infer" and spec.inference.input_dir:
         if sources:
             raise DataError(f"inference.input_dir and {key} are both set: which images?", hint=f"add {key}=[] or inference.input_dir=null")
-        if not Path(spec.inference.input_dir).expanduser().is_dir():
-            stored = is_url(spec.inference.input_dir)
-            raise DataError(
-                f"inference.input_dir is {spec.inference.input_dir}, which is no folder" + " of this machine" * stored,
-                hint=f"name the objects in a list: {key}=[{{data_file: list.txt, ...}}]" if stored else "give a folder that holds images",
-            )
+        folder = spec.inference.input_dir
+        if is_url(folder):
+            folder = f"{folder.rstrip('/')}/"  # by which a folder is known: nothing asks the store here
+        elif not Path(folder).expanduser().is_dir():
+            raise DataError(f"inference.input_dir is {folder}, which is no folder", hint="give a folder that holds images")
         names = {"stereo": "GenericDataset", "mono": "RelativeMonoDataset" if spec.is_relative else "MetricMonoDataset"}
-        return (DataSource(data_file=spec.inference.input_dir, dataset_name=names[spec.family]),)
+        return (DataSource(data_file=folder, dataset_name=names[spec.family]),)
     if not sources:
         raise DataError(f"{key} is empty: there is no {split} data", hint=f"{key}=[{{data_file: list.txt, dataset_name: ...}}]")
     return tuple(sources)

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,18 @@ def objects_of(spec: Spec) -> Objects:
 def fetcher(spec: Spec) -> Callable[[Sequence[str], str], list[Path]]:
     """Gives the copies of URLs, fetched now; the folder of the copies is made when there is a first URL."""
     return lambda urls, named_by: objects_of(spec).fetch(urls, named_by=named_by)
+
+
+def names_below(url: str) -> list[str]:
+    """The objects below the URL of a folder, relative to it and by name; none where there is nothing.
+
+    DataError when the store does not let them be listed, ConnectionError when it cannot be reached.
+    """
+    folder = f"{url.rstrip('/')}/"
+    listed = _listed(folder, pages=sys.maxsize)
+    if listed is None:
+        raise DataError(f"the objects below {folder} may not be listed", hint="name them in a list, or have s3:ListBucket granted")
+    return sorted(name.removeprefix(folder) for name in listed if not name.endswith("/"))
 
 
 class Objects:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from search_spaces.errors import DataError
-from search_spaces.spec import DataSource, Spec, with_values
+from search_spaces.spec import DataSource, Spec, spec_from_dict, with_values
 from tests.s3_server import SECRET, S3Server
 from tests.trials.data.build import stereo_spec, write_pair
 from trials.data import build_dataset, data_hash, objects
@@ -23,6 +25,7 @@ from trials.data.preflight import preflight
 from trials.data.s3 import refusal, store
 from trials.data.split import write_split
 from trials.data.urls import joined
+from trials.transfer import Progress, Show, shown_by
 
 
 @pytest.fixture
@@ -226,3 +229,42 @@ def test_no_cache_is_made_for_lists_of_this_machine(tmp_path: Path) -> None:
     spec = with_values(stereo_spec(write_pair(tmp_path)), {"dataset.cache_dir": str(tmp_path / "cache")})
     build_dataset(spec, "val", training=False)
     assert not (tmp_path / "cache").exists()
+
+
+def folder_spec(url: str, cache: Path) -> Spec:
+    splits = {"infer_dataset": {"workers": 0, "augmentation": {"crop_size": [32, 64]}}, "cache_dir": str(cache)}
+    return spec_from_dict({"model": {"model_type": "FoundationStereo"}, "dataset": splits, "inference": {"input_dir": url}})
+
+
+def test_a_folder_of_the_store_to_run_on(pair: Spec, tmp_path: Path) -> None:
+    del pair
+    for url in ("s3://data/pairs", "s3://data/pairs/"):
+        rows = build_dataset(folder_spec(url, tmp_path / "cache"), "infer", training=False).rows
+        assert [(row.image.name, row.right and row.right.name, row.place) for row in rows] == [
+            ("left.png", "right.png", "s3://data/pairs:1")
+        ]
+    assert not list((tmp_path / "cache").rglob("*.txt"))  # images alone are fetched
+
+
+def test_a_folder_of_the_store_without_images_is_told(s3: S3Server, tmp_path: Path) -> None:
+    s3.client.pipe_file("data/notes/read.me", b"")
+    with pytest.raises(DataError, match=r"no image below s3://data/notes: 1 files with the endings \.me"):
+        build_dataset(folder_spec("s3://data/notes", tmp_path), "infer", training=False)
+
+
+def test_how_far_a_fetch_is_can_be_shown(s3: S3Server, copies: Objects) -> None:
+    s3.client.pipe_file("data/a", b"12345")
+    s3.client.pipe_file("data/b", b"67")
+    told: list[Progress] = []
+    begun: list[str] = []
+
+    @contextlib.contextmanager
+    def begin(doing: str) -> Iterator[Show]:
+        begun.append(doing)
+        yield told.append
+
+    with shown_by(begin):
+        copies.fetch(["s3://data/a", "s3://data/b"], named_by="a list")
+        copies.fetch(["s3://data/a"], named_by="a list")
+    assert begun == ["fetching what a list names"]
+    assert (told[-1].objects, told[-1].of_objects, told[-1].size, told[-1].of_size, told[-1].left_s) == (2, 2, 7, 7, 0.0)
