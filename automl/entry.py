@@ -30,7 +30,6 @@ DEFAULTS: Mapping[str, str] = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "MPLBACKEND": "Agg",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "RAY_DEDUP_LOGS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 SILENT: Mapping[str, str] = {

@@ -38,7 +38,6 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # our searcher says how many; Tune by itself starts one worker after the other
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "RAY_DEDUP_LOGS": "1",
 }
 
 
