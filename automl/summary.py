@@ -21,6 +21,7 @@ from automl.insight import convergence, importance
 from automl.limits import Limits
 from automl.reader import final_trials
 from automl.report import REPORT, gain_text
+from automl.retention import DROPPED
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from search_spaces.spec import spec_from_dict
@@ -76,6 +77,9 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     counts = {status: sum(trial.status is status for trial in snapshot.trials) for status in TrialStatus}
     told = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
     table.add_row("trials", f"{snapshot.begun}: {told or 'none'}")
+    crowded = sum(trial.stopped_by == DROPPED for trial in snapshot.trials)
+    if crowded:
+        table.add_row("disk budget", f"{count_text(crowded, 'trial')} lost a checkpoint to it and could not be promoted")
     busy_s = sum(trial.elapsed_s for trial in snapshot.trials)
     whole = min(len(snapshot.trials), config.trials) * config.epochs
     spared = f", without early stopping {whole}" if snapshot.end is not None and snapshot.end.reason is EndReason.EXHAUSTED else ""
@@ -176,7 +180,7 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
         rows["more trials"] = f"automl extend {folder} --trials +{config.trials}"
     if late or end.reason is EndReason.LIMIT:
         rows["more time"] = f"automl extend {folder} {more_time(config.limits)}"
-    if full:
+    if full or any(trial.stopped_by == DROPPED for trial in snapshot.trials):
         rows["more room"] = f"automl extend {folder} --disk-budget GIB"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:

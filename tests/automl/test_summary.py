@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from automl.console import screen
 from automl.engine import run_inline
 from automl.limits import Limits
-from automl.snapshot import EndReason, StudyEnd
+from automl.snapshot import EndReason, StudyEnd, TrialStatus
 from automl.study import Study
 from automl.summary import failure_rows, print_summary
 from tests.automl.toy import ToyRun, toy_config
@@ -58,6 +59,16 @@ def test_a_limit_that_was_too_short_wants_more_time(tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
     assert "--max-hours +1e-09" in out
     assert "try again" not in out
+
+
+def test_what_a_disk_budget_cost_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config(trials=3, epochs=3)), run=ToyRun())
+    trials = tuple(replace(trial, status=TrialStatus.STOPPED, stopped_by="disk budget") for trial in snapshot.trials[1:])
+    assert snapshot.end is not None
+    print_summary(screen(), replace(snapshot, trials=(snapshot.trials[0], *trials)), snapshot.end, complete=True)
+    out = capsys.readouterr().out
+    assert "2 trials lost a checkpoint to it" in out
+    assert "--disk-budget GIB" in out
 
 
 def test_a_disk_budget_that_was_too_small_wants_more_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
