@@ -8,7 +8,7 @@ there nobody asks again, so an epoch that is reported twice (after a resume) can
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -184,14 +184,6 @@ class FidelityRule(Protocol):
 
     def likely_epochs(self, trials: int) -> int:
         """About how many epochs a search of so many trials trains in all, its baseline included."""
-
-
-def standings_of(rule: FidelityRule, courses: Iterable[Course]) -> Standings:
-    """The standings of `courses` as `rule` reads them."""
-    standings = rule.standings()
-    for course in courses:
-        standings.put(course)
-    return standings
 
 
 def _remove(entries: list[Entry], entry: Entry) -> None:

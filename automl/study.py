@@ -261,11 +261,6 @@ class Study:
         with self._guard:
             return summary_of(self._ledger.records[number], self.folder)
 
-    def trial_spec(self, number: int) -> TrialSpec:
-        """What trial `number` runs (or ran), without a checkpoint to resume from."""
-        with self._guard:
-            return replace(self._spec_of(self._ledger.records[number]), resume_from=None)
-
     def snapshot(self) -> StudySnapshot:
         """A frozen copy of everything."""
         with self._guard:

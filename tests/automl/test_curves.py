@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from automl.course import Course, Promotion, standings_of
+from automl.course import Course, Promotion
 from automl.curves import CurveStopping, chance_below
+from tests.automl.toy import standings_of
 from trials.contract import Decision
 
 RULE = CurveStopping(full=27, eta=3)  # trials of bracket 0 have rungs 1, 3, 9, 27

@@ -21,7 +21,7 @@ from search_spaces.space import Parameter, SearchSpace
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
 from tests.automl.samples import small_mono_spec
 from tests.automl.toy import LR, toy_config
-from trials.contract import TrialSpec, always_continue
+from trials.contract import ProgressTo, ReportTo, TrialResult, TrialSpec, always_continue
 from trials.run import run_trial
 
 pytestmark = pytest.mark.ray
@@ -61,8 +61,14 @@ def one_thread() -> Iterator[None]:
 def test_pausing_changes_no_bit(tmp_path: Path) -> None:
     small_mono_spec(tmp_path)
     study = new_study(tmp_path / "inline", tmp_path)
-    inline_folder, inline_curve = promoted(run_inline(study))
-    straight: TrialSpec = study.trial_spec(1)
+    first: dict[int, TrialSpec] = {}  # segments by trial
+
+    def noted(trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        first.setdefault(trial.number, trial)
+        return run_trial(trial, report, progress=progress)
+
+    inline_folder, inline_curve = promoted(run_inline(study, run=noted))
+    straight = first[1]
     folder = tmp_path / "straight"
     spec = {**straight.spec, "results_dir": str(folder)}
     result = run_trial(replace(straight, study="", folder=folder, spec=spec), always_continue)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from automl.course import Course, FidelityRule, Promotion, Verdict, standings_of
+from automl.course import Course, FidelityRule, Promotion, Verdict
 from automl.fidelity import FullBudget, MedianRule, last_chance, make_rule
 from automl.halving import Hyperband, SuccessiveHalving, brackets_of, rung_epochs
 from search_spaces.errors import StudyError
+from tests.automl.toy import standings_of
 from trials.contract import Decision
 
 

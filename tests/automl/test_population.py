@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from automl.course import Birth, Course, Promotion, standings_of
+from automl.course import Birth, Course, Promotion
 from automl.engine import run_inline
 from automl.exploring import Heritage, changeable, perturb
 from automl.population import PopulationRule
@@ -20,7 +20,7 @@ from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
 from search_spaces.errors import StudyError
 from search_spaces.space import Parameter, SearchSpace
-from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, ToyRun, result_of, toy_config
+from tests.automl.toy import LR, MOMENTUM, OPTIMIZER, SPACE, ToyRun, result_of, standings_of, toy_config
 from trials import states
 from trials.contract import Cause, Decision, Failure, ProgressTo, Report, ReportTo, State, TrialResult, TrialSpec
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from automl.config import StudyConfig
+from automl.course import Course, FidelityRule, Standings
 from automl.segments import LATEST
 from search_spaces.space import Condition, Parameter, SearchSpace
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
@@ -119,6 +120,14 @@ class SlowRun(ToyRun):
             return decision
 
         return super().__call__(trial, slow, progress=progress)
+
+
+def standings_of(rule: FidelityRule, courses: Iterable[Course]) -> Standings:
+    """The standings of `courses` as `rule` reads them."""
+    standings = rule.standings()
+    for course in courses:
+        standings.put(course)
+    return standings
 
 
 def write_epoch(folder: Path, epoch: int) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from automl.course import Birth, Course, FidelityRule, Promotion, Standings, standings_of
+from automl.course import Birth, Course, FidelityRule, Promotion, Standings
 from automl.fidelity import RULES, make_rule
+from tests.automl.toy import standings_of
 from trials.contract import Decision
 
 FULL = 9
