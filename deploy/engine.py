@@ -26,7 +26,7 @@ from trials.data.decoders import write_atomically
 
 GIB = 1 << 30
 _OLDEST, _TOO_NEW = (10, 16), (12, 0)
-INSTALL = "pip install 'depth-automl[tensorrt]' on a machine with an NVIDIA GPU and its driver"
+INSTALL = "pip install -e '.[tensorrt]' in the folder of this program, on a machine with an NVIDIA GPU and its driver"
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
 

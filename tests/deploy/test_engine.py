@@ -214,7 +214,7 @@ def test_an_engine_keeps_clear_of_the_description_of_its_onnx_file() -> None:
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
 def test_an_engine_answers_as_the_network_does(precision: Precision, tmp_path: Path) -> None:
     """Builds on the GPU that is there, with a free batch, and compares batches of one and three."""
-    tensorrt = pytest.importorskip("tensorrt", reason="TensorRT comes from NVIDIA's own index: pip install 'depth-automl[tensorrt]'")
+    tensorrt = pytest.importorskip("tensorrt", reason="TensorRT comes from NVIDIA's own index: pip install -e '.[tensorrt]'")
     spec = mono_spec()
     network, source = network_of(spec), tmp_path / "m.onnx"
     facts = export_onnx(network, spec, source, height=28, width=42).facts

@@ -193,7 +193,7 @@ def test_an_engine_is_judged_within_its_profile(spec: Spec, checkpoint: Path, tm
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="an engine is built on a GPU")
 def test_an_engine_of_the_winner_is_built_judged_and_shipped(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt", reason="TensorRT comes from NVIDIA's own index: pip install 'depth-automl[tensorrt]'")
+    pytest.importorskip("tensorrt", reason="TensorRT comes from NVIDIA's own index: pip install -e '.[tensorrt]'")
     promotion = promote(checkpoint, tmp_path, spec=spec, formats=["onnx", "engine"], samples=2)
     assert promotion.forms["engine"].built, promotion.forms["engine"].reason
     assert "tensorrt bf16" in promotion.judgement.metrics

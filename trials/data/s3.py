@@ -21,7 +21,7 @@ def store() -> Any:
     try:
         from s3fs import S3FileSystem
     except ImportError as error:
-        raise UnsupportedError("s3:// needs the package s3fs", hint="pip install 'depth-automl[s3]'") from error
+        raise UnsupportedError("s3:// needs the package s3fs", hint="pip install -e '.[s3]' in the folder of this program") from error
     return S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
 
 
