@@ -37,6 +37,7 @@ OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "norma
 ENGINE = ".engine"
 EXPORTED = (".onnx", ".xml", ENGINE)
 MODEL_KEYS = {"quantize": "model_path", "gen_trt_engine": "onnx_file"}  # elsewhere it is `checkpoint`
+WRITTEN_BESIDE = {"export": "onnx_file", "gen_trt_engine": "trt_engine"}  # what goes beside the model where nobody says where
 LARGEST_STRETCH = 0.05
 LEAST_MEMORY = 2.0  # of a prediction, in cost volumes; measured peaks are 2.4 to 3.6
 
@@ -82,6 +83,10 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
 
         section, key = getattr(loaded.spec, action), MODEL_KEYS.get(action, "checkpoint")
         named = getattr(section, key) or getattr(section, "trt_engine", None)
+        output = WRITTEN_BESIDE.get(action)
+        if named and is_url(named) and output is not None and not getattr(section, output):
+            told = f"{action}.{key} is in an S3 store, so where to write has to be said"
+            raise SpecError(told, hint=f"add {action}.{output}=..., a file of this machine")
         model = local_file(loaded.spec, named, key=f"{action}.{key}") if named else None
         template = model_template(model) if model is not None and model.is_file() else {}
         if template:

@@ -25,7 +25,10 @@ app = typer.Typer(
 SpecFile = Annotated[Path, typer.Option("-e", "--experiment_spec_file", help="The spec; any file name.", metavar="FILE")]
 WeightNames = Literal["tao", "published"]
 Parent = Annotated[
-    Path | None, typer.Option("--parent", help="Take the model that this run, export or study left.", metavar="DIR", show_default=False)
+    Path | None,
+    typer.Option(
+        "--parent", help="Take the model that this run, export or study (or its s3:// URL) left.", metavar="DIR", show_default=False
+    ),
 ]
 Pick = Annotated[
     str,

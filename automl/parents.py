@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from automl.console import screen, tell
+from automl.folders import stored_url
 from automl.status import CHOICE_FILE, read_json
 from automl.summary import shown_path
 from search_spaces.errors import CheckpointError, SpecError
@@ -44,7 +45,7 @@ _PLAIN_PICK = "best"
 
 
 def with_parent(action: str, overrides: Sequence[str] | None, parent: Path | None, pick: str) -> tuple[str, ...]:
-    """`overrides` with the model file of `parent` at the action's key, and a line on the screen that names it.
+    """`overrides` with the model file of `parent` (a folder, or its URL) at the action's key, and a line on the screen that names it.
 
     The file then stands in the action's experiment.yaml.  SpecError for a `pick` without sense, or when the key is set as well;
     CheckpointError when nothing, or more than one thing, is there to take.
@@ -62,9 +63,17 @@ def with_parent(action: str, overrides: Sequence[str] | None, parent: Path | Non
     key = KEYS[action]
     if any(text.lstrip("+").startswith(f"{key}=") for text in given):
         raise SpecError(f"{key} and --parent both name the model", hint="leave one of them out")
-    chosen = resolve(parent, action, pick)
-    tell(screen(), f"parent  {shown_path(parent)}: {shown_path(chosen)}")
-    quoted = str(chosen).replace("\\", "\\\\").replace("'", "\\'")
+    url = stored_url(parent)
+    if url is None:
+        chosen = resolve(parent, action, pick)
+        named = str(chosen)
+        tell(screen(), f"parent  {shown_path(parent)}: {shown_path(chosen)}")
+    else:
+        from automl.stored_study import named_there  # asks a store
+
+        named = named_there(url, lambda folder: resolve(folder, action, pick))
+        tell(screen(), f"parent  {url}: {named}")
+    quoted = named.replace("\\", "\\\\").replace("'", "\\'")
     return (f"{key}='{quoted}'", *given)
 
 

@@ -21,7 +21,8 @@ from automl.folders import stored_url
 from automl.journal import JOURNAL_FILE, DriverLock
 from automl.requests import STOP_FILE, request_stop
 from automl.snapshot import StudySnapshot
-from search_spaces.errors import DataError, StudyError, UserError
+from automl.status import CHOICE_FILE
+from search_spaces.errors import CheckpointError, DataError, StudyError, UserError
 from search_spaces.spec import Spec, spec_from_dict
 from trials.copy_notes import url_of_copy, write_notes
 from trials.states import epoch_of, full_states
@@ -61,6 +62,27 @@ def records_of(studies: Sequence[Path]) -> Iterator[list[Path]]:
     """Folders with the records of each of `studies`."""
     with contextlib.ExitStack() as views:
         yield [study if (url := stored_url(study)) is None else views.enter_context(_view(url, is_record)).folder for study in studies]
+
+
+def named_there(url: str, choose: Callable[[Path], Path]) -> str:
+    """The URL of the file that `choose` takes of a folder like the one at `url`: with all its names, and a study's choice.
+
+    CheckpointError where nothing is; no weights are fetched.
+    """
+    from trials.remote_folder import RemoteFolder
+
+    with tempfile.TemporaryDirectory(prefix="automl-") as scratch:
+        remote = RemoteFolder(url, Path(scratch).resolve() / "there")
+        names = remote.listing()
+        if not names:
+            raise CheckpointError(f"--parent {url}: nothing is there", hint="give the URL of a run, of an export or of a study")
+        for name in names:
+            (remote.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (remote.folder / name).touch()
+        if str(CHOICE_FILE) in names:
+            remote.get(str(CHOICE_FILE))
+        with _in_terms_of(url, remote.folder):
+            return remote.told_there(str(choose(remote.folder)))
 
 
 def kept(study: Path, act: Act) -> int:
@@ -195,5 +217,6 @@ def _in_terms_of(url: str, folder: Path) -> Iterator[None]:
         yield
     except (UserError, ActionFailed) as error:
         error.message = error.message.replace(str(folder), url)
+        error.args = (error.message,)
         error.hint = None if error.hint is None else error.hint.replace(str(folder), url)
         raise

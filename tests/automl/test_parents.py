@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from automl.parents import resolve, with_parent
 from search_spaces.errors import CheckpointError, SpecError
+from tests.s3_server import S3Server
+from trials.stored_folder import StoredFolder
 
 
 def files(folder: Path, *names: str) -> Path:
@@ -105,3 +108,19 @@ def test_the_file_becomes_an_override_and_is_told(run: Path, capsys: pytest.Capt
 def test_contradictions_are_refused(run: Path, overrides: tuple[str, ...], pick: str, told: str) -> None:
     with pytest.raises(SpecError, match=told):
         with_parent("evaluate", overrides, run, pick)
+
+
+def test_a_study_of_a_store_gives_the_url_of_its_winner(study: Path, s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
+    with StoredFolder(study.with_name("copy"), "s3://data/there") as kept:
+        shutil.copytree(study, kept.folder, dirs_exist_ok=True)
+        told = (kept.folder / "choice.json").read_text().replace(str(study), str(kept.folder))
+        (kept.folder / "choice.json").write_text(told)
+    given = with_parent("evaluate", ["a=1"], Path("s3://data/there"), "best")
+    assert given == ("evaluate.checkpoint='s3://data/there/trials/0002/train/best.pth'", "a=1")
+    assert capsys.readouterr().out == "parent  s3://data/there: s3://data/there/trials/0002/train/best.pth\n"
+    assert with_parent("evaluate", (), Path("s3://data/there"), "onnx") == ("evaluate.checkpoint='s3://data/there/promotion/model.onnx'",)
+    with pytest.raises(CheckpointError, match="--parent s3://data/none: nothing is there"):
+        with_parent("evaluate", (), Path("s3://data/none"), "best")
+    with pytest.raises(CheckpointError, match="s3://data/there/promotion holds no model that evaluate takes"):
+        with_parent("evaluate", (), Path("s3://data/there"), "engine")
+    assert s3.client.exists("data/there/choice.json")

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from search_spaces.errors import CheckpointError, DataError
+from search_spaces.errors import DataError
 from search_spaces.spec import spec_from_dict, with_values
 from tests.s3_server import S3Server
 from tests.trials.small import Recorder, parts, stereo_spec, trial
@@ -34,13 +34,19 @@ def test_weights_are_fetched_and_the_record_keeps_the_url(scenes: SampleSet, s3:
     assert spec.train.pretrained_model_path == "s3://data/weights.pth"
 
 
-def test_a_missing_state_and_an_exported_model_are_refused(scenes: SampleSet, s3: S3Server, tmp_path: Path) -> None:
+def test_a_missing_state_is_refused(scenes: SampleSet, s3: S3Server, tmp_path: Path) -> None:
     del s3
     spec = with_values(spec_from_dict(stereo_spec(scenes)), {RESUME: "s3://data/none.pth", "dataset.cache_dir": str(tmp_path)})
     with pytest.raises(DataError, match=r"named by train\.resume_training_checkpoint_path do not exist:\n  s3://data/none\.pth"):
         state_to_resume(spec, tmp_path)
-    with pytest.raises(CheckpointError, match="an exported model has files beside it"):
-        local_file(spec, "s3://data/model.onnx", key="evaluate.checkpoint")
+
+
+def test_an_exported_model_comes_with_the_files_of_its_name(scenes: SampleSet, s3: S3Server, tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.json", "model.onnx.data", "other.json", "deep/model.json"):
+        s3.client.pipe_file(f"data/there/{name}", b"x")
+    spec = with_values(spec_from_dict(stereo_spec(scenes)), {"dataset.cache_dir": str(tmp_path)})
+    model = local_file(spec, "s3://data/there/model.onnx", key="evaluate.checkpoint")
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model.json", "model.onnx", "model.onnx.data"]
 
 
 def test_a_state_in_the_store_is_continued_exactly(scenes: SampleSet, s3: S3Server, tmp_path: Path) -> None:
