@@ -9,6 +9,7 @@ from pathlib import Path
 
 from automl.config import load_config
 from automl.ledger import ledger_of, snapshot_of
+from automl.retention import forget_removed
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from automl.storage import is_run, open_record
 from search_spaces.errors import StudyError
@@ -28,6 +29,7 @@ def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], 
         ledger = ledger_of(storage, config, clock=clock, create=False)
     except KeyError as error:
         raise StudyError(f"{folder} holds no study named {config.name} yet", hint=f"`automl resume {folder}` continues it") from error
+    forget_removed(ledger, folder, config)
     active = is_run(folder, config, storage)
     for record in ledger.records:
         if active and record.status is TrialStatus.WAITING and record.segments > 0:

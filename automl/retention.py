@@ -26,6 +26,15 @@ from trials.states import BEST, drop_full_states, full_states
 DROPPED = "disk budget"
 
 
+def forget_removed(ledger: Ledger, folder: Path, config: StudyConfig) -> None:
+    """Best weights that were removed for a disk budget: the record of an ended trial still names them, the files say that they are gone."""
+    if config.limits.disk_budget_gib is None:
+        return
+    for record in ledger.records:
+        if record.status.ended and record.checkpoint is not None and not (folder / record.checkpoint).is_file():
+            ledger.forget_checkpoint(record)
+
+
 class CheckpointKeeper:
     """Keeps the files of one study's trials within bounds; called by the study after each segment, under its lock.
 
@@ -47,10 +56,8 @@ class CheckpointKeeper:
         self._largest = (0, 0)  # of one state, of one file of best weights
         self._kept = 0  # bytes of both together
         self._elsewhere = 0
+        forget_removed(ledger, folder, config)
         for record in ledger.records:
-            gone = record.checkpoint is not None and not (folder / record.checkpoint).is_file()
-            if self._budget is not None and record.status.ended and gone:
-                ledger.forget_checkpoint(record)
             self.tidy(record)
         if self._budget is not None:
             own = {self._train(record) for record in ledger.records}

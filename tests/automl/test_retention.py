@@ -7,6 +7,7 @@ from pathlib import Path
 
 from automl.engine import run_inline
 from automl.limits import Limits
+from automl.reader import read_snapshot
 from automl.retention import DROPPED
 from automl.segments import LATEST
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
@@ -102,6 +103,7 @@ def test_what_could_still_win_has_its_weights(tmp_path: Path) -> None:
     for _, number in ranked[:2]:
         assert (snapshot.trial(number).folder / "train" / BEST).is_file()
     assert all(trial.checkpoint is None or trial.checkpoint.is_file() for trial in snapshot.trials)
+    assert [trial.checkpoint for trial in read_snapshot(tmp_path / "s").trials] == [trial.checkpoint for trial in snapshot.trials]
 
 
 def test_the_worst_loss_keeps_its_weights_while_nothing_beats_its_memory(tmp_path: Path) -> None:
