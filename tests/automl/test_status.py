@@ -233,6 +233,16 @@ def test_the_report_is_one_file_without_remote_parts(folder: Path):
     assert "oom: made to fail: oom" in text
 
 
+def test_the_report_says_why_trials_and_finalists_ended(tmp_path: Path):
+    study = Study.create(tmp_path / "s", toy_config(trials=5, epochs=3, finalists=1))
+    snapshot = run_inline(study, run=ToyRun())
+    finalists = run_inline(study.finalists(), run=ToyRun(faults={0: Cause.NAN})).trials
+    text = write_report(snapshot, finalists).read_text()
+    assert "nan: made to fail: nan" in text
+    assert any(trial.stopped_by == "never promoted" for trial in snapshot.trials)
+    assert "never promoted" in text
+
+
 def test_the_gain_is_told_against_the_baseline(folder: Path):
     snapshot = read_snapshot(folder)
     told = gain_text(snapshot)
