@@ -15,10 +15,11 @@ from automl.amend import amend
 from automl.config import StudyConfig
 from automl.console import screen, tell
 from automl.fidelity import rule_of
-from automl.launch import FEWEST_FOR_FINALISTS, confirm, resume_study, usual_finalists
+from automl.launch import confirm, resume_study
 from automl.limits import Limits
 from automl.population import PopulationRule
 from automl.reader import read_snapshot
+from automl.sources import FEWEST_FOR_FINALISTS, usual_finalists
 from search_spaces.errors import StudyError
 
 _MORE = re.compile(r"\+(\d+(?:\.\d+)?)")
@@ -78,7 +79,8 @@ def extended(config: StudyConfig, extension: Extension) -> StudyConfig:
             raise StudyError(f"--trials must be +N with a whole N, but got {extension.trials}", hint="for instance --trials +10")
         trials += int(more)
     # a search that was too short for finalists may have become long enough
-    finalists = usual_finalists(trials, config) if config.trials < FEWEST_FOR_FINALISTS <= trials else config.finalists
+    grown = not config.finalists and config.trials < FEWEST_FOR_FINALISTS <= trials
+    finalists = usual_finalists(trials, config) if grown else config.finalists
     return replace(config, trials=trials, limits=raised, finalists=finalists)
 
 

@@ -116,5 +116,6 @@ def _reason(kept: Sequence[Configuration], among: Sequence[Configuration], objec
     told = f"trial {winner.trial} has the best {objectives[0].metric} of the front, {number_text(winner.mean)}"
     others = and_text([str(one.trial) for one in kept[1:]]) if len(kept) > 1 else ""
     if not others:
-        return f"{told}; it is nowhere worse than the {len(among) - 1} others" if len(among) > 1 else f"{told}, and is alone on it"
+        beaten = "the other one" if len(among) == 2 else f"the {len(among) - 1} others"
+        return f"{told}; it is nowhere worse than {beaten}" if len(among) > 1 else f"{told}, and is alone on it"
     return f"{told}; {f'trial {others} is' if len(kept) == 2 else f'trials {others} are'} not beaten in {names} either"

@@ -35,7 +35,7 @@ from automl.resolve import Resolved, RunRequest, resolve
 from automl.review import Review, review_data, review_view
 from automl.searchers import startup_trials
 from automl.several import check_costs, objective_notes
-from automl.sources import SearchSource, usual_trials
+from automl.sources import SearchSource, usual_finalists, usual_trials
 from automl.stored_study import keeping, older_states, records_of
 from automl.study import Study
 from automl.timing import measure
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TRIALS = 10
 FIRST_SHOWN = 4
-FEWEST_FOR_FINALISTS = 4
-FINALISTS, FINALISTS_OF_A_FRONT = 2, 4
 
 
 def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool) -> int:
@@ -249,13 +247,6 @@ def check_memory(spec: Spec) -> tuple[str, ...]:
 
     line = check_training_memory(spec)
     return () if line is None else (f"memory   {line}",)
-
-
-def usual_finalists(trials: int, config: StudyConfig) -> int:
-    """How many configurations a search of so many trials trains again when nobody says it."""
-    if trials < FEWEST_FOR_FINALISTS:
-        return 0
-    return FINALISTS_OF_A_FRONT if config.further else FINALISTS
 
 
 def _config(resolved: Resolved, space: SearchSpace, placement: Placement) -> StudyConfig:

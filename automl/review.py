@@ -20,6 +20,7 @@ from automl.config import StudyConfig
 from automl.console import and_text, count_text, number_text, seconds_text
 from automl.limits import Limits
 from automl.policy import Route
+from automl.sources import FEWEST_FOR_FINALISTS
 from automl.timing import LIMIT_S, StepTimes
 from search_spaces.objective import Objective, metric_info
 from search_spaces.space import Parameter, Value
@@ -73,8 +74,8 @@ class Review:
 
     def seconds(self, epochs: int) -> float | None:
         """Time of so many epochs with all slots busy, or None when no step was measured."""
-        # trials on GPUs run side by side; trials on the CPU share the cores that the measurement had to itself
-        lanes = self.config.parallel if self.config.gpus_per_trial else 1
+        # on GPUs and on a cluster trials run side by side; else they share the cores that the measurement had to itself
+        lanes = self.config.parallel if self.config.gpus_per_trial or self.config.address else 1
         return None if self.times is None else self.times.epoch_s * epochs / lanes
 
 
@@ -250,10 +251,13 @@ def _budget(review: Review) -> Table:
     table = _table("Budget", "", "")
     table.show_header = False
     table.add_row("trials", f"{config.trials} of up to {count_text(config.epochs, 'epoch')}, {_compared(review.rungs[:-1])}")
-    none = "none: a population finds a course of values, not one set" if config.fidelity == "population" else "none: too few trials"
+    none = "none: too few trials" if config.trials < FEWEST_FOR_FINALISTS else "none, as the settings say"
+    if config.fidelity == "population":
+        none = "none: a population finds a course of values, not one set"
     best = "the best one" if config.finalists == 1 else f"the {config.finalists} best"
     chosen = f"up to {config.finalists} of the front" if config.further else best
-    table.add_row("finalists", f"{chosen} trained again with another seed" if config.finalists else none)
+    seeds = "another seed" if config.finalist_seeds == 1 else f"{config.finalist_seeds} other seeds"
+    table.add_row("finalists", f"{chosen} trained again with {seeds}" if config.finalists else none)
     if config.limits != Limits():
         table.add_row("limits", f"{', '.join(config.limits.describe())}{LIMITS_TOLD if config.limits.timed else ''}")
     table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")

@@ -32,6 +32,8 @@ from search_spaces.spec import spec_from_dict, with_values
 
 BASELINE = 0
 MAX_DRAWS = 20
+FEWEST_FOR_FINALISTS = 4  # trials
+FINALISTS, FINALISTS_OF_A_FRONT = 2, 4
 
 
 class TrialSource(Protocol):
@@ -195,6 +197,13 @@ def usual_trials(config: StudyConfig) -> int | None:
     if searcher.size is not None:
         return 1 + searcher.size(config.space, settings)
     return rule.round_of_trials if isinstance(rule, Hyperband) else None
+
+
+def usual_finalists(trials: int, config: StudyConfig) -> int:
+    """How many configurations a search of so many trials trains again when nobody says it."""
+    if trials < FEWEST_FOR_FINALISTS:
+        return 0
+    return FINALISTS_OF_A_FRONT if config.further else FINALISTS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from automl.config import load_config
-from automl.extend import Extension, extend_study
+from automl.extend import Extension, extend_study, extended
 from automl.study import Study
 from tests.automl.toy import toy_config
 
@@ -28,3 +28,8 @@ def test_who_says_no_has_extended_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(typer.Abort):
         extend_study(tmp_path / "s", Extension(trials="+3"), yes=False)
     assert load_config(tmp_path / "s").trials == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 1)])
+def test_finalists_that_were_asked_for_stay(before: int, after: int) -> None:
+    assert extended(toy_config(trials=3, finalists=before), Extension(trials="+9")).finalists == after

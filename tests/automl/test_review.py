@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from automl.console import screen
 from automl.fidelity import rule_of
 from automl.policy import Route
 from automl.review import Review, review_view
+from automl.timing import StepTimes
 from search_spaces.spec import spec_from_dict
 from tests.automl.toy import LR, toy_config
+
+
+def review_of(times: StepTimes | None = None, **changes: Any) -> Review:
+    config = toy_config(**changes)
+    rule = rule_of(config)
+    return Review(
+        config=config,
+        folder="s",
+        route=Route(search=True, why="asked for"),
+        spec=spec_from_dict(config.spec),
+        dropped=(),
+        first=({LR: 1e-4}, {LR: 0.002}),
+        rungs=rule.rungs,
+        search_epochs=rule.likely_epochs(config.trials),
+        sources=(),
+        device="CPU",
+        times=times,
+        tracking="",
+        notes=(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,25 +44,30 @@ from tests.automl.toy import LR, toy_config
     ],
 )
 def test_search_and_budget_agree(epochs: int, searched: str, compared: str, capsys: pytest.CaptureFixture[str]) -> None:
-    config = toy_config(epochs=epochs)
-    rule = rule_of(config)
-    review = Review(
-        config=config,
-        folder="s",
-        route=Route(search=True, why="asked for"),
-        spec=spec_from_dict(config.spec),
-        dropped=(),
-        first=({LR: 1e-4}, {LR: 0.002}),
-        rungs=rule.rungs,
-        search_epochs=rule.likely_epochs(config.trials),
-        sources=(),
-        device="CPU",
-        times=None,
-        tracking="",
-        notes=(),
-    )
+    review = review_of(epochs=epochs)
     screen().print(review_view(review))
     out = capsys.readouterr().out
     assert searched in out
     assert compared in out
     assert [line.split() for line in out.splitlines() if line.startswith("lr ")] == [["lr", "1e-4", "0.002"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"finalists": 2}, "the 2 best trained again with another seed"),
+        ({"finalists": 1, "finalist_seeds": 3}, "the best one trained again with 3 other seeds"),
+        ({"finalists": 0, "trials": 3}, "none: too few trials"),
+        ({"finalists": 0}, "none, as the settings say"),
+    ],
+)
+def test_finalists_are_told_as_they_will_be(changes: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    screen().print(review_view(review_of(**changes)))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finalists")]
+    assert line.split(maxsplit=1)[1].strip() == told
+
+
+@pytest.mark.parametrize(("address", "epoch_s"), [(None, 10.0), ("head:6379", 2.5)])
+def test_trials_on_a_cluster_share_no_cores(address: str | None, epoch_s: float) -> None:
+    times = StepTimes(step_s=1.0, image_s=0.0, steps=10, images=0)
+    assert review_of(times, parallel=4, address=address).seconds(1) == epoch_s
