@@ -76,22 +76,16 @@ def promote(
     wanted = formats_of(spec) if formats is None else tuple(formats)
     check_formats([name for name in wanted if formats is not None or name != ENGINE], spec, makers)
     network = load_network(checkpoint, spec)
-    crop = get_value(spec, f"dataset.{split}_dataset.augmentation.crop_size")
-    legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
-    size = (legal[0] if height is None else height, legal[1] if width is None else width)
     largest = profile_of(spec).high
-    batch = 1 if largest == 1 else None
-    # so that `depth_net export -e promotion/spec.yaml` draws the same model again
-    drawn = {"export.input_height": size[0], "export.input_width": size[1], "export.batch_size": batch, "export.valid_iters": None}
-    spec = with_values(spec, drawn)
+    spec = _as_drawn(spec, split, height=height, width=width, batch=1 if largest == 1 else None)
     with _scratch(folder) as scratch:
         export = export_onnx(
             network,
             spec,
             scratch / MODEL,
-            height=size[0],
-            width=size[1],
-            batch=batch,
+            height=spec.export.input_height,
+            width=spec.export.input_width,
+            batch=spec.export.batch_size,
             opset=spec.export.opset_version,
             checkpoint=checkpoint,
         )
@@ -114,6 +108,14 @@ def promote(
         )
         _publish(promotion, spec, scratch / MODEL)
     return promotion
+
+
+def _as_drawn(spec: Spec, split: str, *, height: int | None, width: int | None, batch: int | None) -> Spec:
+    """`spec` with its model's size, batch and refinements, so that `depth_net export -e promotion/spec.yaml` draws the same one again."""
+    crop = get_value(spec, f"dataset.{split}_dataset.augmentation.crop_size")
+    legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
+    size = {"export.input_height": legal[0] if height is None else height, "export.input_width": legal[1] if width is None else width}
+    return with_values(spec, {**size, "export.batch_size": batch, "export.valid_iters": None})
 
 
 @contextlib.contextmanager
