@@ -36,6 +36,7 @@ class OnnxPredictor:
 
     `runtime` is a provider: `cpu`, `cuda` or `tensorrt` (which builds an engine at each start, for minutes); `auto` takes CUDA where it
     is installed, else the CPU.  Takes images of `fixed_size` only, in any number: see `predict_in_batches`.  `threads` default to torch's.
+    `name` says where it runs: CUDA that is installed and does not start leaves `auto` on the CPU.
     A BF16 graph is computed in float32 where there are no kernels for it, with each result rounded to bfloat16.
     UnsupportedError for a provider that is not there.
     """
@@ -44,8 +45,7 @@ class OnnxPredictor:
         self.path = path
         self.threads = threads if threads is not None else torch.get_num_threads()
         self._session = _open_session(path, self.threads, runtime)
-        self.provider: str = self._session.get_providers()[0]
-        self.name = f"onnxruntime {runtime}" if runtime in PROVIDERS else "onnxruntime"
+        self.name = _name_by(self._session.get_providers()[0])
         shapes = {value.name: value.shape for value in self._session.get_inputs()}
         self.family = family_of(shapes, path)
         self.facts = _read_facts(self._session, path)
@@ -60,6 +60,11 @@ class OnnxPredictor:
     def _run(self, arrays: list[F32]) -> F32:
         answer: F32 = self._session.run(None, dict(zip(INPUTS[self.family], arrays, strict=True)))[0]
         return answer
+
+
+def _name_by(provider: str) -> str:
+    used = next((f" {name}" for name, (known, _) in PROVIDERS.items() if known == provider), "")
+    return f"onnxruntime{used}"
 
 
 def onnx_facts(path: Path) -> ModelFacts | None:
