@@ -105,7 +105,7 @@ def part_weights(network: nn.Module) -> None:
 
 @contextmanager
 def whole(network: nn.Module) -> Iterator[None]:
-    """All weights on every rank meanwhile; collective at both ends."""
+    """All weights on every rank meanwhile; collective at its start."""
     gather_weights(network)
     yield
     part_weights(network)

@@ -80,7 +80,7 @@ def test_a_network_in_parts_learns_what_a_whole_one_does(kind: str, mesh: Device
         theirs = named[name].grad
         assert (theirs is None) == (value.grad is None), name
         if value.grad is not None and theirs is not None:
-            torch.testing.assert_close(whole_tensor(theirs), value.grad, msg=name)
+            torch.testing.assert_close(whole_tensor(theirs), value.grad, rtol=1e-4, atol=1e-4, msg=name)
     gradients = [value.grad for value in named.values() if value.grad is not None]
     assert float(total_norm(gradients)) == pytest.approx(
         float(nn.utils.get_total_norm([value.grad for value in plain.parameters() if value.grad is not None]))
