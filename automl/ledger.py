@@ -84,6 +84,7 @@ class Ledger:
         self._study_id = storage.get_study_id_from_name(name)
         self.records: list[TrialRecord] = [record_of(trial, trial._trial_id) for trial in self.study.get_trials(deepcopy=False)]
         self.changed: set[int] = {record.number for record in self.records}  # since whoever reads it cleared it
+        self._over: Mapping[str, str] | None = self.study.user_attrs.get("end")
         self._standing: dict[TrialStatus, set[int]] = {status: set() for status in TrialStatus}
         for record in self.records:
             self._standing[record.status].add(record.number)
@@ -113,17 +114,12 @@ class Ledger:
             "exempt": new.exempt,
             "origin": dict(new.origin),
         }
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=TrialState.RUNNING,
-                params=params,
-                distributions=distributions,
-                user_attrs={"trial": identity, "rung": new.granted},
-            )
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs={"trial": identity, "rung": new.granted}
         )
         record = TrialRecord(
             number=number,
-            trial_id=self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number),
+            trial_id=self._storage.create_new_trial(self._study_id, trial),
             values=dict(new.values),
             params=params,
             seed=new.seed,
@@ -229,13 +225,13 @@ class Ledger:
             self._end(record, TrialStatus.FAILED, TrialState.FAIL, None)
 
     def end_of_search(self) -> StudyEnd | None:
-        """Why the search ended, or None while it has not."""
-        data = self.study.user_attrs.get("end")
-        return None if data is None else StudyEnd(reason=EndReason(data["reason"]), message=data["message"])
+        """Why the search ended, or None while it has not; asked so often that a database is not."""
+        return None if self._over is None else StudyEnd(reason=EndReason(self._over["reason"]), message=self._over["message"])
 
     def note_end(self, end: StudyEnd | None) -> None:
         """Keep why the search ended; None when it goes on again."""
-        self.study.set_user_attr("end", None if end is None else {"reason": end.reason.value, "message": end.message})
+        self._over = None if end is None else {"reason": end.reason.value, "message": end.message}
+        self.study.set_user_attr("end", self._over)
 
     def drivers(self) -> DriverTime | None:
         """How long drivers have run, None when nobody counted."""

@@ -5,7 +5,8 @@
 Each study is the production one with random proposals, so that what is timed is the record: for each trial one question, nine reports
 and one result, by wall clock, because it waits for disk or network; `report_cpu_ms` is what the driver itself computes.  Medians and 95th
 percentiles are of the last hundred calls of a kind; `open_s` is what `automl resume` reads, `read_s` what `automl status` reads.  A driver
-answers one report after another, so that `report_ms` bounds their rate.
+answers one report after another, so that `report_ms` bounds their rate.  Trips are messages to the database that wait for an answer
+(statements, the begin and end of transactions, and the question whether a connection is still there), the median of all calls.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
 from automl.config import StudyConfig
+from automl.database import open_database
 from automl.reader import read_snapshot
 from automl.study import Study
 from bench.search.method import Setting
@@ -46,17 +51,44 @@ class Row:
     tell_ms: float
     open_s: float
     read_s: float
+    ask_trips: int
+    report_trips: int
+    tell_trips: int
+
+
+class Trips:
+    """Counts what goes to a database and waits for an answer; nothing without one."""
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self._count = 0
+        for name in ("before_cursor_execute", "begin", "commit", "rollback"):
+            if engine is not None:
+                event.listen(engine, name, self._one)
+        if engine is not None:
+            event.listen(engine.pool, "checkout", self._one)
+
+    def since(self) -> int:
+        """How many since the last call."""
+        count, self._count = self._count, 0
+        return count
+
+    def _one(self, *_: object) -> None:
+        self._count += 1
 
 
 def measure(config: StudyConfig, folder: Path) -> Row:
     """Runs the study of `config` in `folder`, one trial after another, and reads it again."""
     calls: dict[str, list[float]] = defaultdict(list)
+    trips: dict[str, list[int]] = defaultdict(list)
+    count = Trips() if config.storage is None else Trips(open_database(config.storage).engine)
     study = Study.create(folder, config)
 
     def timed(kind: str, begun: float) -> None:
         calls[kind].append(time.perf_counter() - begun)
+        trips[kind].append(count.since())
 
     for _ in range(config.trials):
+        count.since()
         begun = time.perf_counter()
         trial = study.ask()
         timed("ask", begun)
@@ -88,6 +120,9 @@ def measure(config: StudyConfig, folder: Path) -> Row:
         tell_ms=1e3 * statistics.median(late["tell"]),
         open_s=open_s,
         read_s=read_s,
+        ask_trips=statistics.median_low(trips["ask"]),
+        report_trips=statistics.median_low(trips["report"]),
+        tell_trips=statistics.median_low(trips["tell"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""A search on a Ray cluster of two nodes: one dies in the middle, one joins, one does not share the folder."""
+"""A search on a Ray cluster whose nodes die in the middle, join, do not share the folder, have GPUs or none."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from automl.amend import moved
+from automl.amend import moved as moved_to
 from automl.cluster import look
-from automl.events import StudyEvent, TrialReported
+from automl.events import NodeAvoided, StudyEvent, TrialReported
 from automl.ray_engine import run_ray
 from automl.ray_session import cluster_session
 from automl.snapshot import TrialStatus
@@ -57,6 +57,19 @@ class Meeting(Noted):
         while trial.number and len(list(present.iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.2)
         return super().__call__(trial, report, progress=progress)
+
+
+class Holding(Noted):
+    """Keeps its node busy after its first report until the study folder says `released`."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        def held(sent: Report) -> Decision:
+            answer, deadline = report(sent), time.monotonic() + 400.0
+            while not (trial.folder.parent / "released").exists() and time.monotonic() < deadline:
+                time.sleep(0.2)
+            return answer
+
+        return super().__call__(trial, held, progress=progress)
 
 
 def trained(folder: Path) -> Counter[int]:
@@ -127,21 +140,52 @@ def test_a_node_that_joins_takes_trials(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="hiding a folder from one node takes root and unshare")
-def test_a_node_that_does_not_see_the_study_folder_is_named_before_anything_starts(tmp_path: Path) -> None:
-    with RayCluster(cpus=1) as cluster:
+def test_nodes_that_do_not_see_the_study_folder_are_said_once_and_avoided(tmp_path: Path) -> None:
+    with RayCluster(cpus=0) as cluster:
         cluster.join(cpus=1, within=hidden(tmp_path))
-        assert len(look(cluster.address)) == 2
-        here = toy_config(trials=5, cpus_per_trial=None, engine="inline")
-        there = moved(here, cluster.address)
-        assert (there.engine, there.address, there.parallel, there.cpus_per_trial) == ("ray", cluster.address, 2, 1.0)
-        study = Study.create(tmp_path / "s", toy_config(trials=2, cpus_per_trial=1.0, address=cluster.address))
+        assert [node.cpus for node in look(cluster.address)] in ([0.0, 1.0], [1.0, 0.0])
+        there = moved_to(toy_config(trials=5, cpus_per_trial=None, engine="inline"), cluster.address)
+        assert (there.engine, there.address, there.parallel, there.cpus_per_trial) == ("ray", cluster.address, 1, 1.0)
+        config = toy_config(trials=4, epochs=EPOCHS, fidelity="full", parallel=3, cpus_per_trial=1.0, address=cluster.address)
+        study = Study.create(tmp_path / "s", config)
         with (
             cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session,
-            pytest.raises(StudyError, match=r"1 of 2 nodes cannot work on this study: .*the study folder is not shared") as caught,
+            pytest.raises(StudyError, match=r"no node is left that can work on this study: .*the study folder is not shared") as caught,
         ):
             run_ray(study, session, run=Noted())
-        assert (
-            caught.value.hint == f"mount the same storage at {study.folder} on every node, or name a folder that they share with --results"
-        )
+        mount = f"mount the same storage at {study.folder} on every node, or name a folder that they share with --results"
+        assert caught.value.hint == mount
         assert study.snapshot().trials == ()
+
+        seeing = cluster.join(cpus=1)
+        events: list[StudyEvent] = []
+
+        def on_event(event: StudyEvent) -> None:
+            events.append(event)
+            if sum(isinstance(event, TrialReported) for event in events) == 1 and isinstance(event, TrialReported):
+                cluster.join(cpus=1, within=hidden(tmp_path))
+            if isinstance(event, NodeAvoided) and event is not next(event for event in events if isinstance(event, NodeAvoided)):
+                (study.folder / "trials" / "released").touch()
+
+        with cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session:
+            snapshot = run_ray(study, session, run=Holding(0.0), on_event=on_event)
+            assert session.room() == 1
+        study.close()
+        assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 4
+        assert sorted((trial.retries, trial.segments) for trial in snapshot.trials) == [(0, 1)] * 3 + [(0, 2)]
+        said = [event for event in events if isinstance(event, NodeAvoided)]
+        assert ["is not there: the study folder is not shared" in event.message for event in said] == [True, True]
+        assert {event.hint for event in said} == {mount}
+
+        def end_the_last(event: StudyEvent) -> None:
+            if isinstance(event, TrialReported) and seeing.poll() is None:
+                kill(seeing)
+
+        study = Study.create(tmp_path / "t", config)
+        with (
+            cluster_session(study.folder, cluster.address, cpus_per_trial=1.0) as session,
+            pytest.raises(StudyError, match=r"no node is left that can work on this study: .*; "),
+        ):
+            run_ray(study, session, run=Noted(), on_event=end_the_last)
+        assert study.trial(0).status is TrialStatus.WAITING
         study.close()
