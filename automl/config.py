@@ -117,7 +117,7 @@ def at_home(config: StudyConfig) -> contextlib.AbstractContextManager[None]:
 
 def check_gpu_share(gpus: float) -> None:
     """StudyError unless `gpus` is a whole number of GPUs or a share of one."""
-    if isinstance(gpus, bool) or not isinstance(gpus, (int, float)) or not (0 <= gpus < 1 or (gpus >= 1 and gpus == int(gpus))):
+    if isinstance(gpus, bool) or not isinstance(gpus, (int, float)) or not (0 <= gpus < 1 or (gpus >= 1 and float(gpus).is_integer())):
         raise StudyError(
             f"gpus_per_trial must be a whole number, or a share of one GPU between 0 and 1, but got {gpus!r}",
             hint="0.5 puts two trials on each GPU, 2 gives each trial two GPUs",

@@ -32,6 +32,8 @@ def check_writable(folder: Path, *, hint: str) -> None:
         raise StudyError(f"{url} is in an S3 store, but this needs a folder of this machine", hint=hint)
     existing = folder.absolute()
     while not existing.exists():
+        if existing.is_symlink():
+            raise StudyError(f"{existing} is a link to a place that is not there", hint=hint)
         existing = existing.parent
     if not existing.is_dir():
         where = "" if existing == folder.absolute() else f", so {folder} cannot be made"

@@ -17,6 +17,7 @@ RANGE_KEYS = ("parameter", "valid_min", "valid_max", "valid_options", "option_we
 SCHEMA_KEYS = ("math_cond", "depends_on", "parent_param")
 OBJECTIVE_KEYS = ("metric", "direction", "weight", "scale")
 DIRECTIONS = ("minimize", "maximize")
+WORDS = {"metric": "val/epe", "algorithm": "bohb", "searcher": "tpe", "fidelity": "asha"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ def word_of(name: str, value: object) -> str | None:
     """A setting that is one word; StudyError for anything else."""
     if value is None or isinstance(value, str):
         return value
-    raise StudyError(f"{name} must be a word, but is {value!r}", hint=f"for example {name}: asha")
+    raise StudyError(f"{name} must be a word, but is {value!r}", hint=f"for example {name}: {WORDS[name]}")
 
 
 def names_of(value: Any) -> tuple[str, ...]:

@@ -97,6 +97,8 @@ class Parameter:
             raise SpecError(message, hint="raise low, leave the step out, or search it on a linear scale")
         if self.step is not None and self.step <= 0:
             raise SpecError(f"the step of {self.key} must be above 0, but is {self.step:g}", hint="leave it out for any value")
+        if self.kind == "int" and self.step is not None and self.step != int(self.step):
+            raise SpecError(f"{self.key} is a whole number, but its step is {self.step:g}", hint="give a whole step, or leave it out")
 
     def active_in(self, values: Mapping[str, Any]) -> bool:
         """Whether the condition holds, given the values chosen so far."""

@@ -127,7 +127,10 @@ def parse_choices(text: str) -> tuple[str, RangeChange]:
 def parse_prior(text: str) -> tuple[str, Any]:
     """Key and value of `KEY=VALUE`."""
     key, value = _divide(text, "--prior", "train.optim.lr=3e-4")
-    return key, choice_of(parse_value(value, text))
+    guess = parse_value(value, text)
+    if guess is None:
+        raise SpecError(f"--prior {text} gives no value", hint=f"leave it out, or write --prior {key}=VALUE")
+    return key, choice_of(guess)
 
 
 def request_of(params: str | None, ranges: Sequence[str], choices: Sequence[str], priors: Sequence[str]) -> SpaceRequest:

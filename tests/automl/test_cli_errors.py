@@ -169,6 +169,14 @@ def test_a_file_where_the_folder_should_be(errors: Errors, tmp_path: Path):
     assert "is not a folder" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--results", "taken")
 
 
+def test_a_link_that_leads_nowhere(errors: Errors, tmp_path: Path):
+    spec = small_stereo_spec(tmp_path)
+    (tmp_path / "link").symlink_to("nothing")
+    assert "link is a link to a place that is not there" in errors(
+        "run", "--skill", "depth_net_stereo", "-e", str(spec), "--results", "link/study"
+    )
+
+
 @pytest.mark.parametrize("command", [["status"], ["resume"], ["stop"], ["logs", "0"]])
 def test_a_folder_without_a_study(command: list[str], errors: Errors, tmp_path: Path):
     name, *rest = command

@@ -55,7 +55,7 @@ def test_a_share_of_a_gpu_is_one_device(asked: float | None, whole: int) -> None
     assert whole_gpus(asked) == whole
 
 
-@pytest.mark.parametrize("asked", [1.5, -1.0, 2.25])
+@pytest.mark.parametrize("asked", [1.5, -1.0, 2.25, float("inf"), float("nan")])
 def test_shares_that_cannot_be(asked: float) -> None:
     with pytest.raises(StudyError, match="a whole number, or a share of one GPU"):
         whole_gpus(asked)

@@ -80,6 +80,11 @@ def test_impossible_parameters_are_refused(change: dict[str, Any]) -> None:
         dataclasses.replace(LR, **change)
 
 
+def test_a_whole_number_has_whole_steps() -> None:
+    with pytest.raises(SpecError, match=r"batch_size is a whole number, but its step is 0\.5"):
+        dataclasses.replace(BATCH, step=0.5)
+
+
 def test_impossible_spaces_are_refused() -> None:
     with pytest.raises(SpecError, match="stands twice"):
         SearchSpace(skill="s", parameters=(LR, LR))

@@ -45,6 +45,7 @@ def test_texts_of_the_command_line() -> None:
         (parse_range, "lr=1:2:logg", "not KEY=LOW:HIGH"),
         (parse_choices, "lr=1", "nothing to choose"),
         (parse_prior, "lr=", "not KEY="),
+        (parse_prior, "lr=null", "gives no value"),
     ],
 )
 def test_texts_that_say_nothing_are_refused(parse: Callable[[str], object], text: str, words: str) -> None:
