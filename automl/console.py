@@ -89,6 +89,11 @@ def and_text(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def first_line(text: str) -> str:
+    """The first line of a message, for places that have no room for its list."""
+    return text.partition("\n")[0].removesuffix(":")
+
+
 def count_text(number: int, noun: str) -> str:
     """`1 image`, `2 images`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.board import Board
-from automl.console import count_text, metric_text, number_text, seconds_text, values_text
+from automl.console import count_text, first_line, metric_text, number_text, seconds_text, values_text
 from automl.events import (
     NodeAvoided,
     StudyEnded,
@@ -171,10 +171,10 @@ def _start_line(event: TrialStarted, noun: str) -> str:
 def _end_line(event: TrialEnded, board: Board, noun: str) -> str | None:
     error = event.result.error
     if event.retry:
-        why = "" if error is None else f" ({error.message.splitlines()[0]})"
+        why = "" if error is None else f" ({first_line(error.message)})"
         return f"{noun} {event.number} lost its worker{why} and will be run again"
     if event.status is TrialStatus.FAILED and error is not None:
-        return f"{noun} {event.number} FAILED ({error.cause.value}): {error.message.splitlines()[0]}"
+        return f"{noun} {event.number} FAILED ({error.cause.value}): {first_line(error.message)}"
     if not event.status.ended:
         return None
     trial, metric = board.trials[event.number], board.config.objective

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.config import StudyConfig
-from automl.console import and_text, count_text, metric_text, number_text, seconds_text, state_text, values_text
+from automl.console import and_text, count_text, first_line, metric_text, number_text, seconds_text, state_text, values_text
 from automl.folders import place_text
 from automl.front import front_of, values_of
 from automl.reader import final_trials
@@ -28,6 +28,7 @@ from trials.contract import ProgressEvent
 PROMOTION_FILE = Path("promotion") / "promotion.json"
 CHOICE_FILE = "choice.json"
 VALUES_SHOWN = 5
+ERROR_SHOWN = 100  # characters
 ROWS_AT_MOST = 200  # laying out ten thousand takes seconds, and nobody reads them
 
 
@@ -123,7 +124,7 @@ def trials_table(
         if "donor" in trial.origin:
             note = f"[dim]from trial {trial.origin['donor']}:[/] {note}"
         if trial.error is not None:
-            note = f"[red]{escape(trial.error.cause.value)}: {escape(_first_line(trial.error.message))}[/]"
+            note = f"[red]{escape(trial.error.cause.value)}: {escape(first_line(trial.error.message)[:ERROR_SHOWN])}[/]"
         table.add_row(
             f"{mark}{trial.number}",
             state_text(trial.status.value) + _step_text(None if progress is None else progress.get(trial.number)),
@@ -189,7 +190,3 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
 
 def _step_text(event: ProgressEvent | None) -> str:
     return "" if event is None else f" [dim]{'validates' if event.phase == 'validation' else f'step {event.step}/{event.total_steps}'}[/]"
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0][:100] if text else ""

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from automl.console import count_text, metrics_table, number_text, seconds_text, tell
+from automl.console import count_text, first_line, metrics_table, number_text, seconds_text, tell
 from automl.front_choice import members_of
 from automl.front_view import front_picture, front_table, shipped_table
 from automl.insight import convergence, importance
@@ -35,7 +35,7 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
     """Prints the end of a study; `complete` says whether MLflow holds everything."""
     folder = shown_path(snapshot.folder)
     colour = {EndReason.EXHAUSTED: "green", EndReason.LIMIT: "green", EndReason.FAILED: "red"}.get(end.reason, "yellow")
-    title = f"[bold {colour}]{escape(end.message)}[/]"
+    title = f"[bold {colour}]{escape(first_line(end.message))}[/]"
     console.print(Panel(_found(snapshot), title=title, title_align="left"))
     if snapshot.config.further:
         _print_front(console, snapshot)
@@ -118,7 +118,7 @@ def failure_rows(trials: Sequence[TrialSummary], noun: str = "trial") -> dict[st
     for trial in trials:
         if trial.error is not None:
             hint = trial.error.details.get("hint")
-            told = f"{trial.error.cause.value}: {trial.error.message.splitlines()[0]}{f'; hint: {hint}' if hint else ''}"
+            told = f"{trial.error.cause.value}: {first_line(trial.error.message)}{f'; hint: {hint}' if hint else ''}"
             numbers.setdefault(told, []).append(trial.number)
     rows = {}
     for told, failed in list(numbers.items())[:FAILURES]:

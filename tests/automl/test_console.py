@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from automl.charts import HEIGHT, LEFT, WIDTH, Axis, Point, Series, chart
-from automl.console import metrics_table, number_text, percent_text, screen, seconds_text, values_text
+from automl.console import first_line, metrics_table, number_text, percent_text, screen, seconds_text, values_text
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,11 @@ from automl.console import metrics_table, number_text, percent_text, screen, sec
 )
 def test_numbers(value: float | int | bool | str | None, text: str):
     assert number_text(value) == text
+
+
+def test_a_message_without_its_list():
+    assert first_line("2 files do not exist:\n  a.png\n  b.png") == "2 files do not exist"
+    assert first_line("") == ""
 
 
 @pytest.mark.parametrize(
