@@ -32,19 +32,18 @@ _NEEDS = {
 
 
 class OnnxPredictor:
-    """One ONNX file in ONNX Runtime.
+    """One ONNX file in ONNX Runtime, on as many threads as torch has.
 
     `runtime` is a provider: `cpu`, `cuda` or `tensorrt` (which builds an engine at each start, for minutes); `auto` takes CUDA where it
-    is installed, else the CPU.  Takes images of `fixed_size` only, in any number: see `predict_in_batches`.  `threads` default to torch's.
+    is installed, else the CPU.  Takes images of `fixed_size` only, in any number: see `predict_in_batches`.
     `name` says where it runs: CUDA that is installed and does not start leaves `auto` on the CPU.
     A BF16 graph is computed in float32 where there are no kernels for it, with each result rounded to bfloat16.
     UnsupportedError for a provider that is not there.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, runtime: str = "auto") -> None:
+    def __init__(self, path: Path, *, runtime: str = "auto") -> None:
         self.path = path
-        self.threads = threads if threads is not None else torch.get_num_threads()
-        self._session = _open_session(path, self.threads, runtime)
+        self._session = _open_session(path, torch.get_num_threads(), runtime)
         self.name = _name_by(self._session.get_providers()[0])
         shapes = {value.name: value.shape for value in self._session.get_inputs()}
         self.family = family_of(shapes, path)

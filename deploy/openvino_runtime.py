@@ -21,16 +21,15 @@ from search_spaces.errors import CheckpointError, UnsupportedError
 
 
 class OpenVinoPredictor:
-    """One OpenVINO model on the CPU, in float32 or, with `bf16`, in bfloat16 where the processor has it.
+    """One OpenVINO model on the CPU, in float32 or, with `bf16`, in bfloat16 where the processor has it, on as many threads as torch has.
 
-    Takes images of `fixed_size` only, in any number: see `predict_in_batches`.  `threads` default to torch's.
+    Takes images of `fixed_size` only, in any number: see `predict_in_batches`.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, bf16: bool = False) -> None:
+    def __init__(self, path: Path, *, bf16: bool = False) -> None:
         core = _core()
         self.path = path
         self.name = "openvino bf16" if bf16 else "openvino"
-        self.threads = threads if threads is not None else torch.get_num_threads()
         model = _read(core, path)
         # the names that the exporter gave; a value may carry further ones
         inputs = {self._name_of(value): value.get_partial_shape() for value in model.inputs}
@@ -41,7 +40,7 @@ class OpenVinoPredictor:
         self.fixed_size: tuple[int, int] | None = size
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "INFERENCE_NUM_THREADS": self.threads,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._compiled = core.compile_model(model, "CPU", settings)

@@ -68,7 +68,6 @@ def load_predictor(
     split: str | None = None,
     iterations: int | None = None,
     device: str | None = None,
-    threads: int | None = None,
     runtime: str = "auto",
 ) -> Predictor:
     """What runs `path`: a checkpoint in torch, an `.onnx` file in ONNX Runtime, an `.xml` file in OpenVINO, an `.engine` in TensorRT;
@@ -90,11 +89,11 @@ def load_predictor(
         return TorchPredictor(network, spec.family, iterations=iterations, device=device, runtime=runtime)
     predictor: FilePredictor
     if suffix == ".onnx":
-        predictor = OnnxPredictor(path, threads=threads, runtime=runtime)
+        predictor = OnnxPredictor(path, runtime=runtime)
     elif suffix == ".engine":
         predictor = TrtPredictor(path)
     else:
-        predictor = OpenVinoPredictor(path, threads=threads, bf16=runtime == "bf16")
+        predictor = OpenVinoPredictor(path, bf16=runtime == "bf16")
     check_facts(predictor, spec, split or "val")
     return predictor
 
