@@ -66,7 +66,6 @@ def load_predictor(
     spec: Spec,
     *,
     split: str | None = None,
-    iterations: int | None = None,
     device: str | None = None,
     runtime: str = "auto",
 ) -> Predictor:
@@ -86,7 +85,7 @@ def load_predictor(
     check_runtime(path, runtime)
     if suffix in CHECKPOINT_ENDINGS:
         network = load_network(path, spec, split=split)
-        return TorchPredictor(network, spec.family, iterations=iterations, device=device, runtime=runtime)
+        return TorchPredictor(network, spec.family, device=device, runtime=runtime)
     predictor: FilePredictor
     if suffix == ".onnx":
         predictor = OnnxPredictor(path, runtime=runtime)
