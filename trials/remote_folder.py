@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from trials.data.s3 import counting, refusal, store
+from trials.data.s3 import code_of, counting, refusal, store
 from trials.data.urls import SCHEME, bucket_and_key
 from trials.transfer import Count
 
@@ -98,12 +98,12 @@ class RemoteFolder:
         try:
             return str(store().call_s3("put_object", Bucket=bucket, Key=key, Body=content, **condition)["ETag"])
         except Exception as error:
-            said = str(error)
-            if "NotImplemented" in said or "not implemented" in said:
+            code = code_of(error)
+            if code == "NotImplemented":
                 self.write(name, content)
                 written = self.facts(name)
                 return None if written is None else written.etag
-            if "pre-condition" in said or (isinstance(error, FileNotFoundError) and etag is not None and "bucket" not in said):
+            if code in {"PreconditionFailed", "ConditionalRequestConflict"} or (code == "NoSuchKey" and etag is not None):
                 return None
             raise refusal(error, f"{self.url}/{name}") from error
 
@@ -145,7 +145,7 @@ class RemoteFolder:
         try:
             return getattr(store(), method)(*arguments, **options)
         except FileNotFoundError as error:
-            if absent is not None and "specified bucket" not in str(error):
+            if absent is not None and code_of(error) != "NoSuchBucket":
                 return absent
             raise refusal(error, f"{self.url}/{name}".rstrip("/")) from error
         except Exception as error:

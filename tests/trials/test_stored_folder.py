@@ -196,7 +196,7 @@ def test_the_mark_of_a_process_that_was_killed_here_does_not_hold(s3: S3Server, 
 
 def test_a_bucket_that_is_not_there_is_refused_at_once(s3: S3Server, tmp_path: Path) -> None:
     del s3
-    with pytest.raises(DataError, match=r"s3://nowhere/runs.* does not exist"):
+    with pytest.raises(DataError, match="there is no bucket nowhere"):
         StoredFolder(tmp_path / "work", "s3://nowhere/runs").__enter__()
 
 

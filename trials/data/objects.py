@@ -30,7 +30,7 @@ from typing import Any
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec
 from trials.data.cache_folder import CacheFolder, Lock, cache_folder, in_words
-from trials.data.s3 import counting, refusal, store
+from trials.data.s3 import counting, no_bucket, refusal, store
 from trials.data.urls import SCHEME, bucket_and_key
 from trials.transfer import Count, transfer
 
@@ -199,10 +199,12 @@ class Objects:
             known |= {url: fact for url, fact in zip(alone, pool.map(_head_or_none, alone), strict=True) if fact is not None}
         missing = [url for url in urls if url not in known]
         if missing:
+            for bucket in sorted({bucket_and_key(url)[0] for url in missing}):
+                _check_bucket(bucket)
             named = "\n".join(f"  {url}" for url in missing[:_NAMED]) + ("\n  ..." if len(missing) > _NAMED else "")
             raise DataError(
                 f"{len(missing)} of {len(urls)} objects named by {named_by} do not exist:\n{named}",
-                hint="correct the list, or upload them; keys are compared letter by letter",
+                hint="correct the names, or upload them; keys are compared letter by letter",
             )
         return {url: known[url] for url in urls}
 
@@ -269,6 +271,18 @@ def _head(url: str) -> Facts:
         raise refusal(error, url) from error
     sealed = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms") or "SSECustomerAlgorithm" in answer
     return Facts(size=answer["ContentLength"], etag=answer["ETag"].strip('"'), modified=answer["LastModified"], sealed=sealed)
+
+
+def _check_bucket(bucket: str) -> None:
+    """DataError for a bucket that is not there; where that may not be asked, nothing."""
+    try:
+        store().call_s3("head_bucket", Bucket=bucket)
+    except FileNotFoundError as error:
+        raise no_bucket(bucket) from error
+    except PermissionError:
+        return
+    except Exception as error:
+        raise refusal(error, f"{SCHEME}{bucket}") from error
 
 
 def _head_or_none(url: str) -> Facts | None:

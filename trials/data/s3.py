@@ -12,6 +12,9 @@ from search_spaces.errors import DataError, UnsupportedError
 _CREDENTIALS = "AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, or the role of the machine"
 # what botocore calls a user's own mistakes in settings
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError", "NoAuthTokenError"}
+# what S3 calls credentials that have run out, and a bucket that is asked in the wrong place
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "InvalidToken", "TokenRefreshRequired"}
+_ELSEWHERE = {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _UNREACHABLE = {"EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError", "ProxyConnectionError"}
 
 
@@ -46,10 +49,36 @@ def refusal(error: Exception, url: str) -> Exception:
         return ConnectionError(errno.EHOSTUNREACH, f"the S3 store cannot be reached ({text})", url)
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}:
         return error
-    return _mistake(error, kind, text, url) or ConnectionError(errno.EIO, f"the S3 store failed ({kind}: {text})", url)
+    mistake = _by_code(code_of(error), text, url) or _by_kind(error, kind, text, url)
+    return mistake or ConnectionError(errno.EIO, f"the S3 store failed ({kind}: {text})", url)
 
 
-def _mistake(error: Exception, kind: str, text: str, url: str) -> DataError | None:
+def no_bucket(bucket: str) -> DataError:
+    """What to raise for a bucket that is not there."""
+    return DataError(f"there is no bucket {bucket}", hint="check its name, and AWS_ENDPOINT_URL where it is not one of AWS")
+
+
+def code_of(error: BaseException) -> str:
+    """What S3 calls a refusal, `NoSuchBucket` for instance; its status for a refusal without words, empty for another error."""
+    response = getattr(error, "response", None) or getattr(error.__cause__, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _by_code(code: str, text: str, url: str) -> DataError | None:
+    """The user's mistake that S3 has a name for, if any."""
+    if code == "NoSuchBucket":
+        return no_bucket(url.removeprefix("s3://").partition("/")[0])
+    if code in _EXPIRED:
+        return DataError(f"the credentials for {url} are no longer valid: {text}", hint=f"renew them: {_CREDENTIALS}")
+    if code in _ELSEWHERE:
+        return DataError(f"{url} is in another region: {text}", hint="set AWS_DEFAULT_REGION to that of the bucket")
+    if code == "400":  # to a question that has no body S3 gives no reason
+        hint = "S3 says so of credentials that have run out and of a wrong region: renew them, or set AWS_DEFAULT_REGION"
+        return DataError(f"the S3 store refuses {url}: {text}", hint=hint)
+    return None
+
+
+def _by_kind(error: Exception, kind: str, text: str, url: str) -> DataError | None:
     """The user's mistake that an error stands for, if any."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"{url} does not exist", hint="check bucket and key; keys are compared letter by letter")
@@ -60,6 +89,8 @@ def _mistake(error: Exception, kind: str, text: str, url: str) -> DataError | No
         )
     if kind in _NO_CREDENTIALS:
         return DataError(f"no credentials for {url}: {text}", hint=f"set {_CREDENTIALS}")
+    if kind == "ValueError" and "endpoint" in text:
+        return DataError(f"AWS_ENDPOINT_URL is no address: {text}", hint="write http://HOST:PORT or https://HOST, or unset it for AWS")
     if kind == "ParamValidationError" or "Invalid bucket" in text:
         return DataError(f"{url} is no name that S3 takes: {text}", hint="write s3://bucket/folder/name")
     return None

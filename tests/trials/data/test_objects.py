@@ -122,9 +122,10 @@ def test_missing_objects_are_named(pair: Spec, s3: S3Server, tmp_path: Path) -> 
 
 
 def test_a_missing_list_and_a_missing_bucket_are_named(pair: Spec, tmp_path: Path) -> None:
-    for url in ("s3://data/none.txt", "s3://nowhere/list.txt"):
-        with pytest.raises(DataError, match=f"1 of 1 objects named by data_file do not exist:\n  {url}"):
-            preflight(remote(pair, tmp_path / "cache", url), ("train",))
+    with pytest.raises(DataError, match="1 of 1 objects named by data_file do not exist:\n  s3://data/none.txt"):
+        preflight(remote(pair, tmp_path / "cache", "s3://data/none.txt"), ("train",))
+    with pytest.raises(DataError, match="there is no bucket nowhere"):
+        preflight(remote(pair, tmp_path / "cache", "s3://nowhere/list.txt"), ("train",))
 
 
 def test_a_mistake_in_a_list_is_placed_by_its_url(pair: Spec, s3: S3Server, tmp_path: Path) -> None:
@@ -210,6 +211,26 @@ def test_no_credentials_are_an_error_that_shows_none(pair: Spec, tmp_path: Path,
 def test_refusals_are_sorted(error: Exception, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         raise refusal(error, "s3://b/k")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        ("NoSuchBucket", "there is no bucket b", "check its name"),
+        ("ExpiredToken", "the credentials for s3://b/k are no longer valid: what S3 says", "renew them"),
+        ("400", "the S3 store refuses s3://b/k: what S3 says", "credentials that have run out and of a wrong region"),
+        ("PermanentRedirect", "s3://b/k is in another region: what S3 says", "AWS_DEFAULT_REGION"),
+        ("InvalidAccessKeyId", "no access to s3://b/k: what S3 says", "these credentials may not do this"),
+    ],
+)
+def test_what_s3_calls_a_refusal(code: str, message: str, hint: str) -> None:
+    from botocore.exceptions import ClientError
+    from s3fs.errors import translate_boto_error
+
+    told = refusal(translate_boto_error(ClientError({"Error": {"Code": code, "Message": "what S3 says"}}, "HeadObject")), "s3://b/k")
+    assert isinstance(told, DataError)
+    assert told.message == message
+    assert hint in str(told.hint)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3:///key", "s3://bucket/a//b", "s3://bucket/../key"])
