@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -14,7 +16,7 @@ import torch
 from trials.data import EpochSampler
 from trials.datamodule import ShareOfBatches, Start, TrainBatches
 from trials.ranks import Rank
-from trials.workers import SMALLEST_SET, loader_workers, usable_cores
+from trials.workers import SMALLEST_SET, await_end, loader_workers, usable_cores
 
 BATCHES = [[0, 1], [2, 3], [4, 5], [6]]
 
@@ -82,6 +84,23 @@ next(batches)
 print("loading", flush=True)
 time.sleep(60)
 """
+
+
+@pytest.mark.parametrize("sandboxed", [False, True])
+def test_the_end_of_a_process_is_seen_in_a_sandbox_too(monkeypatch: pytest.MonkeyPatch, sandboxed: bool) -> None:
+    def refused(_: int) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if sandboxed:
+        monkeypatch.setattr(os, "pidfd_open", refused)
+    monkeypatch.setattr("trials.workers._LOOK_S", 0.01)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:  # ends with its input
+        watch = threading.Thread(target=await_end, args=(process.pid,), daemon=True)
+        watch.start()
+        watch.join(0.1)
+        assert watch.is_alive()
+    watch.join(30)
+    assert not watch.is_alive()
 
 
 def test_loader_processes_end_with_a_trainer_that_is_killed() -> None:
