@@ -122,7 +122,7 @@ def test_missing_objects_are_named(pair: Spec, s3: S3Server, tmp_path: Path) -> 
 
 
 def test_a_missing_list_and_a_missing_bucket_are_named(pair: Spec, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 of 1 objects named by data_file do not exist:\n  s3://data/none.txt"):
+    with pytest.raises(DataError, match=r"1 of 1 objects named by data_file do not exist:\n  s3://data/none\.txt"):
         preflight(remote(pair, tmp_path / "cache", "s3://data/none.txt"), ("train",))
     with pytest.raises(DataError, match="there is no bucket nowhere"):
         preflight(remote(pair, tmp_path / "cache", "s3://nowhere/list.txt"), ("train",))
