@@ -205,10 +205,17 @@ def _in_use(place: Path) -> bool:
 
 def _places(folder: CacheFolder) -> list[Path]:
     """Packs, finished or not, the longest unused first."""
-    return sorted((place for place in folder.path.iterdir() if place.is_dir()), key=lambda place: place.stat().st_mtime)
+    wanted: dict[Path, float] = {}
+    for place in folder.path.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # its maker may just have given it its name
+            if place.is_dir():
+                wanted[place] = place.stat().st_mtime
+    return sorted(wanted, key=wanted.__getitem__)
 
 
 def _size(place: Path) -> int:
     """Bytes of a pack; 0 when it is not there."""
-    file = place / SAMPLES
-    return file.stat().st_size if file.is_file() else 0
+    try:
+        return (place / SAMPLES).stat().st_size
+    except FileNotFoundError:
+        return 0
