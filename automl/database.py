@@ -67,7 +67,8 @@ def check_url(url: str) -> None:
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
-        raise UnsupportedError("the package psycopg is not installed", hint="pip install 'depth-automl[postgresql]'") from error
+        hint = "pip install -e '.[postgresql]' in the folder of this program"
+        raise UnsupportedError("the package psycopg is not installed", hint=hint) from error
 
 
 @lru_cache(maxsize=4)  # connections are kept and shared
