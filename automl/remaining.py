@@ -20,6 +20,8 @@ def epochs_left(config: StudyConfig, trials: Sequence[TrialSummary]) -> int:
     """
     from automl.fidelity import rule_of
 
+    if len(trials) >= config.trials and all(trial.status.ended for trial in trials):
+        return 0
     expected = rule_of(config).likely_epochs
     settled = [trial for trial in trials if trial.status is not TrialStatus.RUNNING]
     trained = sum(trial.epoch - trial.start for trial in settled)

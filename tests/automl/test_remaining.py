@@ -55,6 +55,14 @@ def test_the_start_of_the_workers_is_not_taken_for_training() -> None:
     assert watched.seconds() == 10 * 2.0
 
 
+def test_nothing_is_left_when_all_trials_are_over() -> None:
+    """The rule expected more epochs than the two trials took."""
+    watched = Watched(toy_config(trials=2, epochs=9))
+    watched.trial(0, 9)
+    watched.trial(1, 1)
+    assert watched.seconds() == 0.0
+
+
 def test_a_running_trial_counts_with_what_it_was_granted() -> None:
     watched = Watched(toy_config(trials=1, epochs=5, fidelity="full"))
     watched.trial(0, 2, over=False)
