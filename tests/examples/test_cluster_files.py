@@ -46,16 +46,16 @@ def test_the_job_script_is_bash_and_sets_a_token_for_ray() -> None:
     assert text.index("export RAY_AUTH_MODE=token") < text.index("ray start")
 
 
-def test_a_dry_run_of_the_job_script(tmp_path: Path) -> None:
-    """With stand-ins for SLURM, Ray and the driver: who is started where, and that the driver's exit code is the job's."""
+def dry_run(tmp_path: Path, driver: str) -> subprocess.CompletedProcess[str]:
+    """The job script with stand-ins for SLURM and Ray, and `driver` in place of `automl`, once both nodes are started."""
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
     stand_ins = {
-        "scontrol": "printf 'one\\ntwo\\n'",
-        "srun": f'case "$*" in *hostname*) echo 10.0.0.1;; *) echo "$*" >> {tmp_path}/srun.txt;; esac',
+        "scontrol": f'case "$*" in show*) printf "one\\ntwo\\n";; *) echo "$*" > {tmp_path}/scontrol.txt;; esac',
+        "hostname": "echo fe80::1 10.0.0.1 192.168.0.1",
+        "srun": f'echo "$*" >> {tmp_path}/srun.txt; case "$*" in *ray*start*) exec sleep 20;; esac',
         "ray": "true",
-        # a driver outlives the start of its nodes
-        "automl": f'until [ "$(wc -l < {tmp_path}/srun.txt)" -ge 2 ]; do sleep 0.05; done; echo "$*" > {tmp_path}/automl.txt; exit 3',
+        "automl": f'until [ "$(wc -l < {tmp_path}/srun.txt)" -ge 2 ]; do sleep 0.05; done; echo "$*" > {tmp_path}/automl.txt; {driver}',
         "python3": 'case "$*" in *secrets*) echo token;; *) echo 2;; esac',
     }
     for name, body in stand_ins.items():
@@ -65,15 +65,31 @@ def test_a_dry_run_of_the_job_script(tmp_path: Path) -> None:
         **{"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(tmp_path), "VENV": str(tmp_path), "RESULTS": str(tmp_path / "r")},
         **{"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "[one-two]", "SLURM_CPUS_PER_TASK": "4", "SLURM_GPUS_ON_NODE": "2"},
     }
-    done = subprocess.run(["bash", SLURM], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(["bash", SLURM], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_dry_run_of_the_job_script(tmp_path: Path) -> None:
+    """Who is started where, with all cores of its node, and that the driver's exit code is the job's."""
+    done = dry_run(tmp_path, "exit 3")
     assert (done.returncode, done.stderr) == (3, "")
-    head, worker = sorted((tmp_path / "srun.txt").read_text().splitlines())  # started side by side
-    common = "--num-cpus=4 --num-gpus=2 --block"
-    assert "--nodelist=one" in head
-    assert f"ray start {common} --head --node-ip-address=10.0.0.1 --port=6379 --temp-dir=/tmp/ray-7" in head
-    assert "--nodelist=two" in worker
-    assert worker.endswith(f"ray start {common} --address=10.0.0.1:6379")
+    *starts, tidy = (tmp_path / "srun.txt").read_text().splitlines()
+    head, worker = sorted(starts)  # side by side
+    common = "--num-cpus=4 --num-gpus=2 --object-store-memory=1000000000 --block"
+    assert "--nodelist=one --overlap --cpus-per-task=4" in head
+    assert f"ray start {common} --head --node-ip-address=10.0.0.1 --port=20007 --temp-dir=/tmp/ray-7" in head
+    assert "--nodelist=two --overlap --cpus-per-task=4" in worker
+    assert worker.endswith(f"ray start {common} --address=10.0.0.1:20007")
+    assert tidy == "--nodes=2 --ntasks-per-node=1 --overlap rm -rf /tmp/ray-7"
     assert (tmp_path / "automl.txt").read_text().startswith("run --skill depth_net_stereo")
+    assert not (tmp_path / "scontrol.txt").exists()
+
+
+@pytest.mark.parametrize(("told", "queued"), [("USR1", True), ("TERM", False)])
+def test_a_job_whose_time_is_over_is_queued_again_and_one_that_was_cancelled_is_not(tmp_path: Path, told: str, queued: bool) -> None:
+    pause = "trap 'exit 130' TERM; kill -" + told + " $PPID; for _ in $(seq 100); do sleep 0.1; done"
+    done = dry_run(tmp_path, pause)
+    assert done.returncode == 130, done.stderr
+    assert (tmp_path / "scontrol.txt").exists() is queued
 
 
 def pods() -> list[dict[str, Any]]:
@@ -99,6 +115,7 @@ def test_all_pods_share_folders_user_and_image() -> None:
         for resources in (pod["containers"][0]["resources"],):
             assert resources["limits"] == resources["requests"]
     for worker in workers:
+        assert {"key": "nvidia.com/gpu", "operator": "Exists"} in worker["tolerations"]
         assert worker["volumes"] == head["volumes"]
         assert worker["containers"][0]["image"] == head["containers"][0]["image"]
 
