@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from search_spaces.errors import DataError, UnsupportedError
+from search_spaces.errors import DataError, UnsupportedError, UserError
 
 _CREDENTIALS = "AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials, or the role of the machine"
 # what botocore calls a user's own mistakes in settings
@@ -42,8 +42,10 @@ def counting(count: Callable[[int], None]) -> Any:
 def refusal(error: Exception, url: str) -> Exception:
     """What to raise for a refusal of the store: DataError for what a user can put right, ConnectionError when it cannot be reached.
 
-    An error of our own side (the local disk) comes back as it is.
+    An error of our own side (the local disk, a package that is missing) comes back as it is.
     """
+    if isinstance(error, UserError):
+        return error
     kind, text = type(error).__name__, _line(error)
     if kind in _UNREACHABLE or isinstance(error, ConnectionError | TimeoutError):
         return ConnectionError(errno.EHOSTUNREACH, f"the S3 store cannot be reached ({text})", url)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.errors import DataError
+from search_spaces.errors import DataError, UnsupportedError
 from search_spaces.spec import DataSource, Spec, spec_from_dict, with_values
 from tests.s3_server import SECRET, S3Server
 from tests.trials.data.build import stereo_spec, write_pair
@@ -231,6 +232,14 @@ def test_what_s3_calls_a_refusal(code: str, message: str, hint: str) -> None:
     assert isinstance(told, DataError)
     assert told.message == message
     assert hint in str(told.hint)
+
+
+def test_a_package_that_is_missing_is_named_with_the_extra(copies: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    store.cache_clear()
+    with pytest.raises(UnsupportedError, match="s3:// needs the package s3fs") as caught:
+        copies.fetch(["s3://data/a"], named_by="a list")
+    assert caught.value.hint == "pip install 'depth-automl[s3]'"
 
 
 @pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3:///key", "s3://bucket/a//b", "s3://bucket/../key"])
