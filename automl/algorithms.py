@@ -19,8 +19,8 @@ from search_spaces.errors import StudyError, UnsupportedError, nearest
 
 SettingValue = int | float | str
 GENERATIONS = 20  # of a population, when nothing is said
-DEFAULT_ALGORITHM = "additive"  # chosen by docs/adr/0010-default-search.md
-DEFAULT_FOR_SEVERAL = "tpe"  # objectives: `additive` ranks by one
+DEFAULT_ALGORITHM = "mfgp"  # chosen by docs/adr/0010-default-search.md
+DEFAULT_FOR_SEVERAL = "tpe"  # objectives: `mfgp` ranks by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ _VIEW = Setting(
 )
 
 SEARCHER_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
-    "additive": (),
+    "mfgp": (),
     "tpe": (_VIEW,),
     "random": (),
     "bohb": (
@@ -172,10 +172,10 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     item.name: item
     for item in (
         Algorithm(
-            name="additive",
-            searcher="additive",
+            name="mfgp",
+            searcher="mfgp",
             fidelity="asha",
-            summary="an additive model over all rungs proposes, asynchronous successive halving stops early",
+            summary="a Gaussian process over all rungs proposes, asynchronous successive halving stops early",
             rungs=3,
         ),
         Algorithm(name="tpe", searcher="tpe", fidelity="asha", summary="TPE proposes, asynchronous successive halving stops early"),

@@ -87,7 +87,7 @@ def run(
         str | None, typer.Option("--algorithm", help="A searcher and a fidelity by one name: asha, bohb, pbt ...", metavar="NAME")
     ] = None,
     searcher: Annotated[
-        str | None, typer.Option("--searcher", help="Who proposes configurations.", metavar="NAME", show_default="additive")
+        str | None, typer.Option("--searcher", help="Who proposes configurations.", metavar="NAME", show_default="mfgp")
     ] = None,
     fidelity: Annotated[
         str | None, typer.Option("--fidelity", help="Who stops poor trials early.", metavar="NAME", show_default="asha")

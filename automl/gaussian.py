@@ -21,33 +21,37 @@ _PRIOR_NOISE = (np.log(0.02), 1.5)  # of the logarithm of the noise variance
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """A model of standardised values: `points` (n, axes), `lengths` (axes,), noise variance; the signal has variance 1."""
+    """A model of standardised values: `points` (n, axes), `lengths` (axes,), noise variances (n,); the signal has variance 1."""
 
     points: Array
     lengths: Array
-    noise: float
+    noise: Array
     mean: float
     scale: float
     _half: Array  # inverse of the kernel's Cholesky factor
     _weights: Array
 
     @classmethod
-    def fit(cls, points: Array, values: Array) -> GaussianProcess:
-        """The model of `values` (n,) at `points` (n, axes); the same for the same arguments."""
+    def fit(cls, points: Array, values: Array, *, variances: Array | None = None) -> GaussianProcess:
+        """The model of `values` (n,) at `points` (n, axes); the same for the same arguments.
+
+        `variances` (n,) say how uncertain the values are known to be, beside a noise that all have.
+        """
         from scipy.optimize import minimize  # type: ignore[import-untyped]  # loaded where it is needed: it takes long
 
         mean, scale = float(values.mean()), float(values.std()) or 1.0
         targets = (values - mean) / scale
+        own = np.zeros(len(values)) if variances is None else variances / scale**2
         axes = points.shape[1]
         begin = np.array([_PRIOR[0] + 0.5 * np.log(max(axes, 1) / 4.0 + 0.75)] * axes + [_PRIOR_NOISE[0]])
         bounds = [tuple(np.log(_LENGTHS))] * axes + [tuple(np.log(_NOISES))]
         squares = (points[:, None, :] - points[None, :, :]) ** 2
         found = minimize(
-            _misfit, np.clip(begin, *np.array(bounds).T), args=(squares, targets), jac=True, bounds=bounds, method="L-BFGS-B",
+            _misfit, np.clip(begin, *np.array(bounds).T), args=(squares, targets, own), jac=True, bounds=bounds, method="L-BFGS-B",
             options={"maxiter": 60},
         )  # fmt: skip
-        lengths, noise = np.exp(found.x[:-1]), float(np.exp(found.x[-1]))
-        kernel = _matern(squares, lengths)[0] + noise * np.eye(len(points))
+        lengths, noise = np.exp(found.x[:-1]), own + np.exp(found.x[-1])
+        kernel = _matern(squares, lengths)[0] + np.diag(noise)
         half = np.linalg.inv(np.linalg.cholesky(kernel))
         return cls(points, lengths, noise, mean, scale, half, half.T @ (half @ targets))
 
@@ -56,9 +60,9 @@ class GaussianProcess:
         everywhere = np.vstack([self.points, points])
         seen = (self.predict(everywhere)[0] - self.mean) / self.scale
         squares = (everywhere[:, None, :] - everywhere[None, :, :]) ** 2
-        kernel = _matern(squares, self.lengths)[0] + self.noise * np.eye(len(everywhere))
-        half = np.linalg.inv(np.linalg.cholesky(kernel))
-        return replace(self, points=everywhere, _half=half, _weights=half.T @ (half @ seen))
+        noise = np.append(self.noise, np.full(len(points), self.noise.min()))
+        half = np.linalg.inv(np.linalg.cholesky(_matern(squares, self.lengths)[0] + np.diag(noise)))
+        return replace(self, points=everywhere, noise=noise, _half=half, _weights=half.T @ (half @ seen))
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the function at `points` (m, axes), each (m,), without noise, in the unit of the values."""
@@ -70,22 +74,22 @@ class GaussianProcess:
 
 def _matern(squares: Array, lengths: Array) -> tuple[Array, Array]:
     """Kernel values from squared differences (..., axes), and what its derivative by each log length has in common."""
-    distance = np.sqrt(np.maximum(np.sum(squares / lengths**2, axis=-1), 1e-16))
+    distance = np.sqrt(np.maximum(squares @ lengths**-2.0, 1e-16))
     fall = np.exp(-_ROOT5 * distance)
     value, slope = 1.0 + _ROOT5 * distance + 5.0 / 3.0 * distance**2, 5.0 / 3.0 * (1.0 + _ROOT5 * distance)
     return np.asarray(value * fall), np.asarray(slope * fall)
 
 
-def _misfit(logs: Array, squares: Array, targets: Array) -> tuple[float, Array]:
-    """Negative log posterior of log lengths and log noise, and its gradient."""
-    lengths, noise, count = np.exp(logs[:-1]), np.exp(logs[-1]), len(targets)
+def _misfit(logs: Array, squares: Array, targets: Array, own: Array) -> tuple[float, Array]:
+    """Negative log posterior of log lengths and log noise, and its gradient; `own` is the noise variance that is known, value by value."""
+    lengths, noise = np.exp(logs[:-1]), np.exp(logs[-1])
     kernel, slope = _matern(squares, lengths)
-    factor = np.linalg.cholesky(kernel + noise * np.eye(count))
+    factor = np.linalg.cholesky(kernel + np.diag(own + noise))
     half = np.linalg.inv(factor)
     inverse = half.T @ half
     weights = inverse @ targets
     inner = np.outer(weights, weights) - inverse
-    by_length = -0.5 * np.einsum("ij,ij,ijk->k", inner, slope, squares) / lengths**2
+    by_length = -0.5 * np.tensordot(inner * slope, squares, 2) / lengths**2
     by_noise = -0.5 * noise * np.trace(inner)
     off_length, off_noise = (logs[:-1] - _PRIOR[0]) / _PRIOR[1], (logs[-1] - _PRIOR_NOISE[0]) / _PRIOR_NOISE[1]
     value = 0.5 * targets @ weights + np.sum(np.log(np.diag(factor))) + 0.5 * (off_length @ off_length + off_noise**2)

@@ -13,7 +13,7 @@ from typing import Any
 from automl.view import Observation
 from search_spaces.space import Value
 
-LEARNERS = frozenset({"additive", "tpe", "gp", "bohb", "bfbo", "dehb"})  # searchers that can learn from trials they did not propose
+LEARNERS = frozenset({"mfgp", "tpe", "gp", "bohb", "bfbo", "dehb"})  # searchers that can learn from trials they did not propose
 
 
 @dataclass(frozen=True, kw_only=True)

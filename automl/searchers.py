@@ -15,7 +15,6 @@ from typing import Any
 
 from optuna.samplers import BaseSampler, GPSampler
 
-from automl.additive import propose_additively
 from automl.bandit import explore_by_bound, propose_by_bound
 from automl.distributions import distribution_of, suggest
 from automl.evolution import breed
@@ -23,6 +22,7 @@ from automl.exploring import Heritage, check_population, perturb, propose_founde
 from automl.grid import any_point_left, check_grid, grid_size, propose_point
 from automl.kde import propose_by_density
 from automl.llm import ask_model, check_endpoint
+from automl.mfgp import propose_by_model
 from automl.proposals import Need, Proposal
 from automl.samplers import CmaEsReplay, JointTPE, SobolPoints, WeightedDraws
 from automl.thinning import thinned
@@ -83,9 +83,9 @@ SEARCHERS: Mapping[str, Searcher] = {
     item.name: item
     for item in (
         Searcher(
-            name="additive",
-            summary="densities of single parameters and an additive model over all rungs; indifferent to parameters that do nothing",
-            propose=propose_additively,
+            name="mfgp",
+            summary="densities of single parameters draw, a Gaussian process over all rungs chooses; learns from few trials, knows failures",
+            propose=propose_by_model,
         ),
         Searcher(
             name="tpe",

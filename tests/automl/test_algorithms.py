@@ -50,8 +50,8 @@ def test_short_names_of_tao_are_understood(alias: str, name: str) -> None:
     ("name", "message", "hint"),
     [
         ("bayesain", "unknown algorithm 'bayesain'", "did you mean bayesian?"),
-        ("hybrid", "hybrid is not in this release", "use additive or bayesian"),
-        ("autoresearch", "none for depth", "use additive or bayesian"),
+        ("hybrid", "hybrid is not in this release", "use mfgp or bayesian"),
+        ("autoresearch", "none for depth", "use mfgp or bayesian"),
     ],
 )
 def test_a_name_that_is_not_here_is_refused_with_a_way_out(name: str, message: str, hint: str) -> None:
@@ -116,5 +116,5 @@ def test_as_many_trials_as_are_asked_for_reach_the_full_budget() -> None:
 
 @pytest.mark.parametrize(("epochs", "eta", "lowest"), [(27, 3, 3), (81, 3, 9), (10, 3, 1), (4, 3, 1), (32, 4, 2)])
 def test_the_default_search_has_three_rungs_where_the_budget_allows(epochs: int, eta: int, lowest: int) -> None:
-    assert usual_lowest("additive", "asha", epochs=epochs, eta=eta) == lowest
+    assert usual_lowest("mfgp", "asha", epochs=epochs, eta=eta) == lowest
     assert usual_lowest("random", "asha", epochs=epochs, eta=eta) == 1

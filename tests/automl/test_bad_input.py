@@ -198,7 +198,7 @@ def test_an_export_that_cannot_be_made(refused: Refused, place: Path, made: Path
         (("--engine", "rya"), "--engine must be one of ray, inline, but is rya"),
         (("--trial", "3"), "did you mean --trials?"),
         (("--train.num_epochs=3",), "without dashes: train.num_epochs=..."),
-        (("--searcher", "foo"), "known are additive"),
+        (("--searcher", "foo"), "known are mfgp"),
         (("--fidelity", "foo"), "known are asha"),
         (("--metric", "val/foo"), "known are val/loss"),
     ],

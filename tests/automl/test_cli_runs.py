@@ -259,4 +259,4 @@ def test_an_earlier_study_warms_the_next_one_up(capsys: pytest.CaptureFixture[st
     data = json.loads(capsys.readouterr().out)
     assert data["first_configurations"][1]["train.optim.lr"] == 5e-4
     assert data["budget"]["limits"] == {"max_hours": 2.0}
-    assert any("results/mine is alike: additive learns from 2 of its trials" in note for note in data["notes"])
+    assert any("results/mine is alike: mfgp learns from 2 of its trials" in note for note in data["notes"])

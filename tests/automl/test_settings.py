@@ -91,7 +91,7 @@ def test_ranges_as_a_list_of_entries() -> None:
         ({"algorithm": "dehb", "crossover_prob": 2}, r"in \[0, 1\]"),
         ({"algorithm": "hyperband_es", "early_stop_threshold": 2}, r"in \[0, 1\]"),
         ({"algorithm": "pbt", "perturbation_factor": 11}, r"in \[1, 10\]"),
-        ({"mutation_factor": 0.5}, "is read by dehb, but not by additive with asha"),
+        ({"mutation_factor": 0.5}, "is read by dehb, but not by mfgp with asha"),
         ({"algorithm": "bayesain"}, r"unknown algorithm 'bayesain'.*\(spec\.yaml:1\)"),
         ({"automl_hyperparameters": "x" * 5001}, "at most 5000 characters"),
         ({"automl_hyperparameters": 3}, "must be a list of names"),

@@ -131,7 +131,7 @@ def low_valley(values: Mapping[str, Any], epoch: int) -> float:
     return abs(math.log10(values[LR]) + 5.0) + 1.0 / epoch
 
 
-@pytest.mark.parametrize(("name", "trials"), [("additive", 40), ("tpe", 40), ("bayesian", 20), ("bfbo", 20), ("bohb", 40)])
+@pytest.mark.parametrize(("name", "trials"), [("mfgp", 40), ("tpe", 40), ("bayesian", 20), ("bfbo", 20), ("bohb", 40)])
 def test_a_model_learns_where_trials_cannot_work(name: str, trials: int, tmp_path: Path) -> None:
     class Small(ToyRun):
         def __call__(self, trial: Any, report: Any, *, progress: Any = None) -> Any:

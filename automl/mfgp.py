@@ -1,12 +1,12 @@
-"""The searcher `additive`: densities of single parameters draw candidates, an additive model over all rungs chooses among them.
+"""The searcher `mfgp`: densities of single parameters draw candidates, a Gaussian process over all rungs chooses among them.
 
 Candidates come from what the best trials have in common, parameter by parameter, as in the tree-structured Parzen estimator (Bergstra
 et al. 2011, https://papers.nips.cc/paper/4443), so a parameter that does nothing disturbs no other.  Among the most promising ones a
-Bayesian linear model chooses: the cost as a sum of one parabola per number and one level per choice, drawn from its posterior (Thompson
-1933), so that workers who ask at the same time look in different places.  It learns from every rung: costs below the full budget are
-carried up by the trials that reached two neighbouring rungs, and count for less the worse the one foretold the other.
+Gaussian process (`automl.gaussian`) takes the one with the largest expected improvement (Jones et al. 1998,
+https://doi.org/10.1023/A:1008306431147).  It learns from every rung: costs below the full budget are carried up by the trials that
+reached two neighbouring rungs, and count for less the worse the one foretold the other.
 
-Why sums and not a Gaussian process, and how the constants were chosen: docs/adr/0010-default-search.md.
+Why this model, and how the constants were chosen: docs/adr/0010-default-search.md.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 from automl.cube import Array, Cube
+from automl.gaussian import GaussianProcess
 from automl.proposals import Need, Proposal
 from automl.view import Observation
 from search_spaces.objective import Direction
 
 STARTUP = 6  # trials that are drawn blindly, at most
-_CANDIDATES = 64
-_PROMISING = 24  # of the candidates, among which the model chooses
+_CANDIDATES = 256
+_PROMISING = 96  # of the candidates, among which the model chooses
 _GOOD_SHARE, _MOST_GOOD = 0.1, 25  # as in Optuna's TPE
-_MODELLED = 15  # trials with a value before the model is asked
-_KEPT_SHARE, _FEWEST_KEPT = 0.6, 12  # the model fits the better part: what is far off has other reasons
-_NOISE_SHARE = 0.2  # of the variance of the costs
-_LARGEST_RISK = 0.5  # that a candidate cannot work at all
-_MOST_JUDGED, _MOST_UNJUDGED = 600, 200  # trials that are looked at, so that a proposal costs the same after 10,000 trials
+_MODELLED = 8  # trials with a value before the model is asked
+_MOST_JUDGED, _MOST_UNJUDGED = 300, 100  # trials that are looked at, so that a proposal costs the same after 10,000 trials
+_MOST_MODELLED, _MOST_IMPOSSIBLE = 100, 25  # trials that the Gaussian process is fitted to: its cost grows with their cube
 
 
-def propose_additively(need: Need, observations: Sequence[Observation], direction: Direction) -> Proposal:
-    """The candidate that the model expects most of; before there is enough to learn from, a random draw."""
+def propose_by_model(need: Need, observations: Sequence[Observation], direction: Direction) -> Proposal:
+    """The candidate that promises most to improve; before there is enough to learn from, a random draw."""
     cube, rng = Cube(need.space), np.random.default_rng(need.own_seed)
     sign = 1.0 if direction == "minimize" else -1.0
     ranked = sorted((one for one in observations if one.best_by_rung and not one.infeasible), key=lambda one: _rank(one, sign))
@@ -44,32 +43,53 @@ def propose_additively(need: Need, observations: Sequence[Observation], directio
     if not ranked or ended < min(STARTUP, need.startup):
         return Proposal(values=cube.values(rng.random(len(cube.axes))), origin={"by": "chance"})
     good = min(int(np.ceil(_GOOD_SHARE * ended)), _MOST_GOOD, len(ranked))
-    judged = [_Judged.of(one, sign) for one in _thinned(ranked)]
+    judged = [_Judged.of(one, sign) for one in (ranked[place] for place in _selection(len(ranked), _MOST_JUDGED))]
     points = cube.points([one.observation for one in judged])
     others = np.vstack([points[good:], cube.points(unjudged[-_MOST_UNJUDGED:])])
     better, worse = Axes(points[:good], cube.choices), Axes(others, cube.choices)
     drawn = cube.settled(better.sample(_CANDIDATES, rng))
     counts = cube.counting(drawn)
     promise = np.where(counts, better.log_density(drawn) - worse.log_density(drawn), 0.0).sum(axis=1)
-    active = np.where(counts, drawn, np.nan)
-    impossible = cube.points([one for one in unjudged if one.infeasible][-_MOST_UNJUDGED:])
-    risk = _risk(points, impossible, active, cube.choices)
-    order = np.lexsort((-promise, risk > _LARGEST_RISK))
-    chosen = int(order[0])
+    impossible = cube.points([one for one in unjudged if one.infeasible][-_MOST_IMPOSSIBLE:])
+    drawn = drawn[np.argsort(-promise, kind="stable")[:_PROMISING]]
+    chosen = 0
     if len(judged) >= _MODELLED:
-        order = order[: max(1, min(_PROMISING, int(np.sum(risk <= _LARGEST_RISK))))]
-        model = AdditiveModel.of_costs(points, carried_up(judged), cube.choices)
-        chosen = int(order[int(np.argmin(model.draw(rng, active[order])))])
+        model = CostModel.fit(cube.settled(points), carried_up(judged), cube.settled(impossible))
+        chosen = int(np.argmax(model.expected_improvement(drawn)))
     return Proposal(values=cube.values(drawn[chosen]), origin={"by": "model"})
 
 
-def _risk(possible: Array, impossible: Array, points: Array, choices: npt.NDArray[np.int64]) -> Array:
-    """About how likely a trial at each of `points` cannot work, after those that could and those that could not."""
-    if not len(impossible):
-        return np.zeros(len(points))
-    labels = np.concatenate((np.zeros(len(possible)), np.ones(len(impossible))))
-    model = AdditiveModel.fit(np.vstack((possible, impossible)), labels, np.full(len(labels), _NOISE_SHARE), choices)
-    return model.expected(points)
+@dataclass(frozen=True)
+class CostModel:
+    """A Gaussian process of costs at the full budget, and the `best` mean that it has where trials were."""
+
+    process: GaussianProcess
+    best: float
+
+    @classmethod
+    def fit(cls, points: Array, forecast: Forecast, impossible: Array) -> CostModel:
+        """The model of `forecast` at `points` (n, axes); each of `impossible` (m, axes) counts as the worst of all."""
+        kept = np.argsort(forecast.costs, kind="stable")[_selection(len(points), _MOST_MODELLED)]
+        costs = _tamed(forecast.costs[kept])
+        values = np.append(costs, np.full(len(impossible), costs.max()))
+        variances = np.append(forecast.variances[kept], np.zeros(len(impossible)))
+        process = GaussianProcess.fit(np.vstack((points[kept], impossible)), values, variances=variances)
+        return cls(process, float(process.predict(points[kept])[0].min()))
+
+    def expected_improvement(self, points: Array) -> Array:
+        """By how much the cost at each of `points` (n, axes) is expected to be below the best, shape (n,)."""
+        from scipy.special import ndtr  # type: ignore[import-untyped]
+
+        mean, deviation = self.process.predict(points)
+        better = (self.best - mean) / deviation
+        return np.asarray(deviation * (better * ndtr(better) + np.exp(-0.5 * better**2) / np.sqrt(2.0 * np.pi)))
+
+
+def _tamed(costs: Array) -> Array:
+    """`costs` with those above the median drawn in, the more the further: how bad a bad trial is says little about good ones."""
+    middle = float(np.median(costs))
+    unit = middle - float(costs.min()) + 1e-9
+    return np.where(costs > middle, middle + 0.5 * unit * np.log1p(np.maximum(costs - middle, 0.0) / unit), costs)
 
 
 def _rank(observation: Observation, sign: float) -> tuple[int, float, int]:
@@ -90,13 +110,10 @@ class _Judged:
         return cls(observation=observation, costs={rung: sign * value for rung, value in sorted(observation.best_by_rung.items())})
 
 
-def _thinned(ranked: Sequence[Observation]) -> Sequence[Observation]:
-    """All of a few; of many the best third of what is kept, and others evenly from the rest."""
-    if len(ranked) <= _MOST_JUDGED:
-        return ranked
-    first = _MOST_JUDGED // 3
-    spread = np.linspace(first, len(ranked) - 1, _MOST_JUDGED - first).astype(int)
-    return [*ranked[:first], *(ranked[index] for index in spread)]
+def _selection(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Places of at most `most` out of `count` ranked ones: all of a few; of many the first ones, and as many evenly from the rest."""
+    first = most // 2 if count > most else count
+    return np.concatenate((np.arange(first), np.linspace(first, count - 1, min(count, most) - first).astype(int)))
 
 
 @dataclass(frozen=True)
@@ -118,7 +135,7 @@ class Axes:
         return np.stack([self._log_density(axis, points[:, axis]) for axis in range(len(self.choices))], axis=1)
 
     def _sample(self, axis: int, count: int, rng: np.random.Generator) -> Array:
-        from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
+        from scipy.special import ndtr, ndtri
 
         if self.choices[axis]:
             return np.asarray((rng.choice(self.choices[axis], size=count, p=self._shares(axis)) + 0.5) / self.choices[axis])
@@ -210,53 +227,3 @@ class _Step:
     def carry(self, cost: float, variance: float) -> tuple[float, float]:
         """A cost and its variance one rung up."""
         return self.above + self.slope * (cost - self.below), self.slope**2 * variance + self.variance
-
-
-@dataclass(frozen=True)
-class AdditiveModel:
-    """Values as `middle` plus weights times `_features`; weights are normal: their `mean`, and the Cholesky `factor` of their precision."""
-
-    mean: Array
-    factor: Array
-    middle: float
-    choices: npt.NDArray[np.int64]
-
-    @classmethod
-    def of_costs(cls, points: Array, forecast: Forecast, choices: npt.NDArray[np.int64]) -> AdditiveModel:
-        """What the better part of the trials tells of costs."""
-        kept = np.argsort(forecast.costs, kind="stable")[: max(_FEWEST_KEPT, int(_KEPT_SHARE * len(points)))]
-        costs = forecast.costs[kept]
-        return cls.fit(points[kept], costs, _NOISE_SHARE * float(costs.var()) + 1e-6 + forecast.variances[kept], choices)
-
-    @classmethod
-    def fit(cls, points: Array, values: Array, variances: Array, choices: npt.NDArray[np.int64]) -> AdditiveModel:
-        """The posterior after `values` at `points` (n, axes) with noise of `variances`; beforehand the weights are small."""
-        features, weight = _features(points, choices), 1.0 / variances
-        middle = float(weight @ values / weight.sum())
-        prior = np.sqrt(features.shape[1]) / (float(values.var()) + 1e-12)
-        precision = (features * weight[:, None]).T @ features + prior * np.eye(features.shape[1])
-        mean = np.linalg.solve(precision, features.T @ (weight * (values - middle)))
-        return cls(mean, np.linalg.cholesky(precision), middle, choices)
-
-    def expected(self, points: Array) -> Array:
-        """The values at `points` (n, axes) by the mean weights."""
-        return np.asarray(_features(points, self.choices) @ self.mean + self.middle)
-
-    def draw(self, rng: np.random.Generator, points: Array) -> Array:
-        """The values at `points` (n, axes) by weights drawn from their distribution."""
-        weights = self.mean + np.linalg.solve(self.factor.T, rng.normal(size=len(self.mean)))
-        return np.asarray(_features(points, self.choices) @ weights + self.middle)
-
-
-def _features(points: Array, choices: npt.NDArray[np.int64]) -> Array:
-    """A constant, a straight and a bent line per number, a switch per choice; nothing of what is not active (NaN)."""
-    here = np.isfinite(points)
-    settled = np.where(here, points, 0.5)
-    line = np.where(here, 2.0 * settled - 1.0, 0.0)[:, choices == 0]
-    bend = np.where(here, (2.0 * settled - 1.0) ** 2 - 1.0 / 3.0, 0.0)[:, choices == 0]
-    switches = [
-        here[:, axis, None] & (np.minimum((settled[:, axis] * count).astype(int), count - 1)[:, None] == np.arange(count))
-        for axis, count in enumerate(choices)
-        if count
-    ]
-    return np.hstack([np.ones((len(points), 1)), line, bend, *(switch.astype(float) for switch in switches)])

@@ -1,4 +1,4 @@
-"""The additive searcher, part by part, against numbers worked out by hand."""
+"""The searcher mfgp, part by part, against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from automl.additive import AdditiveModel, Axes, Forecast, _Judged, carried_up, propose_additively
 from automl.cube import Cube
+from automl.gaussian import GaussianProcess
+from automl.mfgp import Axes, CostModel, Forecast, _Judged, _selection, _tamed, carried_up, propose_by_model
 from automl.proposals import Need
 from automl.view import Observation
 from search_spaces.space import Condition, Parameter, SearchSpace
@@ -29,11 +30,11 @@ def seen(number: int, best: Mapping[int, float], **values: float | str) -> Obser
     return Observation(number=number, params=params, best_by_rung=best, running=True)
 
 
-def random_history(cost: object, count: int = 40, **flags: bool) -> list[Observation]:
+def random_history(cost: object, count: int = 40) -> list[Observation]:
     assert callable(cost)
     cube, rng = Cube(SPACE), np.random.default_rng(0)
     drawn = [cube.values(rng.random(len(cube.axes))) for _ in range(count)]
-    return [Observation(number=n, params=values, best_by_rung={3: cost(values)}, **flags) for n, values in enumerate(drawn)]
+    return [Observation(number=n, params=values, best_by_rung={3: cost(values)}) for n, values in enumerate(drawn)]
 
 
 def need(number: int) -> Need:
@@ -76,45 +77,63 @@ def test_costs_above_zero_are_taken_as_logarithms() -> None:
     assert carried_up([_Judged.of(seen(0, {1: np.e}), 1.0)]).costs.tolist() == pytest.approx([1.0])
 
 
-def test_the_model_finds_the_parabola() -> None:
-    points = np.random.default_rng(1).random((200, 3))
+def test_the_model_expects_most_at_the_bottom_of_the_parabola() -> None:
+    points = np.random.default_rng(1).random((40, 2))
     costs = 4.0 * (points[:, 0] - 0.3) ** 2
-    model = AdditiveModel.of_costs(points, Forecast(costs, np.zeros(200)), np.zeros(3, dtype=int))
-    places = np.full((21, 3), 0.5)
+    places = np.full((21, 2), 0.5)
     places[:, 0] = np.linspace(0, 1, 21)
-    drawn = model.draw(np.random.default_rng(0), places)
-    assert places[int(np.argmin(drawn)), 0] == pytest.approx(0.3, abs=0.1)
+    found = CostModel.fit(points, Forecast(costs, np.zeros(40)), np.zeros((0, 2))).expected_improvement(places)
+    assert places[int(np.argmax(found)), 0] == pytest.approx(0.3, abs=0.1)
+    assert found.min() >= 0
 
 
-def test_what_is_not_active_counts_for_nothing() -> None:
-    points = np.array([[0.2, np.nan], [0.9, 0.4]] * 10)
-    model = AdditiveModel.of_costs(points, Forecast(np.arange(20.0), np.zeros(20)), np.zeros(2, dtype=int))
-    one, other = model.draw(np.random.default_rng(0), np.array([[0.2, np.nan], [0.2, np.nan]]))
-    assert one == other
+def test_an_uncertain_value_is_believed_less() -> None:
+    points, values = np.linspace(0.05, 0.95, 10)[:, None], np.repeat([0.0, -1.0], 5)
+    sure, _ = GaussianProcess.fit(points, values).predict(np.array([[0.8]]))
+    unsure, _ = GaussianProcess.fit(points, values, variances=np.repeat([0.0, 25.0], 5)).predict(np.array([[0.8]]))
+    assert sure[0] == pytest.approx(-1.0, abs=0.1)
+    assert unsure[0] > -0.6
+
+
+def test_costs_above_the_median_are_drawn_in() -> None:
+    assert _tamed(np.array([1.0, 2.0, 3.0, 4.0, 1e9])).tolist()[:3] == [1.0, 2.0, 3.0]
+    assert _tamed(np.array([1.0, 2.0, 3.0, 5.0, 6.0]))[3:].tolist() == pytest.approx([3.0 + np.log(2.0), 3.0 + np.log(2.5)])
+
+
+def test_the_best_half_of_what_is_kept_and_others_evenly() -> None:
+    assert _selection(3, 4).tolist() == [0, 1, 2]
+    assert _selection(11, 4).tolist() == [0, 1, 2, 10]
+
+
+def test_what_cannot_work_promises_least() -> None:
+    points, forecast = np.array([[0.1], [0.2], [0.3], [0.4]]), Forecast(np.array([4.0, 3.0, 2.0, 1.0]), np.zeros(4))
+    downhill = CostModel.fit(points, forecast, np.zeros((0, 1))).expected_improvement(np.array([[0.6]]))
+    failed = CostModel.fit(points, forecast, np.array([[0.6], [0.7]])).expected_improvement(np.array([[0.6]]))
+    assert failed[0] < 0.1 * downhill[0]
 
 
 def test_the_first_trials_are_drawn_blindly() -> None:
-    assert propose_additively(need(3), random_history(lambda values: 1.0, 3), "minimize").origin == {"by": "chance"}
+    assert propose_by_model(need(3), random_history(lambda values: 1.0, 3), "minimize").origin == {"by": "chance"}
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_proposals_gather_at_the_best(direction: str) -> None:
     sign = 1.0 if direction == "minimize" else -1.0
     history = random_history(lambda values: sign * (1.0 + (float(values["k0"]) - 0.8) ** 2))
-    found = [float(propose_additively(need(40 + n), history, direction).values["k0"]) for n in range(12)]  # type: ignore[arg-type]
+    found = [float(propose_by_model(need(40 + n), history, direction).values["k0"]) for n in range(12)]  # type: ignore[arg-type]
     assert np.median(found) == pytest.approx(0.8, abs=0.15)
 
 
 def test_a_region_that_cannot_work_is_left() -> None:
     history = random_history(lambda values: 1.0 + float(values["k0"]))
     history = [one if float(one.params["k0"]) > 0.4 else _infeasible(one) for one in history]
-    found = [float(propose_additively(need(40 + n), history, "minimize").values["k0"]) for n in range(12)]
+    found = [float(propose_by_model(need(40 + n), history, "minimize").values["k0"]) for n in range(12)]
     assert np.mean(np.array(found) > 0.35) > 0.7
 
 
 def test_a_long_search_costs_no_more_than_a_long_list() -> None:
     history = random_history(lambda values: 1.0 + float(values["k0"]), 3000)
-    assert propose_additively(need(3000), history, "minimize").origin == {"by": "model"}
+    assert propose_by_model(need(3000), history, "minimize").origin == {"by": "model"}
 
 
 def _infeasible(one: Observation) -> Observation:
