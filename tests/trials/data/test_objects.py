@@ -239,7 +239,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra(copies: Objects, monk
     store.cache_clear()
     with pytest.raises(UnsupportedError, match="s3:// needs the package s3fs") as caught:
         copies.fetch(["s3://data/a"], named_by="a list")
-    assert caught.value.hint == "pip install 'depth-automl[s3]'"
+    assert "[s3]" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3:///key", "s3://bucket/a//b", "s3://bucket/../key"])
