@@ -44,10 +44,10 @@ class RayCluster:
             kill(node)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def join(self, *, cpus: int, within: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
-        """One more node, started by the command `within`; `settings` stand in its environment."""
+    def join(self, *, cpus: int, gpus: int = 0, within: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
+        """One more node, started by the command `within`; `settings` stand in its environment.  Ray believes in its `gpus`."""
         place = f"--temp-dir={self.folder}/{len(self._nodes)}"  # each node unpacks the code anew, over what lies there
-        return self._start(f"--address={self.address}", place, cpus=cpus, within=within, settings=settings)
+        return self._start(f"--address={self.address}", place, f"--num-gpus={gpus}", cpus=cpus, within=within, settings=settings)
 
     def _start(
         self, *arguments: str, cpus: int, within: Sequence[str] = (), settings: Mapping[str, str] | None = None

@@ -72,6 +72,18 @@ class Holding(Noted):
         return super().__call__(trial, held, progress=progress)
 
 
+class Sharing(Noted):
+    """Notes the GPUs that Ray gave it; the first four wait for each other at their start."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        seen, deadline = trial.folder.parent / "seen.txt", time.monotonic() + 400.0
+        with seen.open("a", encoding="utf-8") as stream:
+            stream.write(f"{os.environ['CUDA_VISIBLE_DEVICES']}\n")
+        while len(seen.read_text().split()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return super().__call__(trial, report, progress=progress)
+
+
 def trained(folder: Path) -> Counter[int]:
     """How often each epoch of a trial was trained."""
     return Counter(int(line.split()[0]) for line in (folder / "trained.txt").read_text().splitlines())
@@ -137,6 +149,33 @@ def test_a_node_that_joins_takes_trials(tmp_path: Path) -> None:
     assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 6
     assert sum(trial.retries for trial in snapshot.trials) == 0
     assert len(set().union(*(raylets(trial.folder) for trial in snapshot.trials))) == 2
+
+
+def test_trials_share_gpus_and_leave_nodes_without_any_to_others(tmp_path: Path) -> None:
+    """GPUs are only said to be there: what is tried is who is put where, and what each is told to see."""
+    with RayCluster(cpus=0) as cluster:
+        cluster.join(cpus=4, gpus=2)
+        cluster.join(cpus=2)
+        shares = toy_config(
+            trials=6, epochs=3, fidelity="full", parallel=8, gpus_per_trial=0.5, cpus_per_trial=1.0, address=cluster.address
+        )
+        study = Study.create(tmp_path / "gpus", shares)
+        with cluster_session(study.folder, cluster.address, gpus_per_trial=0.5, cpus_per_trial=1.0) as session:
+            assert session.room() == 4
+            snapshot = run_ray(study, session, run=Sharing(0.0))
+        study.close()
+        assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 6
+        assert Counter((study.folder / "trials" / "seen.txt").read_text().split()[:4]) == {"0": 2, "1": 2}  # all four at once
+        assert len(set().union(*(raylets(trial.folder) for trial in snapshot.trials))) == 1
+
+        plain = toy_config(trials=4, epochs=3, fidelity="full", parallel=8, cpus_per_trial=2.0, address=cluster.address)
+        study = Study.create(tmp_path / "cpus", plain)
+        with cluster_session(study.folder, cluster.address, cpus_per_trial=2.0) as session:
+            assert session.room() == 3
+            snapshot = run_ray(study, session, run=Meeting(0.0))
+        study.close()
+        assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 4
+        assert len(set().union(*(raylets(trial.folder) for trial in snapshot.trials))) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="hiding a folder from one node takes root and unshare")
