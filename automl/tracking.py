@@ -73,11 +73,11 @@ def read_history(folder: Path) -> list[Report]:
     if not path.is_file():
         return []
     reports: dict[int, Report] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             report = report_from_json(json.loads(line))
-        except (ValueError, TypeError):
-            continue  # the torn last line of a killed worker
+        except (ValueError, TypeError, KeyError):
+            continue  # the torn last line of a killed worker, or what a crash of the machine left
         reports[report.epoch] = report
     return [reports[epoch] for epoch in sorted(reports)]
 

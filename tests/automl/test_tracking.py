@@ -153,7 +153,7 @@ def test_the_database_lies_beside_the_study(tmp_path: Path, monkeypatch: pytest.
 def test_history_is_read_from_the_trial_even_with_a_torn_last_line(tmp_path: Path):
     (tmp_path / "train").mkdir()
     lines = [json.dumps(report_to_json(report(epoch, value))) for epoch, value in ((1, 3.0), (1, 2.0), (2, 1.0))]
-    (tmp_path / "train" / "metrics.jsonl").write_text("\n".join(lines) + '\n{"number": 3, "epo')
+    (tmp_path / "train" / "metrics.jsonl").write_bytes("\n".join(lines).encode() + b'\n\x00\xff\n{}\n{"number": 3, "epo')
     assert [(one.epoch, one.metrics["val/epe"]) for one in read_history(tmp_path)] == [(1, 2.0), (2, 1.0)]
 
 
