@@ -89,11 +89,23 @@ def export_gated(
 
 
 def _publish(candidate: Path, final: Path) -> tuple[Path, ...]:
+    _drop_earlier(final)
     move_model(candidate, final)
     if not candidate.with_suffix(".xml").exists():
         return (final,)
     move_openvino(candidate, final)
     return final, final.with_suffix(".xml"), final.with_suffix(".bin")
+
+
+def _drop_earlier(final: Path) -> None:
+    """Removes the OpenVINO files that an earlier export wrote beside `final`, by its own record: they hold its weights."""
+    try:
+        written = json.loads(sidecar_path(final).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for path in (final.with_suffix(".xml"), final.with_suffix(".bin")):
+        if path.name in written:
+            path.unlink(missing_ok=True)
 
 
 def _record(gated: Gated) -> None:

@@ -88,6 +88,14 @@ def test_openvino_is_written_and_checked(spec: Spec, network: nn.Module, tmp_pat
     done = export_gated(network, spec, tmp_path / "m.onnx", drawn(network, spec), size=(28, 42), samples=1, split="val", openvino=True)
     assert (done.reason, sorted(done.checks)) == (None, ["onnxruntime", "openvino"])
     assert names(tmp_path) == ["m.bin", "m.json", "m.onnx", "m.xml"]
+    gated(network, spec, tmp_path)  # the files of the one before are of another model
+    assert names(tmp_path) == ["m.json", "m.onnx"]
+
+
+def test_files_of_others_beside_an_export_stay(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "m.xml").write_text("mine")
+    gated(network, spec, tmp_path)
+    assert names(tmp_path) == ["m.json", "m.onnx", "m.xml"]
 
 
 def test_made_up_views_differ_by_a_shift() -> None:
