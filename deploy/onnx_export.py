@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from deploy.plain_operators import with_plain_operators
 from deploy.sidecar import METADATA_KEY, ModelFacts, file_sha256, sidecar_path, spec_sha256, write_json
 from models.registry import network_info
-from search_spaces.errors import SpecError, UnsupportedError, UserError
+from search_spaces.errors import CheckpointError, SpecError, UnsupportedError, UserError
 from search_spaces.spec import Spec
 
 # protobuf refuses messages of 2 GiB; the margin is for the graph itself
@@ -195,6 +195,19 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
         raise UserError(f"{path} is there already and is not overwritten", hint="give another export.onnx_file, or export.overwrite=true")
     if path.is_dir():
         raise UserError(f"{path} is a folder", hint="give the path of a file as export.onnx_file")
+    description = sidecar_path(path)
+    if description.exists() and not overwrite and not _is_description(description):
+        raise UserError(
+            f"{description}, where the model's description goes, is there already and is none", hint="give another export.onnx_file"
+        )
+
+
+def _is_description(path: Path) -> bool:
+    try:
+        ModelFacts.from_text(path.read_text(encoding="utf-8"), place=str(path))
+    except (CheckpointError, OSError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _check_size(network: nn.Module) -> None:

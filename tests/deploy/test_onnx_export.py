@@ -98,6 +98,17 @@ def test_overwrite_replaces_it(spec: Spec, network: nn.Module, tmp_path: Path) -
     assert export_onnx(network, spec, path, height=28, width=42, overwrite=True).size_bytes > 4
 
 
+def test_a_json_file_of_one_s_own_is_not_taken_for_the_description(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text('{"mine": true}')
+    with pytest.raises(UserError, match=r"model\.json, where the model's description goes, is there already"):
+        export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42)
+
+
+def test_a_description_whose_model_is_gone_is_replaced(spec: Spec, network: nn.Module, tmp_path: Path) -> None:
+    export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42).path.unlink()
+    assert export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42).sidecar.is_file()
+
+
 def test_a_failed_export_leaves_nothing(spec: Spec, tmp_path: Path) -> None:
     class Broken(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
