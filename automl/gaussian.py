@@ -7,7 +7,10 @@ stands behind `gp`, does not lend its model to others.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -46,13 +49,13 @@ class GaussianProcess:
         begin = np.array([_PRIOR[0] + 0.5 * np.log(max(axes, 1) / 4.0 + 0.75)] * axes + [_PRIOR_NOISE[0]])
         bounds = [tuple(np.log(_LENGTHS))] * axes + [tuple(np.log(_NOISES))]
         squares = (points[:, None, :] - points[None, :, :]) ** 2
-        found = minimize(
-            _misfit, np.clip(begin, *np.array(bounds).T), args=(squares, targets, own), jac=True, bounds=bounds, method="L-BFGS-B",
-            options={"maxiter": 60},
-        )  # fmt: skip
-        lengths, noise = np.exp(found.x[:-1]), own + np.exp(found.x[-1])
-        kernel = _matern(squares, lengths)[0] + np.diag(noise)
-        half = np.linalg.inv(np.linalg.cholesky(kernel))
+        with _one_thread():
+            found = minimize(
+                _misfit, np.clip(begin, *np.array(bounds).T), args=(squares, targets, own), jac=True, bounds=bounds, method="L-BFGS-B",
+                options={"maxiter": 60},
+            )  # fmt: skip
+            lengths, noise = np.exp(found.x[:-1]), own + np.exp(found.x[-1])
+            half = np.linalg.inv(np.linalg.cholesky(_matern(squares, lengths)[0] + np.diag(noise)))
         return cls(points, lengths, noise, mean, scale, half, half.T @ (half @ targets))
 
     def expecting(self, points: Array) -> GaussianProcess:
@@ -61,15 +64,32 @@ class GaussianProcess:
         seen = (self.predict(everywhere)[0] - self.mean) / self.scale
         squares = (everywhere[:, None, :] - everywhere[None, :, :]) ** 2
         noise = np.append(self.noise, np.full(len(points), self.noise.min()))
-        half = np.linalg.inv(np.linalg.cholesky(_matern(squares, self.lengths)[0] + np.diag(noise)))
+        with _one_thread():
+            half = np.linalg.inv(np.linalg.cholesky(_matern(squares, self.lengths)[0] + np.diag(noise)))
         return replace(self, points=everywhere, noise=noise, _half=half, _weights=half.T @ (half @ seen))
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the function at `points` (m, axes), each (m,), without noise, in the unit of the values."""
-        across = _matern((points[:, None, :] - self.points[None, :, :]) ** 2, self.lengths)[0]
-        known = np.sum((self._half @ across.T) ** 2, axis=0)
+        with _one_thread():
+            across = _matern((points[:, None, :] - self.points[None, :, :]) ** 2, self.lengths)[0]
+            known = np.sum((self._half @ across.T) ** 2, axis=0)
         deviation = np.sqrt(np.maximum(1.0 - known, 1e-12))
         return np.asarray(self.mean + self.scale * (across @ self._weights)), np.asarray(self.scale * deviation)
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Linear algebra on one thread: matrices are small, and beside busy cores several threads wait for each other, fifty times as long."""
+    context: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return context
+
+
+@cache
+def _libraries() -> Any:
+    """The libraries for linear algebra that are loaded, scipy's own among them."""
+    import scipy.linalg  # type: ignore[import-untyped]  # noqa: F401 - to be among them
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
 
 
 def _matern(squares: Array, lengths: Array) -> tuple[Array, Array]:
@@ -89,7 +109,7 @@ def _misfit(logs: Array, squares: Array, targets: Array, own: Array) -> tuple[fl
     inverse = half.T @ half
     weights = inverse @ targets
     inner = np.outer(weights, weights) - inverse
-    by_length = -0.5 * np.tensordot(inner * slope, squares, 2) / lengths**2
+    by_length = -0.5 * ((inner * slope).ravel() @ squares.reshape(-1, len(lengths))) / lengths**2
     by_noise = -0.5 * noise * np.trace(inner)
     off_length, off_noise = (logs[:-1] - _PRIOR[0]) / _PRIOR[1], (logs[-1] - _PRIOR_NOISE[0]) / _PRIOR_NOISE[1]
     value = 0.5 * targets @ weights + np.sum(np.log(np.diag(factor))) + 0.5 * (off_length @ off_length + off_noise**2)

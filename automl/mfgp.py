@@ -146,7 +146,7 @@ class Axes:
         return np.asarray(np.clip(centre + width * ndtri(low + rng.random(count) * (high - low)), 0.0, 1.0))
 
     def _log_density(self, axis: int, places: Array) -> Array:
-        from scipy.special import logsumexp, ndtr
+        from scipy.special import ndtr
 
         if self.choices[axis]:
             share = self._shares(axis) * self.choices[axis]
@@ -154,7 +154,8 @@ class Axes:
         centres, widths = self._kernels(axis)
         mass = ndtr((1.0 - centres) / widths) - ndtr(-centres / widths)
         scale = np.log(np.sqrt(2.0 * np.pi) * widths * mass)
-        return np.asarray(logsumexp(-0.5 * ((places[:, None] - centres) / widths) ** 2 - scale, axis=1) - np.log(len(centres)))
+        kernels = np.exp(-0.5 * ((places[:, None] - centres) / widths) ** 2 - scale)  # the broad one is nowhere near 0
+        return np.asarray(np.log(kernels.mean(axis=1)))
 
     def _kernels(self, axis: int) -> tuple[Array, Array]:
         """Centres and widths; the last one is the broad one."""
