@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from automl import console
 from automl.charts import HEIGHT, LEFT, WIDTH, Axis, Point, Series, chart
 from automl.console import first_line, metrics_table, number_text, percent_text, screen, seconds_text, values_text
+from trials.transfer import Progress
 
 
 @pytest.mark.parametrize(
@@ -97,3 +99,11 @@ def test_what_prints_goes_on_when_nobody_reads(tmp_path: Path):
         process.stdout.close()
     assert process.returncode == 0
     assert end.exists()
+
+
+def test_a_transfer_without_a_terminal_is_a_line_on_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
+    with console.transferred("fetching what a list names") as show:
+        show(Progress(objects=3, of_objects=40, size=5 * 2**20, of_size=1000 * 2**20, left_s=61.0))
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "fetching what a list names: 3/40 objects, 5/1,000 MiB, 1 min 01 s left\n")
