@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,7 @@ CACHES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONF
 def usable_caches() -> Iterator[None]:
     """While it lasts every library finds a place for its caches; nothing changes for a user whose home can be written.
 
-    What the user set already stays.  Child processes inherit the places.  Ray keeps the token of its own cluster in the home folder as
-    well; here it is one of this process alone.
+    What the user set already stays.  Child processes inherit the places.
     """
     home = _home()
     if home is not None and os.access(home, os.W_OK | os.X_OK):
@@ -30,7 +28,7 @@ def usable_caches() -> Iterator[None]:
         return
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as scratch:
-        places = {**dict.fromkeys(CACHES, scratch), "RAY_AUTH_TOKEN": secrets.token_hex(32), **before}
+        places = {**dict.fromkeys(CACHES, scratch), **before}
         if home is None:
             places["HOME"] = scratch
         os.environ.update(places)

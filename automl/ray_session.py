@@ -9,12 +9,14 @@ import contextlib
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -91,7 +93,8 @@ def ray_session(folder: Path, *, slots: int, gpus_per_trial: float = 0.0) -> Ite
     """
     cores = len(os.sched_getaffinity(0))
     cpus = float(cores // slots) if slots <= cores else cores / slots
-    with short_folder() as scratch, _environment(_QUIET), _hushed(), _own_ray(folder, scratch, cores, cpus=cpus):
+    settings = {**_QUIET, "RAY_AUTH_TOKEN": _own_token()}
+    with short_folder() as scratch, _environment(settings), _hushed(), _own_ray(folder, scratch, cores, cpus=cpus):
         check_gpus(wanted=gpus_per_trial, present=int(ray.cluster_resources().get("GPU", 0)))
         yield RaySession(slots=slots, resources={"CPU": cpus, "GPU": float(gpus_per_trial)}, scratch=scratch)
 
@@ -216,6 +219,12 @@ def _remove_left(folder: Path) -> None:
     with contextlib.suppress(OSError), (folder / _OWNER).open("r+", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=1)  # Ray reads it once
+def _own_token() -> str:
+    """What guards the ports of our own Ray, which listen to the network.  Ray's own lies in a file that all users can read."""
+    return secrets.token_hex(32)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -27,8 +28,12 @@ def test_workers_with_other_code_are_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PYTHONPATH", str(foreign.parent))
     study = Study.create(tmp_path / "s", toy_config(trials=2))
     answer = signal.getsignal(signal.SIGTERM)
-    with ray_session(study.folder, slots=1) as session, pytest.raises(StudyError, match="holds a package named models"):
-        run_ray(study, session, run=ToyRun())
+    before = os.environ.get("RAY_AUTH_TOKEN")
+    with ray_session(study.folder, slots=1) as session:
+        assert len(os.environ["RAY_AUTH_TOKEN"]) == 64  # no file that others may read
+        with pytest.raises(StudyError, match="holds a package named models"):
+            run_ray(study, session, run=ToyRun())
+    assert os.environ.get("RAY_AUTH_TOKEN") == before
     assert study.trial(0).status is TrialStatus.WAITING
     assert signal.getsignal(signal.SIGTERM) is answer  # Ray would answer with a dump of its stack
 
