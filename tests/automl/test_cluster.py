@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from automl.carry import carry_out
-from automl.cluster import Node, check_address, describe_nodes, room, trial_resources
+from automl.cluster import Node, anywhere_but, check_address, describe_nodes, room, trial_resources
 from automl.entry import FAILED
 from automl.mailbox import WorkOrder
 from automl.own_code import PACKAGES, code_hash, code_root, copy_code
 from automl.placement import device_text, slots_here
 from automl.resolve import whole_gpus
 from automl.study import Study
-from automl.worksite import digest_of, worksite_fault
+from automl.worksite import digest_of, training_fault, worksite_fault
 from search_spaces.errors import StudyError, UnsupportedError
 from tests.automl.toy import toy_config
 
@@ -131,3 +133,21 @@ def test_a_folder_that_is_not_shared_is_told(order: WorkOrder) -> None:
     fault = worksite_fault(order)
     assert fault is not None
     assert fault.message.endswith("is another study's folder")
+
+
+def test_a_machine_that_lacks_what_training_takes_is_told(order: WorkOrder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training_fault(order) is None
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    fault = training_fault(replace(order, gpus=0.5))
+    assert fault is not None
+    assert fault.message.endswith("but torch finds none")
+    monkeypatch.setitem(sys.modules, "trials.run", None)
+    fault = training_fault(order)
+    assert fault is not None
+    assert "trials cannot be run on" in fault.message
+    assert fault.hint == "install this project there as it is installed here"
+
+
+def test_nodes_are_avoided_by_their_names() -> None:
+    assert anywhere_but([]) == [{}]
+    assert anywhere_but(["b", "a"]) == [{"ray.io/node-id": "!in(a,b)"}]

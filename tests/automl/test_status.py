@@ -13,7 +13,7 @@ from automl.board import Board
 from automl.console import screen
 from automl.engine import run_inline
 from automl.entry import DONE, MISUSED, run_app
-from automl.events import StudyEvent, TrialPromoted, TrialReported, TrialStarted
+from automl.events import NodeAvoided, StudyEvent, TrialPromoted, TrialReported, TrialStarted
 from automl.live import SearchView, event_line
 from automl.reader import read_snapshot
 from automl.report import gain_text, write_report
@@ -201,6 +201,12 @@ def test_a_promotion_is_one_line_of_a_log_file(capsys: pytest.CaptureFixture[str
             view.on_event(event)
     lines = capsys.readouterr().out.splitlines()
     assert [line[14:41] for line in lines] == ["trial 1 starts: ", "trial 1 epoch 1/3  val/loss", "trial 1 is promoted from ep"]
+
+
+def test_a_node_that_is_avoided_is_said_with_what_to_do():
+    event = NodeAvoided(host="10.0.0.7", message="the study folder is not shared with gpu-7", hint="mount it")
+    said = event_line(event, Board(toy_config(trials=2, epochs=3)))
+    assert said == "10.0.0.7 gets no trials: the study folder is not shared with gpu-7 (mount it)"
 
 
 def test_the_leader_is_told_with_how_long_it_was_trained():
