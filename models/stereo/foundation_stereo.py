@@ -111,6 +111,10 @@ class FoundationStereo(nn.Module):
                 maps.append(upsampled)
             return start.disparity, maps
 
+    def blocks(self) -> list[nn.Module]:
+        """The parts that ranks which share the weights gather one at a time; none that refinements need, which are the rest."""
+        return [*self.feature.dino.depth_anything.blocks(), *self.feature.stages, self.cost_agg, self.cnet]
+
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles in place, with the arguments of torch.compile: the start, one update, and the upsampling at the end.
 
@@ -118,10 +122,6 @@ class FoundationStereo(nn.Module):
         """
         for part in ("_start", "_update", "_upsample"):
             setattr(self, part, torch.compile(getattr(self, part), *args, **kwargs))
-
-    def blocks(self) -> list[nn.Module]:
-        """The parts that ranks which share the weights gather one at a time; none that refinements need, which are the rest."""
-        return [*self.feature.dino.depth_anything.blocks(), *self.feature.stages, self.cost_agg, self.cnet]
 
     def unused_parameters(self) -> frozenset[str]:
         """Names of trainable parameters that the published files hold and no output depends on.
