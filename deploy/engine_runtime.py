@@ -17,7 +17,7 @@ from torch import Tensor
 from deploy.engine import engine_sidecar, need_tensorrt
 from deploy.graph_file import F32, INPUTS, family_of, fixed_shape, predict_in_batches
 from deploy.sidecar import ModelFacts
-from search_spaces.errors import CheckpointError, DataError
+from search_spaces.errors import CheckpointError, DataError, UnsupportedError
 
 
 class TrtPredictor:
@@ -53,6 +53,11 @@ class TrtPredictor:
             self.profile = (low[0], usual[0], high[0])
         self._engine = engine  # a context does not keep it alive
         self._context = engine.create_execution_context()
+        if self._context is None:  # how TensorRT says that memory ran out
+            raise UnsupportedError(
+                f"{path}: TensorRT found no memory on {torch.cuda.get_device_name(self._device)} to run the engine",
+                hint="end what else uses the GPU, or build for a smaller batch or image",
+            )
         self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def predict(self, images: tuple[Tensor, ...]) -> Tensor:
