@@ -125,6 +125,8 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     console = screen()
     source = f"trial {choice['trial']}, the winner" if choice is not None else f"trial {best.number if best else '-'}, the best so far"
     tell(console, f"the values of {source} of {study}")
+    if snapshot.config.fidelity == "population":
+        tell(console, "note  a population changes values on the way: these are the last ones, and from the start they may do worse")
     run = PlainRun(spec=spec, folder=folder.absolute(), objective=objective, skill=snapshot.config.skill)
     with at_home(snapshot.config):
         review(run, console)

@@ -88,7 +88,8 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     if best is not None:
         table.add_row("best", f"trial {best.number}: {config.objective} {number_text(best.value)} at epoch {best.best_epoch}")
         values = ", ".join(f"{key} = {number_text(value)}" for key, value in best.values.items())
-        table.add_row("its values", escape(values))
+        course = f" since epoch {best.start}; before, it was trial {best.origin['donor']}" if best.start else ""
+        table.add_row("its values", escape(values + course))
     gain = gain_text(snapshot)
     if gain is not None:
         table.add_row("gain", gain)
@@ -187,7 +188,8 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
             rows["evaluate it"] = f"depth_net evaluate -e {here}/promotion/spec.yaml"
         if spec.dataset.infer_dataset.data_sources:
             rows["pictures"] = f"depth_net inference -e {here}/promotion/spec.yaml"
-        rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}{' --results DIR' if stored else ''}"
+        if config.fidelity != "population":  # its winner has a course of values, of which the last alone would train another network
+            rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}{' --results DIR' if stored else ''}"
     rows["your own data"] = f"automl run --skill {config.notes.get('asked_skill', config.skill)} -e spec.yaml"
     width = max(map(len, rows))
     tell(console, "")

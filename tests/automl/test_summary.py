@@ -61,6 +61,15 @@ def test_a_limit_that_was_too_short_wants_more_time(tmp_path: Path, capsys: pyte
     assert "try again" not in out
 
 
+def test_values_that_came_midway_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config(trials=3, epochs=3)), run=ToyRun())
+    assert snapshot.best is not None
+    assert snapshot.end is not None
+    member = replace(snapshot.best, start=2, origin={"donor": 4, "epoch": 2})
+    print_summary(screen(), replace(snapshot, best=member), snapshot.end, complete=True)
+    assert "since epoch 2; before, it was trial 4" in capsys.readouterr().out
+
+
 def test_what_a_disk_budget_cost_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = run_inline(Study.create(tmp_path / "s", toy_config(trials=3, epochs=3)), run=ToyRun())
     trials = tuple(replace(trial, status=TrialStatus.STOPPED, stopped_by="disk budget") for trial in snapshot.trials[1:])
