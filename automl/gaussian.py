@@ -19,6 +19,7 @@ from automl.cube import Array
 _ROOT5 = np.sqrt(5.0)
 _LENGTHS, _NOISES = (0.05, 10.0), (1e-4, 1.0)
 _PRIOR = (np.log(0.6), 0.8)  # of the logarithm of a length: mean, deviation; a length of 0.6 bends once over an axis
+_FEW, _GROWTH = 16, 1.5  # beyond so many axes lengths are expected to grow with this power of their number: most axes will do nothing
 _PRIOR_NOISE = (np.log(0.02), 1.5)  # of the logarithm of the noise variance
 
 
@@ -111,6 +112,7 @@ def _misfit(logs: Array, squares: Array, targets: Array, own: Array) -> tuple[fl
     inner = np.outer(weights, weights) - inverse
     by_length = -0.5 * ((inner * slope).ravel() @ squares.reshape(-1, len(lengths))) / lengths**2
     by_noise = -0.5 * noise * np.trace(inner)
-    off_length, off_noise = (logs[:-1] - _PRIOR[0]) / _PRIOR[1], (logs[-1] - _PRIOR_NOISE[0]) / _PRIOR_NOISE[1]
+    expected = _PRIOR[0] + _GROWTH * np.log(max(1.0, len(lengths) / _FEW))
+    off_length, off_noise = (logs[:-1] - expected) / _PRIOR[1], (logs[-1] - _PRIOR_NOISE[0]) / _PRIOR_NOISE[1]
     value = 0.5 * targets @ weights + np.sum(np.log(np.diag(factor))) + 0.5 * (off_length @ off_length + off_noise**2)
     return float(value), np.append(by_length + off_length / _PRIOR[1], by_noise + off_noise / _PRIOR_NOISE[1])

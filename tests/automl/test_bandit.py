@@ -30,6 +30,14 @@ def test_an_axis_that_changes_nothing_gets_a_great_length() -> None:
     assert model.lengths[1] > 4 * model.lengths[0]
 
 
+def test_many_axes_are_expected_to_do_nothing() -> None:
+    points = np.random.default_rng(0).random((30, 40))
+    model = GaussianProcess.fit(points, np.sin(3.0 * points[:, 0]) + points[:, 1])
+    places = np.random.default_rng(1).random((200, 40))
+    mean, _ = model.predict(places)
+    assert np.corrcoef(mean, np.sin(3.0 * places[:, 0]) + places[:, 1])[0, 1] > 0.8  # 0.36 where long ones are not expected
+
+
 def test_values_that_are_all_alike_are_no_trouble() -> None:
     mean, _ = GaussianProcess.fit(POINTS, np.ones(5)).predict(np.array([[0.3]]))
     assert mean[0] == pytest.approx(1.0)
