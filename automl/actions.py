@@ -17,7 +17,7 @@ from rich.console import Console
 
 from automl.console import count_text, screen, tell
 from automl.entry import quiet_libraries
-from automl.folders import BY_KEY, check_writable
+from automl.folders import BY_KEY, check_writable, place_text
 from automl.from_weights import exported_template, fitted, template_of
 from automl.launch import check_memory, check_weights
 from automl.plain import PlainRun, finish, tell_resume, train
@@ -62,7 +62,7 @@ def train_action(spec_file: Path, overrides: Sequence[str]) -> int:
     preflight(spec, ("train", "val"), console)
     for line in (*(() if continues else check_weights(spec)), *check_memory(spec)):
         tell(console, line)
-    tell(console, f"Train results will be saved at: {folder}")
+    tell(console, f"Train results will be saved at: {place_text(folder)}")
     return finish(run, train(run, console), console)
 
 
@@ -278,4 +278,4 @@ def begin(status: StatusWriter, folder: Path, spec: Spec, action: str, console: 
     save_spec(spec, folder / "experiment.yaml")
     name = "DepthNet" if action == "export" else "depth_net" if "trt_" in action else "Depth Net"
     status.write("STARTED", f"Starting {name} {action}.")
-    tell(console, f"{action.capitalize()} results will be saved at: {folder}")
+    tell(console, f"{action.capitalize()} results will be saved at: {place_text(folder)}")

@@ -169,10 +169,10 @@ def keeping(url: str | None, folder: Path, *, again: str) -> Iterator[None]:
             with _in_terms_of(url, folder):
                 yield
             done = True
-    except (DataError, ConnectionError) as error:
+    except (DataError, ConnectionError, KeyboardInterrupt) as error:
         if not done:
             raise
-        reason = error.message if isinstance(error, DataError) else error.strerror
+        reason = error.message if isinstance(error, DataError) else getattr(error, "strerror", "interrupted")
         raise ActionFailed(
             f"not everything is in {url}: {reason}", hint=f"what is missing is in {folder}; {again} on this machine puts it there"
         ) from error

@@ -199,3 +199,13 @@ def test_a_url_that_holds_something_is_refused(study: str, s3: S3Server) -> None
         seen(Path("s3://data/none"), finish)
     with pytest.raises(DataError, match="there is no bucket nowhere"):
         seen(Path("s3://nowhere/x"), finish)
+
+
+def test_an_interrupted_last_round_says_what_is_missing(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(folder: Path) -> int:
+        del folder
+        monkeypatch.setattr(StoredFolder, "sync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        return 0
+
+    with pytest.raises(ActionFailed, match=f"not everything is in {study}: interrupted"):
+        kept(TYPED, interrupt)
