@@ -84,7 +84,7 @@ SEARCHERS: Mapping[str, Searcher] = {
     for item in (
         Searcher(
             name="mfgp",
-            summary="densities of single parameters draw, a Gaussian process over all rungs chooses; learns from few trials, knows failures",
+            summary="densities of single parameters draw, a Gaussian process over all rungs chooses; learns from few trials and failures",
             propose=propose_by_model,
         ),
         Searcher(

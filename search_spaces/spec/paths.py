@@ -20,7 +20,7 @@ def results_folder(spec: Spec, action: str) -> Path:
         return Path(own)
     if spec.results_dir:
         return Path(spec.results_dir) / action
-    raise SpecError(f"neither results_dir nor {action}.results_dir is set", hint=f"add results_dir={Path('results')} to the command")
+    raise SpecError(f"neither results_dir nor {action}.results_dir is set", hint="add results_dir=results to the command")
 
 
 def require(spec: Spec, dotted: str, *, action: str) -> str:
