@@ -6,6 +6,7 @@ folder where it named the copy, and text that comes back names the copy again: w
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Mapping
@@ -58,13 +59,19 @@ class RemoteFolder:
             if key.startswith(root) and not key.endswith("/")
         }
 
-    def get(self, name: str, count: Count = lambda _: None) -> None:
-        """Brings one object to its place in the copy, in one step; `count` is told the bytes as they come."""
+    def get(self, name: str, count: Count = lambda _: None, *, size: int | None = None) -> None:
+        """Brings one object to its place in the copy, in one step; `count` is told the bytes as they come.
+
+        ConnectionError for one that does not have the `size` that it should.
+        """
         place = self.folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.part")
         try:
             self._call("get_file", self._key(name), str(partial), name=name, callback=counting(count))
+            came = partial.stat().st_size
+            if size not in (None, came):
+                raise ConnectionError(errno.EIO, f"{came} of {size} bytes arrived from the S3 store", f"{self.url}/{name}")
             if name.endswith(TEXT) and not self._as_it_is:
                 partial.write_text(self.told_here(_text(partial)), encoding="utf-8", errors="surrogateescape")
             partial.replace(place)

@@ -234,7 +234,8 @@ class StoredFolder:
             and not (self.folder / name).is_file()
         }
         if missing:
-            transfer(missing, self._remote.get, doing=f"bringing {self.url}", threads=THREADS)
+            get = self._remote.get
+            transfer(missing, lambda name, count: get(name, count, size=missing[name]), doing=f"bringing {self.url}", threads=THREADS)
             logger.info("brought %d files of %s", len(missing), self.url)
         for place in {(self.folder / name).parent for name in missing if is_full_state(name)}:
             if not (place / LATEST).exists():

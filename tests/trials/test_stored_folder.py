@@ -223,3 +223,11 @@ def test_a_store_that_goes_away_is_told_once_and_caught_up_with(
         wait_for(lambda: "is up to date again" in caplog.text)
         assert stored(s3) == {"a": b"1"}
     assert caplog.text.count("is not up to date") == 1
+
+
+def test_a_file_that_arrives_cut_off_is_not_taken(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.client.pipe_file("data/runs/one/best.pth", b"0123456789")
+    monkeypatch.setattr(s3.client, "get_file", lambda _, target, **__: Path(target).write_bytes(b"01234"))
+    with pytest.raises(ConnectionError, match="5 of 10 bytes arrived"):
+        StoredFolder(tmp_path / "work", URL).__enter__()
+    assert not list((tmp_path / "work").rglob("*best*"))
