@@ -164,7 +164,7 @@ def promotion_rows(promotion: Mapping[str, Any], folder: Path, metric: str) -> d
 def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str) -> None:
     """What to run now, one command a line, so that it can be copied."""
     config, stored = snapshot.config, url_of_copy(snapshot.folder) is not None
-    here = str(snapshot.folder) if stored else folder  # what reads its specs and MLflow's database takes no URL
+    here = str(snapshot.folder) if stored else folder  # MLflow's database is beside it
     spec = spec_from_dict(config.spec)
     rows = {"report": f"{folder}/{REPORT}"}
     folder, here = shlex.quote(folder), shlex.quote(here)
@@ -185,9 +185,9 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
         rows["more room"] = f"automl extend {folder} --disk-budget GIB"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:
-            rows["evaluate it"] = f"depth_net evaluate -e {here}/promotion/spec.yaml"
+            rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml"
         if spec.dataset.infer_dataset.data_sources:
-            rows["pictures"] = f"depth_net inference -e {here}/promotion/spec.yaml"
+            rows["pictures"] = f"depth_net inference -e {folder}/promotion/spec.yaml"
         if config.fidelity != "population":  # its winner has a course of values, of which the last alone would train another network
             rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}{' --results DIR' if stored else ''}"
     rows["your own data"] = f"automl run --skill {config.notes.get('asked_skill', config.skill)} -e spec.yaml"

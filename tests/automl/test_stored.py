@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from automl.stored import stored
+from search_spaces.errors import DataError
 from search_spaces.spec import read_spec, results_folder
 from tests.s3_server import S3Server
+from trials.stored_folder import StoredFolder
 
 SPEC = "model: {model_type: FoundationStereo}\ndataset: {dataset_name: StereoDataset, cache_dir: CACHE}\nresults_dir: RESULTS\n"
 
@@ -31,7 +33,7 @@ def act(spec_file: Path, overrides: Sequence[str]) -> int:
 def test_an_action_works_in_a_folder_of_this_machine(spec_file: Path, s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert stored("evaluate", spec_file, (), act) == 7
     assert s3.client.find("data/runs")[1:] == ["data/runs/one/evaluate/results.json"]  # the first says who wrote last
-    assert "Results are in s3://data/runs/one; the working folder was" in capsys.readouterr().out
+    assert "Results are in s3://data/runs/one/evaluate; the working folder was" in capsys.readouterr().out
 
 
 def test_the_action_s_own_key_wins(spec_file: Path, s3: S3Server) -> None:
@@ -42,3 +44,18 @@ def test_the_action_s_own_key_wins(spec_file: Path, s3: S3Server) -> None:
 def test_a_folder_of_this_machine_is_left_alone(spec_file: Path, tmp_path: Path) -> None:
     assert stored("evaluate", spec_file, (f"results_dir={tmp_path}",), act) == 7
     assert (tmp_path / "evaluate" / "results.json").is_file()
+
+
+def test_an_action_brings_and_holds_its_own_folder_alone(spec_file: Path, s3: S3Server, tmp_path: Path) -> None:
+    s3.client.pipe_file("data/runs/one/train/best.pth", b"weights")
+    with StoredFolder(tmp_path / "driver", "s3://data/runs/one"):  # a study that is being run, for instance
+        assert stored("evaluate", spec_file, (), act) == 7
+    assert not list((tmp_path / "cache").rglob("best.pth"))
+
+
+def test_a_spec_may_be_in_the_store(spec_file: Path, s3: S3Server) -> None:
+    s3.client.pipe_file("data/runs/one/train/experiment.yaml", spec_file.read_bytes())
+    assert stored("evaluate", Path("s3://data/runs/one/train/experiment.yaml"), (), act) == 7
+    assert s3.client.exists("data/runs/one/evaluate/results.json")
+    with pytest.raises(DataError, match=r"s3://data/none\.yaml does not exist"):
+        stored("evaluate", Path("s3://data/none.yaml"), (), act)
