@@ -122,7 +122,7 @@ def test_a_node_that_dies_costs_at_most_the_epochs_it_was_in(tmp_path: Path) -> 
     counts = {trial.number: trained(trial.folder) for trial in snapshot.trials}
     assert all(set(count) == set(range(1, EPOCHS + 1)) for count in counts.values())
     assert sum(sum(count.values()) - EPOCHS for count in counts.values()) <= len(moved)  # a moved trial repeats one epoch at most
-    assert all(len(raylets(trial.folder)) == 2 for trial in moved)
+    assert max(len(raylets(trial.folder)) for trial in moved) == 2  # another one may have ended no epoch on the node that died
 
 
 def test_a_node_that_joins_takes_trials(tmp_path: Path) -> None:
