@@ -57,7 +57,7 @@ lint: $(READY)  ## ruff, mypy --strict, layer contracts, duplicate code
 test: lint  ## lint, types, layers and all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not scale' tests
 
-test-scale: $(READY)  ## several ranks, a Ray cluster, PostgreSQL, tracking services: 15 minutes at most, nightly
+test-scale: $(READY)  ## several ranks, a Ray cluster, PostgreSQL, tracking services (6 minutes, 15 on a busy machine; nightly)
 	@$(BIN)/python -m pip install --quiet --no-compile -e '.[scale]'
 	@$(BIN)/python -m pytest -m scale --session-timeout=900 tests/scale
 

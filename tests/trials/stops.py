@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import random
 import socket
 import time
@@ -80,6 +81,7 @@ def _run_rank(local: int, port: int, count: int, folder: str) -> None:
             ends.append(end)
         if rank.first:
             (Path(folder) / "ends.json").write_text(json.dumps(ends))
+    os._exit(0)  # as a rank does: threads of torch that are still there at the end of Python may abort it
 
 
 def _one(rank: Rank, number: int, folder: Path) -> str:
