@@ -298,7 +298,7 @@ def test_memory_of_the_volume() -> None:
     assert volume_memory_mib(256, 320, 416, training=True) > 9 * volume_memory_mib(256, 320, 416)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # the compiler's own
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::RuntimeWarning")  # the compiler's own
 def test_an_update_is_compiled_once_however_many_there_are(small: FoundationStereo) -> None:
     graphs = []
 
