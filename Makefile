@@ -27,7 +27,7 @@ help:  ## this list
 
 $(READY): setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found"; echo; echo "hint: install one, or name it: make PYTHON=/path/to/python3.12"; exit 2; }
-	@echo "Installing into .venv ($$($(PYTHON) --version); 1-3 minutes, about 2.5 GB) ..."
+	@echo "Installing into .venv ($$($(PYTHON) --version); 1-3 minutes, 2.5 GB; 6 GB with torch's CUDA build) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "error: python -m venv failed"; echo; echo "hint: on Debian/Ubuntu: apt-get install python3-venv"; exit 2; }
 	@# the resolver of pip 23 needs five minutes for this set, the current one half a minute
 	@$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
