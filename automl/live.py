@@ -37,6 +37,7 @@ from trials.contract import Decision, ProgressEvent, Report
 Clock = Callable[[], float]
 
 ROWS_BESIDE_TABLE = 7
+BAR_WIDTH = 28
 OWN_VALUES = " (the spec's own values)"
 
 
@@ -93,15 +94,16 @@ class SearchView:
 
     def _draw(self) -> RenderableType:
         rows = max(self._console.height - ROWS_BESIDE_TABLE, 4)
-        return Group(self._table(rows), "", self._progress())
+        # rich cuts a live picture at the height of the terminal: its last line must not be pushed out
+        return Group(self._table(rows, one_line=True), "", self._progress())
 
-    def _table(self, rows: int) -> Table:
+    def _table(self, rows: int, *, one_line: bool = False) -> Table:
         board = self._board
         best = board.best()
         front = {trial.number for trial in front_of(tuple(board.trials.values()), board.config)}
         shown = those_that_matter(tuple(board.trials.values()), board.ranked(rows // 2), rows)
         chosen = None if best is None else best.number
-        table = trials_table(shown, board.config, best=chosen, front=front, progress=board.progress)
+        table = trials_table(shown, board.config, best=chosen, front=front, progress=board.progress, one_line=one_line)
         table.title, table.title_justify, table.title_style = escape(self._title), "left", "bold"
         return table
 
@@ -109,17 +111,17 @@ class SearchView:
         board = self._board
         done = board.epochs_done()
         best = board.best()
-        line = Table.grid(padding=(0, 2))
         told = "no metric yet" if best is None else best_text(best)
         left = self.remaining_s()
+        line = Table.grid(padding=(0, 2))
+        line.add_column(max_width=BAR_WIDTH)
         line.add_row(
-            ProgressBar(total=max(done + self._remaining.epochs(board), 1), completed=done, width=28),
-            f"{board.ended()}/{max(board.config.trials, len(board.trials))} trials over, {done} epochs",
-            told,
-            f"{seconds_text(self._clock() - self._since)} so far",
-            "time left: unknown" if left is None else f"about {seconds_text(left)} left",
+            ProgressBar(total=max(done + self._remaining.epochs(board), 1), completed=done),
+            Text(f"{board.ended()}/{max(board.config.trials, len(board.trials))} trials over, {count_text(done, 'epoch')}", no_wrap=True),
+            Text("time left: unknown" if left is None else f"about {seconds_text(left)} left", no_wrap=True),
         )
-        return Group(line, Text(self._message, style="yellow")) if self._message else line
+        lines: list[RenderableType] = [line, Text(f"{seconds_text(self._clock() - self._since)} so far, {told}")]
+        return Group(*lines, *([Text(self._message, style="yellow")] if self._message else []))
 
 
 def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | None:

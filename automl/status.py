@@ -23,6 +23,7 @@ from automl.front import front_of, values_of
 from automl.reader import final_trials
 from automl.remaining import seconds_left
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary, ranking
+from search_spaces.errors import shell_word
 from trials.contract import ProgressEvent
 
 PROMOTION_FILE = Path("promotion") / "promotion.json"
@@ -106,10 +107,11 @@ def trials_table(
     best: int | None = None,
     front: Container[int] = (),
     progress: Mapping[int, ProgressEvent] | None = None,
+    one_line: bool = False,
 ) -> Table:
     """One row a trial: state, the values that were sampled, epochs of its rung, best objectives, time, and why it ended.
 
-    The best one has a star, the others of a front have a plus.
+    The best one has a star, the others of a front have a plus.  With `one_line` no row is higher than a line: what does not fit is cut.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     metrics = [(objective.metric, "right") for objective in config.objectives]
@@ -131,7 +133,7 @@ def trials_table(
             f"{trial.epoch}/{trial.rung}",
             *(metric_text(value, name) for name, value in values_of(trial, config).items()),
             seconds_text(trial.elapsed_s) if trial.elapsed_s else "-",
-            note,
+            _one_line(note) if one_line else note,
         )
     return table
 
@@ -184,8 +186,15 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
         verdict = f"promoted: {place_text(model)}" if promotion.get("promoted") else f"not promoted: {promotion.get('reason')}"
         parts.append(Text(verdict))
     if not snapshot.active and (snapshot.end is None or not snapshot.end.reason.is_success or promotion is None):
-        parts += ["", Text(f"continue it with: automl resume {place_text(snapshot.folder)}")]
+        parts += ["", Text(f"continue it with: automl resume {shell_word(place_text(snapshot.folder))}")]
     return Group(*parts)
+
+
+def _one_line(markup: str) -> Text:
+    """A cell that is cut at the end of its column; a column that never wraps would take its width from the others."""
+    text = Text.from_markup(markup, overflow="ellipsis")
+    text.no_wrap = True
+    return text
 
 
 def _step_text(event: ProgressEvent | None) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from automl import cli
 from automl.board import Board
@@ -189,6 +192,24 @@ def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], cap
     assert "trial 3 FAILED (oom): made to fail: oom" in out
     assert "exhausted: all 5 trials were run" in out
     assert event_line(events[0], board) is None
+
+
+def test_in_the_usual_terminal_the_live_table_leaves_room_for_the_time_left():
+    """Thirty trials with seven long values each, on 80 x 24."""
+    board = Board(toy_config(trials=30, epochs=3))
+    values = {f"train.augmentation.{name * 20}": 0.123456 for name in "abcdefg"}
+    for number in range(30):
+        start = TrialStarted(number=number, values=values, seed=0, folder=Path(), segment=1, from_epoch=0, until_epoch=1, max_epochs=3)
+        board.apply(start)
+    board.apply(reported(3, 1, 1.0, Decision.PAUSE))
+    file = io.StringIO()
+    with SearchView(board, Console(file=file, force_terminal=True, no_color=True, width=80, height=24), title="toy") as view:
+        view.say("a remark is drawn together with the table")
+        frame = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue()).splitlines()[1:]
+    assert len(frame) <= 24
+    assert (frame[0].strip(), frame[1].split()) == ("toy", ["trial", "state", "epochs", "val/loss", "time", "values"])
+    assert frame[-2].strip().endswith("0/30 trials over, 1 epoch  time left: unknown")
+    assert frame[-1].strip().endswith("so far, best after 1 epoch: 1 (trial 3)")
 
 
 def test_a_promotion_is_one_line_of_a_log_file(capsys: pytest.CaptureFixture[str]):
