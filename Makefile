@@ -10,6 +10,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 RESULTS ?= results
 PARITY ?= ../shared/parity
+# what the environment takes on disk
+ROOM := 2.5 GB; 6 GB with torch's CUDA build
 
 # libgomp's spinning barriers cost 10-80x when two processes share two cores; no library may report home
 export OMP_WAIT_POLICY := PASSIVE
@@ -27,11 +29,13 @@ help:  ## this list
 
 $(READY): setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found"; echo; echo "hint: install one, or name it: make PYTHON=/path/to/python3.12"; exit 2; }
-	@echo "Installing into .venv ($$($(PYTHON) --version); 1-3 minutes, 2.5 GB; 6 GB with torch's CUDA build) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "error: python -m venv failed"; echo; echo "hint: on Debian/Ubuntu: apt-get install python3-venv"; exit 2; }
+	@echo "Installing into .venv ($$($(PYTHON) --version); 1-3 minutes, $(ROOM)) ..."
+	@# what an interrupted or failed attempt left behind has a python and no pip
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || { echo "error: $(PYTHON) -m venv failed"; echo; echo "hint: on Debian/Ubuntu: apt-get install python3-venv (python3.12-venv for a python3.12 beside the system's own)"; exit 2; }
 	@# the resolver of pip 23 needs five minutes for this set, the current one half a minute
-	@$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
-	@$(BIN)/python -m pip install --quiet --no-compile -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel && $(BIN)/python -m pip install --quiet --no-compile -e '.[dev]' || { \
+		echo "error: pip did not install everything; it says why above"; echo; \
+		echo "hint: the packages take $(ROOM), and pip a GB meanwhile in $${TMPDIR:-/tmp}; free are $$(df -h --output=avail . | tail -1 | xargs) here and $$(df -h --output=avail $${TMPDIR:-/tmp} | tail -1 | xargs) there"; exit 1; }
 	@$(BIN)/python -m pip check
 	@# compiles what is used and nothing else
 	@$(BIN)/python -c 'import trials.run, automl.ray_engine, automl.carry, deploy.promotion, mlflow.store.tracking.sqlalchemy_store, onnx, onnxruntime'
