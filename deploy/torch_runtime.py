@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import sysconfig
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +90,12 @@ def _check_device(device: torch.device, *, compiled: bool) -> None:
         variable, *names = COMPILERS[device.type]
         raise UnsupportedError(
             f"runtime=compiled needs {' or '.join(names)}, but none was found", hint=f"install one, or set {variable}, or leave runtime out"
+        )
+    # what is compiled becomes modules of Python; Debian and Ubuntu keep the headers in a package of their own
+    if compiled and not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        raise UnsupportedError(
+            f"runtime=compiled needs Python.h, which is not in {sysconfig.get_path('include')}",
+            hint="install the headers of this Python (on Debian/Ubuntu: apt-get install python3-dev), or leave runtime out",
         )
 
 

@@ -143,6 +143,13 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         TorchPredictor(nn.Identity(), "mono", device="cpu", runtime="compiled")
 
 
+def test_compiling_needs_the_headers_of_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "/bin/sh")
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(UnsupportedError, match=r"needs Python\.h"):
+        TorchPredictor(nn.Identity(), "mono", device="cpu", runtime="compiled")
+
+
 @pytest.mark.parametrize(("device", "variable"), [("cpu", "CXX"), ("cuda", "CC")])
 def test_each_device_has_its_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, variable: str) -> None:
     for name in ("CC", "CXX"):
