@@ -45,7 +45,7 @@ def fit(network: FoundationStereo, batch: Batch, *, steps: int, rate: float, goa
     """Trains until the error is below `goal` or `steps` are done; prints the curve and returns the last error."""
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=1e-5, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=max(0.05, 2 / steps))
     started = time.perf_counter()
     error = end_point_error(network, batch)
     print(f"  step {0:4d}   EPE {error:8.3f} px")

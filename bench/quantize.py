@@ -2,9 +2,10 @@
 
     python -m bench.quantize [--size 266 350]
 
-Each row is `depth_net quantize` on one generated scene: bytes and median milliseconds before and after, and how far the maps move (mean
-difference / spread of the map).  The last rows compute with torchao's own tensors, which expand the weights anew at every call: the form
-that this program does not keep.  Random weights show sizes and speeds; what a trained network loses, its validation list says.
+Each row is `depth_net quantize` on one generated scene: bytes and median milliseconds before and after, the ratio of the milliseconds,
+and how far the maps move (mean difference / spread of the map).  The last rows compute with torchao's own tensors, which expand the
+weights anew at every call: the form that this program does not keep.  Random weights show sizes and speeds; what a trained network
+loses, its validation list says.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 
 from bench.timing import conditions
-from deploy.latency import measure_latency
+from deploy.latency import Latency, measure_latency
 from deploy.onnx_export import export_onnx
 from deploy.quantize import Quantized, quantize
 from deploy.runtime import TorchPredictor, load_predictor
@@ -81,14 +82,18 @@ def moved(before: Predictor, after: Predictor, spec: Spec, size: tuple[int, int]
     return float((one - other).abs().mean() / (one.max() - one.min()))
 
 
+def times(before: Latency, after: Latency) -> str:
+    """The two columns of a latency before and after: milliseconds, and the second as a multiple of the first."""
+    return f"{before.median_ms:.1f} -> {after.median_ms:.1f} | {after.median_ms / before.median_ms:.2f}"
+
+
 def row(case: Case, what: str, done: Quantized) -> str:
     """A line of the table in docs/benchmarks.md."""
     first, second = done.latency.rows
     distance = moved(load_predictor(done.source, case.spec), load_predictor(done.model, case.spec), case.spec, case.size)
     sizes = f"{done.size_before / 2**20:.1f} -> {done.size_after / 2**20:.1f}"
-    times = f"{first.median_ms:.1f} -> {second.median_ms:.1f}"
     shape = f"{case.size[0]}x{case.size[1]}"
-    return f"| {case.name}, {shape} | {what} | {len(done.kinds)} | {sizes} | {times} | {100 * distance:.2f} % |"
+    return f"| {case.name}, {shape} | {what} | {len(done.kinds)} | {sizes} | {times(first, second)} | {100 * distance:.2f} % |"
 
 
 def torchao_row(case: Case, network: nn.Module) -> str:
@@ -102,7 +107,7 @@ def torchao_row(case: Case, network: nn.Module) -> str:
     pair = {"before": TorchPredictor(network, case.spec.family), "after": TorchPredictor(held, case.spec.family)}
     images = tuple(torch.randn(1, 3, *case.size) for _ in range(2 if case.spec.family == "stereo" else 1))
     first, second = measure_latency(pair, images, warm_up=1, budget_s=10.0).rows
-    return f"| {case.name}, {case.size[0]}x{case.size[1]} | torchao's tensors | | | {first.median_ms:.1f} -> {second.median_ms:.1f} | |"
+    return f"| {case.name}, {case.size[0]}x{case.size[1]} | torchao's tensors | | | {times(first, second)} | |"
 
 
 def main() -> None:
@@ -111,7 +116,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(266, 350), metavar=("HEIGHT", "WIDTH"))
     arguments = parser.parse_args()
     print(conditions())
-    print("| network | quantised | parts | MiB | ms | the map moves by |\n|---|---|---|---|---|---|")
+    print("| network | quantised | parts | MiB | ms | ratio | the map moves by |\n|---|---|---|---|---|---|---|")
     last = []
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
