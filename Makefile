@@ -11,7 +11,7 @@ READY := .venv/.ready
 RESULTS ?= results
 PARITY ?= ../shared/parity
 # what the environment takes on disk
-ROOM := 2.5 GB; 6 GB with torch's CUDA build
+ROOM := 2.5 GB; 6.5 GB with torch's CUDA build
 
 # libgomp's spinning barriers cost 10-80x when two processes share two cores; no library may report home
 export OMP_WAIT_POLICY := PASSIVE
