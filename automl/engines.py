@@ -18,7 +18,7 @@ from automl.folders import check_writable
 from automl.records import failures_recorded
 from automl.summary import shown_path
 from search_spaces.errors import UnsupportedError
-from search_spaces.spec import LoadedSpec, Spec, require, results_folder
+from search_spaces.spec import Spec, require, results_folder
 
 if TYPE_CHECKING:
     from deploy.engine import EngineReport
@@ -35,15 +35,15 @@ def gen_trt_engine_action(spec_file: Path, overrides: Sequence[str]) -> int:
     from deploy.engine import need_tensorrt
     from deploy.engine_plan import build_planned
 
-    loaded, console = load(spec_file, overrides, ACTION), screen()
-    spec, section = loaded.spec, loaded.spec.gen_trt_engine
+    spec, console = load(spec_file, overrides, ACTION).spec, screen()
+    section = spec.gen_trt_engine
     source = Path(require(spec, f"{ACTION}.onnx_file", action=ACTION))
     target = _target(spec, source)
     folder = results_folder(spec, ACTION) if spec.results_dir or section.results_dir else target.parent / ACTION
     if source.suffix.lower() == ".onnx" and source.is_file() and not section.graph_only:
         instead = f"; {ACTION}.graph_only=true writes here the graph that it would be built from"
         need_tensorrt(section.gpu_id, what=f"depth_net {ACTION}", instead=instead)
-    plan = _plan(loaded, source, console)
+    plan = _plan(spec, source, console)
     for place in (folder, target.parent):
         check_writable(place, hint=f"choose another {ACTION}.trt_engine or results_dir")
     try:
@@ -103,37 +103,18 @@ def _target(spec: Spec, source: Path) -> Path:
     return target
 
 
-def _plan(loaded: LoadedSpec, source: Path, console: Console) -> EnginePlan:
+def _plan(spec: Spec, source: Path, console: Console) -> EnginePlan:
     """The strongly typed graph in the precision that is asked for; refuses whatever the network, the graph or the GPU does not bear."""
     from deploy.engine import check_source
     from deploy.engine_plan import plan_engine
-    from deploy.graph_file import family_of
-    from deploy.precision import has_quantization
 
-    model = check_source(source)
-    family = family_of([value.name for value in model.graph.input], source)
-    asked = _asked(loaded, family, quantized=has_quantization(model), console=console)
-    return plan_engine(model, source, loaded.spec, data_type=asked)
-
-
-def _asked(loaded: LoadedSpec, family: str, *, quantized: bool, console: Console) -> str:
-    """The spec's data_type; where nobody has said one, what suits the graph: INT8 if quantised, BF16 for mono where the GPU has it."""
-    import torch
-
-    from deploy.engine_plan import computes_bf16, usual_data_type
-
-    key, data_type = f"{ACTION}.tensorrt.data_type", loaded.spec.gen_trt_engine.tensorrt.data_type
-    gpu = None if loaded.spec.gen_trt_engine.graph_only else loaded.spec.gen_trt_engine.gpu_id
-    if key in loaded.given:
-        if data_type == "BF16" and gpu is not None and not computes_bf16(gpu):
-            told = torch.cuda.get_device_name(gpu)
-            raise UnsupportedError(f"{key}=BF16 needs a GPU of compute capability 8.0 (Ampere) or later, not {told}", hint=f"{key}=FP32")
-        if data_type == "BF16" and family == "stereo":
-            tell(console, "note  TAO builds stereo engines in FP32 and FP16; BF16 keeps fewer digits of a disparity than FP16")
-        return data_type
-    chosen = usual_data_type(family, quantized=quantized, gpu=gpu)
-    tell(console, f"note  {key} is not said: {chosen}")
-    return chosen
+    section = spec.gen_trt_engine
+    plan = plan_engine(check_source(source), source, spec, gpu=None if section.graph_only else section.gpu_id)
+    if section.tensorrt.data_type is None:
+        tell(console, f"note  {ACTION}.tensorrt.data_type is not said: {plan.precision}")
+    elif plan.precision == "BF16" and plan.family == "stereo":
+        tell(console, "note  TAO builds stereo engines in FP32 and FP16; BF16 keeps fewer digits of a disparity than FP16")
+    return plan
 
 
 def _write_graph(plan: EnginePlan, target: Path, spec: Spec, console: Console) -> None:

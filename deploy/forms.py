@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.engine import engine_sidecar, load_onnx
-from deploy.engine_plan import build_planned, check_engine, missing_for_engine, plan_engine, usual_data_type
+from deploy.engine_plan import build_planned, check_engine, missing_for_engine, plan_engine
 from deploy.engine_runtime import TrtPredictor
 from deploy.graph_file import FilePredictor
 from deploy.judgement import Stage
@@ -105,21 +105,18 @@ def make_int8(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
 
 
 def make_engine(source: Path, target: Path, spec: Spec, stage: Stage) -> Made:
-    """A TensorRT engine in the spec's data_type; FP32 in the spec of a mono network means BF16 where the GPU has it, as everywhere."""
-    section = spec.gen_trt_engine
-    asked = section.tensorrt.data_type
-    data_type = usual_data_type(spec.family, quantized=False, gpu=section.gpu_id) if asked == "FP32" else asked
-    plan = plan_engine(load_onnx(source), source, spec, data_type=data_type)
+    """A TensorRT engine in the spec's data_type, that of `depth_net gen_trt_engine` where it is null."""
+    plan = plan_engine(load_onnx(source), source, spec, gpu=spec.gen_trt_engine.gpu_id)
     with stage("builds the engine") as progress:
         report = build_planned(plan, target, spec, what=_WHAT, progress=lambda _, done, total: progress(done, total))
     predictor: FilePredictor = TrtPredictor(target)
-    predictor.name = f"tensorrt {data_type.lower()}"
+    predictor.name = f"tensorrt {plan.precision.lower()}"
     assert predictor.fixed_size is not None
     for images in made_up_images(spec.family, predictor.fixed_size, 1):
         predictor.predict(images)  # one that does not run falls here, alone
-    tolerance = tolerance_for(spec) if data_type == "FP32" else coarse_tolerance(spec)
+    tolerance = tolerance_for(spec) if plan.precision == "FP32" else coarse_tolerance(spec)
     details = {
-        "precision": data_type,
+        "precision": plan.precision,
         "profile": None if report.profile is None else asdict(report.profile),
         "tensorrt_version": report.tensorrt_version,
         "gpu": report.gpu,

@@ -26,7 +26,7 @@ STEREO_PAIRINGS: dict[str, tuple[tuple[range, str | None], ...]] = {
 
 def pairing_notes(spec: Spec) -> tuple[str, ...]:
     """What to tell about export.opset_version where the spec also asks for a stereo engine of a precision that has its rules."""
-    rows = STEREO_PAIRINGS.get(spec.gen_trt_engine.tensorrt.data_type, ()) if spec.family == "stereo" else ()
+    rows = STEREO_PAIRINGS.get(spec.gen_trt_engine.tensorrt.data_type or "FP32", ()) if spec.family == "stereo" else ()
     return tuple(told for opsets, told in rows if told is not None and spec.export.opset_version in opsets)
 
 

@@ -95,9 +95,9 @@ class TensorRT:
     opt_batch_size: int = key(1, "usual batch of the profile", low=1, acts=RUNNING)
     max_batch_size: int = key(1, "largest batch of the profile", low=1, acts=RUNNING)
     layers_precision: tuple[str, ...] = key((), "pattern:precision pairs over the graph's node names; later ones win", acts=RUNNING)
-    data_type: str = key(
-        "FP32",
-        "arithmetic of the engine; a mono engine is BF16 where nobody says otherwise, INT8 takes a graph with Q/DQ nodes",
+    data_type: str | None = key(
+        None,
+        "arithmetic of the engine; null: FP32 for stereo, BF16 for mono where the GPU has it, INT8 for a graph with Q/DQ nodes",
         options=("FP32", "FP16", "BF16", "INT8"),
         acts=RUNNING,
     )

@@ -15,7 +15,7 @@ from automl import depth_net
 from automl.actions import output_folder
 from automl.entry import DONE, FAILED, MISUSED, run_app
 from deploy.precision import Precision, precision_of
-from search_spaces.spec import load_spec
+from search_spaces.spec import load_spec, save_spec
 
 Run = Callable[..., int]
 GRAPH = """<ir_version: 9, opset_import: ["" : 17]>
@@ -60,6 +60,12 @@ def test_the_graph_alone_needs_no_gpu(run: Run, capsys: pytest.CaptureFixture[st
     assert "in ONNX Runtime against float32 on 4 made-up images: largest difference" in out
     lines = [json.loads(line)["message"] for line in Path("out/gen_trt_engine/status.json").read_text().splitlines()]
     assert lines == ["Starting depth_net gen_trt_engine.", "Gen_trt_engine finished successfully."]
+
+
+def test_a_resolved_spec_says_no_more_than_its_source(run: Run, capsys: pytest.CaptureFixture[str]):
+    save_spec(load_spec(Path("spec.yaml")), Path("spec.yaml"))
+    assert run("gen_trt_engine.graph_only=true") == DONE
+    assert "gen_trt_engine.tensorrt.data_type is not said: BF16" in capsys.readouterr().out
 
 
 def test_layers_are_named_by_pattern(run: Run, capsys: pytest.CaptureFixture[str]):

@@ -27,11 +27,13 @@ from deploy.engine import (
     engine_sidecar,
     need_tensorrt,
 )
+from deploy.engine_plan import data_type_of
 from deploy.engine_runtime import TrtPredictor, check_batch, engine_facts
 from deploy.onnx_export import export_onnx
 from deploy.precision import Precision, typed_graph
 from deploy.runtime import TorchPredictor
 from search_spaces.errors import CheckpointError, DataError, SpecError, UnsupportedError
+from search_spaces.spec import Spec, with_values
 from tests.deploy.networks import images_of, mono_spec, network_of
 from tests.deploy.recorded_tensorrt import Recorded
 
@@ -187,6 +189,32 @@ def test_precisions_that_a_network_or_graph_does_not_bear(asked: str, family: st
 def test_precisions_of_the_graph() -> None:
     assert check_precision("FP16", family="stereo", encoder="vitl", quantized=False) is Precision.FP16
     assert check_precision("INT8", family="mono", encoder="vits", quantized=True) is Precision.FP32
+
+
+@pytest.mark.parametrize(
+    ("asked", "family", "quantized", "capability", "chosen"),
+    [
+        (None, "mono", False, (8, 0), "BF16"),
+        (None, "mono", False, (7, 5), "FP32"),
+        (None, "stereo", False, (9, 0), "FP32"),
+        (None, "mono", True, (9, 0), "INT8"),
+        ("FP32", "mono", False, (9, 0), "FP32"),
+        ("FP16", "stereo", False, (7, 5), "FP16"),
+    ],
+)
+def test_an_engine_computes_in_what_was_said_or_else_in_what_fits(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, family: str, quantized: bool, capability: tuple[int, int], chosen: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: capability)
+    spec = with_values(Spec(), {"gen_trt_engine.tensorrt.data_type": asked})
+    assert data_type_of(spec, family, quantized=quantized, gpu=0) == chosen
+
+
+def test_bf16_that_the_gpu_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "T4")
+    with pytest.raises(UnsupportedError, match=r"=BF16 needs a GPU of compute capability 8\.0 \(Ampere\) or later, not T4"):
+        data_type_of(with_values(Spec(), {"gen_trt_engine.tensorrt.data_type": "BF16"}), "mono", quantized=False, gpu=0)
 
 
 def test_sources_that_are_no_onnx_file(tmp_path: Path) -> None:

@@ -223,35 +223,38 @@ def all_facts() -> Iterator[Fact]:
     yield Fact("inference.save_raw_pfm", "bool", False)
 
 
-# (what differs, here, why); a key of a split stands for all four
-DIFFERENT: dict[str, tuple[str, Any, str]] = {
-    "wandb.enable": ("default", False, "nothing logs to W&B: who asks for it is told so, who does not is not"),
-    "dataset.dataset_name": ("default", None, "it follows model.model_type"),
-    "dataset.baseline": ("default", None, "one camera's number must not silently become everybody's"),
-    "dataset.focal_x": ("default", None, "one camera's number must not silently become everybody's"),
-    "workers": ("low", 0, "0 loads in the training process"),
-    "augmentation.min_scale": ("low", -1.0, "TAO's bound of 0.2 shuts out its own default"),
-    "model.encoder": ("options", ("vitt", "vits", "vitb", "vitl", "vitg"), "vitt is ours, for smoke runs"),
-    "train.optim.lr_scheduler": (
+# (key, what differs, here, why); a key of a split stands for all four
+DIFFERENT: tuple[tuple[str, str, Any, str], ...] = (
+    ("wandb.enable", "default", False, "nothing logs to W&B: who asks for it is told so, who does not is not"),
+    ("dataset.dataset_name", "default", None, "it follows model.model_type"),
+    ("dataset.baseline", "default", None, "one camera's number must not silently become everybody's"),
+    ("dataset.focal_x", "default", None, "one camera's number must not silently become everybody's"),
+    ("workers", "low", 0, "0 loads in the training process"),
+    ("augmentation.min_scale", "low", -1.0, "TAO's bound of 0.2 shuts out its own default"),
+    ("model.encoder", "options", ("vitt", "vits", "vitb", "vitl", "vitg"), "vitt is ours, for smoke runs"),
+    (
+        "train.optim.lr_scheduler",
         "options",
         ("MultiStepLR", "StepLR", "LambdaLR", "PolynomialLR", "OneCycleLR", "CosineAnnealingLR"),
         "TAO's code takes MultiStepLR alone (MultiStep is understood) and has no CustomMultiStepLRScheduler",
     ),
-    "export.input_width": ("low", 14, "mono networks work in steps of 14"),
-    "export.input_height": ("low", 14, "mono networks work in steps of 14"),
-    "export.format": ("options", ("onnx", "openvino", "xdl"), "OpenVINO files for CPUs"),
-    "export.opset_version": ("low", 16, "older operator sets lack what the graphs need"),
-    "inference.conf_threshold": ("low", 0.0, "a probability"),
-    "train.num_gpus": ("high", 64, "no machine has more"),
-    "gen_trt_engine.tensorrt.workspace_size": ("default", 4, "TAO's builder reads 1024 as GiB"),
-    "quantize.backend": ("options", ("torchao", "onnxruntime", "modelopt.pytorch", "modelopt.onnx"), "static int8 runs in ONNX Runtime"),
-    "quantize.algorithm": (
+    ("export.input_width", "low", 14, "mono networks work in steps of 14"),
+    ("export.input_height", "low", 14, "mono networks work in steps of 14"),
+    ("export.format", "options", ("onnx", "openvino", "xdl"), "OpenVINO files for CPUs"),
+    ("export.opset_version", "low", 16, "older operator sets lack what the graphs need"),
+    ("inference.conf_threshold", "low", 0.0, "a probability"),
+    ("train.num_gpus", "high", 64, "no machine has more"),
+    ("gen_trt_engine.tensorrt.workspace_size", "default", 4, "TAO's builder reads 1024 as GiB"),
+    ("quantize.backend", "options", ("torchao", "onnxruntime", "modelopt.pytorch", "modelopt.onnx"), "static int8 runs in ONNX Runtime"),
+    (
+        "quantize.algorithm",
         "options",
         ("minmax", "max", "entropy", "percentile", "awq_clip", "awq_lite", "awq_full", "rtn_dq"),
         "a calibrator of ONNX Runtime's",
     ),
-    "gen_trt_engine.tensorrt.data_type": ("options", ("FP32", "FP16", "BF16", "INT8"), "mono engines run in BF16"),
-}
+    ("gen_trt_engine.tensorrt.data_type", "options", ("FP32", "FP16", "BF16", "INT8"), "mono engines run in BF16"),
+    ("gen_trt_engine.tensorrt.data_type", "default", None, "it follows the network, the graph and the GPU"),
+)
 # bounds of ours where TAO has none
 MORE_BOUNDS = {
     "model.max_disparity": (32, 416),

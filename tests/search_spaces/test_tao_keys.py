@@ -18,17 +18,14 @@ FAMILIES = ("FoundationStereo", "MetricDepthAnything", "RelativeDepthAnything")
 NOT_A = {"int": 1.5, "float": "0.1", "bool": "h", "string": True, "list": "a", "collection": [1], "categorical": 3, "ordered_int": "x"}
 
 
-def difference(fact: Fact) -> tuple[str, Any]:
-    """What of the key differs here, and its value; a key of a split is looked up by its end."""
+def here(fact: Fact, what: str, theirs: Any) -> Any:
+    """Our default, low, high or options of the key: TAO's unless the table says otherwise; a key of a split is looked up by its end."""
     named = {fact.key, fact.key.partition("_dataset.")[2]}
-    return next(((what, value) for key, (what, value, _) in DIFFERENT.items() if key in named), ("nothing", None))
+    return next((value for key, kind, value, _ in DIFFERENT if key in named and kind == what), theirs)
 
 
 def bounds(fact: Fact) -> tuple[float | None, float | None]:
-    what, value = difference(fact)
-    if fact.key in MORE_BOUNDS:
-        return MORE_BOUNDS[fact.key]
-    return value if what == "low" else fact.low, value if what == "high" else fact.high
+    return MORE_BOUNDS.get(fact.key) or (here(fact, "low", fact.low), here(fact, "high", fact.high))
 
 
 def set_to(fact: Fact, value: Any) -> Any:
@@ -58,8 +55,7 @@ def test_the_table_holds_what_tao_flags() -> None:
 def test_type_default_and_wrong_type(fact: Fact) -> None:
     info = all_fields()[fact.key]
     assert info.type == fact.type
-    what, value = difference(fact)
-    default = value if what == "default" else fact.default
+    default = here(fact, "default", fact.default)
     ours = list(info.default) if isinstance(info.default, tuple) else info.default
     assert ours == default or (ours, default) == ("", UNSET)
     refused(fact, NOT_A[fact.type])
@@ -91,8 +87,7 @@ def test_zero_is_off_and_open_ends_are_shut() -> None:
 
 @pytest.mark.parametrize("fact", CHOICES, ids=lambda fact: fact.key)
 def test_options_are_taken_in_any_case_and_others_are_not(fact: Fact) -> None:
-    what, value = difference(fact)
-    options = value if what == "options" else fact.options
+    options = here(fact, "options", fact.options)
     assert sorted(map(str, all_fields()[fact.key].options)) == sorted(map(str, options))
     for option in options:
         assert set_to(fact, option) == option
