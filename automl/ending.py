@@ -11,7 +11,7 @@ from pathlib import Path
 from automl.config import StudyConfig
 from automl.course import FidelityRule, Promotion
 from automl.fidelity import last_chance
-from automl.giving_up import FailureWatch, limit_end
+from automl.giving_up import FailureWatch, has_worked, limit_end
 from automl.ledger import Ledger, snapshot_of
 from automl.leftovers import drop_leftovers
 from automl.requests import read_stop
@@ -104,7 +104,7 @@ class Ending:
             return None
         if self._rule.promotable(self._standings.now()) is not None or self.last_chance() is not None:
             return None
-        if records and not any(record.value is not None and record.status is not TrialStatus.FAILED for record in records):
+        if records and not has_worked(records):
             causes = sorted({record.error.cause.value for record in records if record.error is not None})
             return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {self._config.objective} (causes: {', '.join(causes)})")
         noun = "finalist" if self._final else "trial"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from automl.snapshot import EndReason, StudyEnd
+from automl.snapshot import EndReason, StudyEnd, TrialStatus
 from automl.trial_record import INFEASIBLE_CAUSES, TrialRecord
 from trials.contract import Cause, Failure
 
@@ -40,17 +40,22 @@ class FailureWatch:
     def verdict(self, records: Sequence[TrialRecord]) -> StudyEnd | None:
         """Why the study gives up, with the message of the last failure as the diagnosis; None while there is hope."""
         count, row = self._causes.total(), self._row
-        if self._last is not None and count >= FIRST_ALIKE and len(self._causes) == 1 and all(record.value is None for record in records):
+        if self._last is not None and count >= FIRST_ALIKE and len(self._causes) == 1 and not has_worked(records):
             return _given_up(f"the first {count} trials all failed", self._last)
         if len(row) >= IN_A_ROW and row[-1].cause not in INFEASIBLE_CAUSES:
             return _given_up(f"{len(row)} trials in a row failed", row[-1])
         return None
 
 
+def has_worked(records: Sequence[TrialRecord]) -> bool:
+    """Whether any trial has a value that counts: what a failed one had reported by then does not."""
+    return any(record.value is not None and record.status is not TrialStatus.FAILED for record in records)
+
+
 def limit_end(limit: str, records: Sequence[TrialRecord], *, total: int, objective: str) -> StudyEnd:
-    """How a search ends at a limit of time: as a success when any trial has a value."""
+    """How a search ends at a limit of time: as a success when any trial has worked."""
     begun = f"after {len(records)} of {total} trials had begun"
-    if any(record.value is not None for record in records):
+    if has_worked(records):
         return StudyEnd(reason=EndReason.LIMIT, message=f"the search ended for its limit of time ({limit}), {begun}")
     return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {objective} within {limit}, {begun}")
 

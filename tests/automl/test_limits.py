@@ -16,8 +16,8 @@ from automl.settings import read_settings, understood
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
 from search_spaces.errors import StudyError
-from tests.automl.toy import ToyRun, toy_config
-from trials.contract import Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
+from tests.automl.toy import ToyRun, result_of, toy_config
+from trials.contract import Cause, Decision, Failure, ProgressTo, Report, ReportTo, State, TrialResult, TrialSpec
 
 HOUR_S = 3600.0
 
@@ -111,6 +111,18 @@ def test_a_limit_before_the_first_epoch_is_a_failure(tmp_path: Path) -> None:
     assert study.ask() is None
     assert study.end is not None
     assert study.end.message == "no trial produced val/loss within 0.05 h, after 0 of 12 trials had begun"
+
+
+def test_a_limit_before_any_trial_worked_is_a_failure(tmp_path: Path) -> None:
+    clock = Clock()
+    study = Study.create(tmp_path / "s", toy_config(limits=Limits(max_hours=1.0)), clock=clock)
+    assert study.ask() is not None
+    study.report(Report(number=0, epoch=1, step=1, metrics={"val/loss": 1.0}, elapsed_s=1.0))
+    clock.now += HOUR_S
+    study.tell(result_of(0, State.FAILED, error=Failure(cause=Cause.NAN, message="the loss is nan")))
+    assert study.end is not None
+    told = "no trial produced val/loss within 1 h, after 1 of 12 trials had begun"
+    assert (study.end.reason, study.end.message) == (EndReason.FAILED, told)
 
 
 def test_hours_go_on_counting_after_a_resume_but_not_between(tmp_path: Path) -> None:

@@ -209,6 +209,16 @@ def test_three_failures_alike_end_a_search_that_never_worked(study: Study) -> No
     assert (study.end.reason, study.end.message) == (EndReason.FAILED, "the first 3 trials all failed (data): no such list")
 
 
+def test_what_failed_trials_had_reported_is_no_reason_to_go_on(study: Study) -> None:
+    for number in range(3):
+        assert not study.finished()
+        send(study, asked(study), 1, 0.5)
+        study.tell(result_of(number, State.FAILED, error=Failure(cause=Cause.NAN, message="the loss is nan at step 9")))
+    assert study.finished()
+    assert study.end is not None
+    assert study.end.message == "the first 3 trials all failed (nan): the loss is nan at step 9"
+
+
 def test_five_crashes_in_a_row_end_a_search_that_worked(study: Study) -> None:
     finish(study, asked(study), 1.0)
     for _ in range(5):
