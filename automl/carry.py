@@ -32,7 +32,7 @@ from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
 from automl.study import Study
 from automl.summary import print_summary, shown_path
 from automl.tracking import StudyMirror, tracking_for
-from search_spaces.errors import UserError
+from search_spaces.errors import UserError, shell_word
 
 if TYPE_CHECKING:
     from automl.ray_session import RaySession
@@ -112,7 +112,7 @@ class StudyKeeper:
             register(self.study.folder, self.config, self.mirror, data_hash=self._data_hash, console=self.console)
         print_summary(self.console, snapshot, end, complete=complete)
         if self.fault is not None:
-            say_error(self.fault.message, self.fault.hint or f"`automl resume {shown_path(self.study.folder)}` tries again")
+            say_error(self.fault.message, self.fault.hint or f"`automl resume {shell_word(shown_path(self.study.folder))}` tries again")
             return FAILED
         match end.reason:
             case EndReason.EXHAUSTED | EndReason.LIMIT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from automl.entry import DONE, INTERRUPTED, say_error
 from automl.folders import BY_KEY, check_writable
 from automl.records import failures_recorded
 from automl.summary import shown_path
+from search_spaces.errors import shell_word
 from search_spaces.spec.convert import Convert, load_convert
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _source(path: Path, name: str) -> str:
 
 
 def _override(split: str, sources: str) -> str:
-    return shlex.quote(f"dataset.{split}_dataset.data_sources=[{sources}]")
+    return shell_word(f"dataset.{split}_dataset.data_sources=[{sources}]")
 
 
 class _Pace:

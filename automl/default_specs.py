@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from automl.console import count_text, screen, tell
 from automl.entry import DONE
 from automl.folders import check_writable
 from automl.summary import shown_path
-from search_spaces.errors import SkillError, StudyError
+from search_spaces.errors import SkillError, StudyError, shell_word
 from search_spaces.skill import find_skill, list_skills
 
 # in the order in which they are used; others, of a foreign skill, follow
@@ -40,7 +39,7 @@ def default_specs_action(skill_name: str | None, out: Path, *, force: bool) -> i
         tell(console, f"  {action + '.yaml':<{width}}  {_purpose(text)}")
     tell(console, "what is null or empty waits for your paths, in the file or on the command line")
     if "convert" in actions:
-        tell(console, f"next  depth_net convert -e {shlex.quote(shown_path(out / 'convert.yaml'))} data_root=IMAGES results_dir=lists")
+        tell(console, f"next  depth_net convert -e {shell_word(shown_path(out / 'convert.yaml'))} data_root=IMAGES results_dir=lists")
     return DONE
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import signal
 import sys
@@ -83,6 +84,7 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it happens
     command, given = typer.main.get_command(app), list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _refuse_empty((name, *given))
         # not `app(...)`, which turns Ctrl-C into an exit code without a word
         with _sigterm_as_ctrl_c(), usable_caches(), shown_by(_transferred), command.make_context(name, given) as context:
             code = command.invoke(context)
@@ -105,6 +107,16 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     return code if isinstance(code, int) else DONE
 
 
+def _refuse_empty(words: Sequence[str]) -> None:
+    """UserError for an empty word of a command line, as `--results "$UNSET"` leaves it: as a path it would be the current folder."""
+    for before, word in itertools.pairwise(words):
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            place = (word or before).removesuffix("=")
+            raise UserError(
+                f"there is an empty value after {place}", hint="is a variable of the shell not set? give a value, or leave it out"
+            )
+
+
 def _told(error: Exception, program: str) -> tuple[str, str | None, int] | None:
     """Message, hint and exit code for what a user can put right and for a machine that refuses; None for a defect of ours."""
     match error:
@@ -116,11 +128,20 @@ def _told(error: Exception, program: str) -> tuple[str, str | None, int] | None:
             return f"no permission for {error.filename}: {error.strerror}", "choose another folder, or change its owner or mode", MISUSED
         case MemoryError():
             return "the machine failed: out of memory", "end other programs, or give this one more memory", FAILED
-        case OSError() if error.errno in REFUSALS:
-            place = f": {error.filename}" if error.filename else ""
-            look = "check the network and AWS_ENDPOINT_URL" if isinstance(error, ConnectionError) else "look for free space"
-            return f"the machine failed: {error.strerror}{place}", f"{look}, then give the same command again", FAILED
+        case OSError():
+            return _told_of_system(error)
     return None
+
+
+def _told_of_system(error: OSError) -> tuple[str, str, int] | None:
+    """As `_told`, of what the operating system says."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"a name is longer than a file system takes: {error.filename}", "choose a shorter one", MISUSED
+    if error.errno not in REFUSALS:
+        return None
+    place = f": {error.filename}" if error.filename else ""
+    look = "check the network and AWS_ENDPOINT_URL" if isinstance(error, ConnectionError) else "look for free space"
+    return f"the machine failed: {error.strerror}{place}", f"{look}, then give the same command again", FAILED
 
 
 def _transferred(doing: str) -> contextlib.AbstractContextManager[Show]:

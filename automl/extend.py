@@ -20,7 +20,7 @@ from automl.limits import Limits
 from automl.population import PopulationRule
 from automl.reader import read_snapshot
 from automl.sources import FEWEST_FOR_FINALISTS, usual_finalists
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, shell_word
 
 _MORE = re.compile(r"\+(\d+(?:\.\d+)?)")
 
@@ -41,7 +41,7 @@ def extend_study(folder: Path, extension: Extension, *, yes: bool) -> int:
     """Raises what was asked for and goes on with the search; the exit code.  Asks first: Abort on no, and all stays as it was."""
     snapshot = read_snapshot(folder)
     if snapshot.active:
-        raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {folder}` first")
+        raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {shell_word(folder)}` first")
     config = extended(snapshot.config, extension)
     before = snapshot.config
     told = [f"{config.trials} trials instead of {before.trials}"] if config.trials != before.trials else []

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from automl.config import CONFIG_FILE
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, shell_word
 from trials.copy_notes import url_of_copy
 
 BY_OPTION = "name another folder with --results"
@@ -18,7 +18,7 @@ def check_folder(folder: Path, *, resumes: bool = False) -> None:
     if (folder / CONFIG_FILE).is_file():
         raise StudyError(
             f"{folder} already holds a study; it is never overwritten",
-            hint=f"continue it with `automl resume {folder}`, or {BY_OPTION}",
+            hint=f"continue it with `automl resume {shell_word(folder)}`, or {BY_OPTION}",
         )
     check_writable(folder, hint=BY_OPTION)
     if not resumes and (folder / "train").exists():

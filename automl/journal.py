@@ -20,7 +20,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, shell_word
 
 JOURNAL_FILE = "study.journal"
 LOCK_FILE = "driver.lock"
@@ -47,11 +47,11 @@ class DriverLock:
             ) from error
         if not locked:
             stream.seek(0)
-            owner = stream.read().strip() or "unknown"
+            owner, place = stream.read().strip() or "unknown", shell_word(self.path.parent)
             stream.close()
             raise StudyError(
                 f"the study in {self.path.parent} is being run by process {owner}",
-                hint=f"watch it with `automl status {self.path.parent}`, end it with `automl stop {self.path.parent}`",
+                hint=f"watch it with `automl status {place}`, end it with `automl stop {place}`",
             )
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")

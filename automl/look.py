@@ -21,7 +21,7 @@ from automl.snapshot import StudySnapshot, TrialStatus
 from automl.status import status_data, status_view
 from automl.summary import shown_path
 from automl.tracking import read_history
-from search_spaces.errors import SkillError, StudyError
+from search_spaces.errors import SkillError, StudyError, shell_word
 from search_spaces.skill import INFO_FILE, Skill, list_skills, read_skill
 from trials.copy_notes import url_of_copy
 
@@ -42,13 +42,16 @@ def stop_study(folder: Path, trial: int | None) -> int:
     """Leaves a request that the driver reads; says what will happen."""
     snapshot = read_snapshot(folder)
     if trial is not None and trial not in {known.number for known in snapshot.trials}:
-        raise StudyError(f"{folder} has no trial {trial}", hint=f"`automl status {folder}` lists them")
+        raise StudyError(f"{folder} has no trial {trial}", hint=f"`automl status {shell_word(folder)}` lists them")
     if trial is not None and snapshot.trial(trial).status.ended:
         raise StudyError(
-            f"trial {trial} is over already: {snapshot.trial(trial).status.value}", hint=f"`automl logs {folder} {trial}` shows it"
+            f"trial {trial} is over already: {snapshot.trial(trial).status.value}",
+            hint=f"`automl logs {shell_word(folder)} {trial}` shows it",
         )
     if trial is None and not snapshot.active:
-        raise StudyError(f"nobody is running {folder}, so there is nothing to stop", hint=f"`automl status {folder}` shows how it stands")
+        raise StudyError(
+            f"nobody is running {folder}, so there is nothing to stop", hint=f"`automl status {shell_word(folder)}` shows how it stands"
+        )
     told = _told_of_stop(snapshot, folder) if trial is None else _told_of_trial(snapshot, trial)
     request_stop(folder, trial=trial)
     tell(screen(), f"asked for: {told}")
@@ -60,12 +63,14 @@ def _told_of_stop(snapshot: StudySnapshot, folder: Path) -> str:
     trials, noun = snapshot.trials, "trial"
     if snapshot.end is not None:
         if not snapshot.end.reason.is_success:
-            raise StudyError(f"{folder} is ending already: {snapshot.end.message}", hint=f"`automl resume {folder}` goes on when it has")
+            raise StudyError(
+                f"{folder} is ending already: {snapshot.end.message}", hint=f"`automl resume {shell_word(folder)}` goes on when it has"
+            )
         trials, noun = final_trials(folder), "finalist"
         if all(trial.status.ended for trial in trials):
             raise StudyError(
                 f"the search in {folder} is over; choosing and promoting the winner ends by itself and cannot pause",
-                hint=f"Ctrl-C in its shell breaks that off, and `automl resume {folder}` does it again",
+                hint=f"Ctrl-C in its shell breaks that off, and `automl resume {shell_word(folder)}` does it again",
             )
     running = sum(trial.status is TrialStatus.RUNNING for trial in trials)
     when = (
@@ -73,7 +78,7 @@ def _told_of_stop(snapshot: StudySnapshot, folder: Path) -> str:
         if running
         else "before anything starts"
     )
-    return f"the study ends {when}; `automl resume {place_text(folder)}` goes on from there"
+    return f"the study ends {when}; `automl resume {shell_word(place_text(folder))}` goes on from there"
 
 
 def _told_of_trial(snapshot: StudySnapshot, number: int) -> str:
@@ -93,7 +98,7 @@ def show_logs(folder: Path, number: int, *, follow: bool) -> int:
         snapshot = read_snapshot(folder)
         if number not in {trial.number for trial in snapshot.trials}:
             begun = f"trials 0 to {len(snapshot.trials) - 1} have begun" if snapshot.trials else "no trial has begun"
-            raise StudyError(f"{folder} has no trial {number}", hint=f"{begun}; `automl status {folder}` lists them")
+            raise StudyError(f"{folder} has no trial {number}", hint=f"{begun}; `automl status {shell_word(folder)}` lists them")
         trial = snapshot.trial(number)
         history = read_history(trial.folder)
         for report in history[shown:]:

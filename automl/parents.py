@@ -19,7 +19,7 @@ from automl.console import screen, tell
 from automl.folders import stored_url
 from automl.status import CHOICE_FILE, read_json
 from automl.summary import shown_path
-from search_spaces.errors import CheckpointError, SpecError
+from search_spaces.errors import CheckpointError, SpecError, shell_word
 from trials.states import BEST, LATEST, full_states
 
 KEYS = {
@@ -99,7 +99,9 @@ def _of_study(study: Path, checkpoint: Path, action: str, pick: str) -> Path:
         )
     path = study / "promotion" / "model.onnx" if ".pth" not in TAKES[action] else checkpoint
     if not path.is_file():
-        raise CheckpointError(f"{study} chose {path}, which is not there", hint=f"`automl promote {study}` makes it again from its trials")
+        raise CheckpointError(
+            f"{study} chose {path}, which is not there", hint=f"`automl promote {shell_word(study)}` makes it again from its trials"
+        )
     return path
 
 
@@ -139,7 +141,7 @@ def _only_one(folder: Path, action: str, pick: str) -> Path:
             hint = f"`automl promote STUDY --to {pick}` makes it"
         raise CheckpointError(f"{folder} holds no model that {action} takes ({kinds})", hint=hint)
     names = ", ".join(path.name for path in found)
-    hint = f"name one: {KEYS[action]}={found[0]}; or its kind: --pick {', '.join(_KINDS)}"
+    hint = f"name one: {shell_word(f'{KEYS[action]}={found[0]}')}; or its kind: --pick {', '.join(_KINDS)}"
     raise CheckpointError(f"{folder} holds {len(found)} models that {action} takes: {names}", hint=hint)
 
 

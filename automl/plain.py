@@ -32,7 +32,7 @@ from automl.stored_study import keeping
 from automl.summary import shown_path
 from automl.tracking import content_hash, params_of, read_history, tracking_for
 from automl.winner import chosen_values
-from search_spaces.errors import SpecError, StudyError
+from search_spaces.errors import SpecError, StudyError, shell_word
 from search_spaces.objective import Objective, objectives_for
 from search_spaces.spec import Spec, read_spec, spec_from_dict, spec_to_dict, with_values
 from trials.contract import Cause, Decision, Report, State, TrialResult, TrialSpec
@@ -107,7 +107,9 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     choice = chosen_values(study)
     best = snapshot.best
     if choice is None and best is None:
-        raise StudyError(f"{study} has no trial with a metric yet, so there is no winner to train again", hint=f"`automl status {study}`")
+        raise StudyError(
+            f"{study} has no trial with a metric yet, so there is no winner to train again", hint=f"`automl status {shell_word(study)}`"
+        )
     values = choice["values"] if choice is not None else dict(best.values) if best is not None else {}
     spec = with_values(spec_from_dict(snapshot.config.spec), values)
     options = {"train.num_epochs": request.epochs, "train.seed": request.seed, "train.num_gpus": whole_gpus(request.gpus_per_trial) or None}
@@ -258,8 +260,8 @@ def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
         f"trained in {seconds_text(result.elapsed_s)}; checkpoint {shown_path(result.checkpoint) if result.checkpoint else nothing}",
     )
     if run.spec.dataset.test_dataset.data_sources and result.checkpoint is not None:
-        spec_file = f"{folder}/experiment.yaml"
-        tell(console, f"next: depth_net evaluate -e {spec_file} evaluate.checkpoint={shown_path(result.checkpoint)}")
+        words = (f"{folder}/experiment.yaml", f"evaluate.checkpoint={shown_path(result.checkpoint)}")
+        tell(console, f"next: depth_net evaluate -e {' '.join(map(shell_word, words))}")
     return DONE
 
 

@@ -12,7 +12,7 @@ from automl.ledger import ledger_of, snapshot_of
 from automl.retention import forget_removed
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
 from automl.storage import is_run, open_record
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, shell_word
 
 
 def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], float] = time.time) -> StudySnapshot:
@@ -28,7 +28,9 @@ def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], 
     try:
         ledger = ledger_of(storage, config, clock=clock, create=False)
     except KeyError as error:
-        raise StudyError(f"{folder} holds no study named {config.name} yet", hint=f"`automl resume {folder}` continues it") from error
+        raise StudyError(
+            f"{folder} holds no study named {config.name} yet", hint=f"`automl resume {shell_word(folder)}` continues it"
+        ) from error
     forget_removed(ledger, folder, config)
     active = is_run(folder, config, storage)
     for record in ledger.records:

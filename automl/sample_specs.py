@@ -5,7 +5,6 @@ The specs are small on purpose (encoder `vitt`, narrow layers, few refinements):
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import yaml
 
 from automl.console import screen, tell
 from automl.entry import DONE
-from search_spaces.errors import DataError
+from automl.folders import check_writable
+from search_spaces.errors import DataError, shell_word
 
 HEIGHT, WIDTH, MAX_DISPARITY = 128, 192, 64
 SPLITS = ("train", "val", "test")
@@ -24,6 +24,7 @@ def sample_action(out: Path, scenes: int, seed: int) -> int:
     """Writes scenes, lists and specs into `out`; says what to run next."""
     from trials.data.sample import write_samples
 
+    check_writable(out, hint="choose another folder with --out")
     try:
         written = write_samples(out, scenes=scenes, seed=seed, height=HEIGHT, width=WIDTH, max_disparity=MAX_DISPARITY)
         for family, spec in (("stereo", stereo_spec(out)), ("mono", mono_spec(out))):
@@ -40,7 +41,7 @@ def sample_action(out: Path, scenes: int, seed: int) -> int:
         soft_wrap=True,
         markup=False,
     )
-    tell(console, f"next: automl run --skill depth_net_stereo -e {shlex.quote(str(out / 'stereo.yaml'))} --trials 6 --epochs 3")
+    tell(console, f"next: automl run --skill depth_net_stereo -e {shell_word(out / 'stereo.yaml')} --trials 6 --epochs 3")
     return DONE
 
 

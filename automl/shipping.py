@@ -30,7 +30,7 @@ from automl.storage import driver_right
 from automl.summary import promotion_rows
 from automl.tracking import content_hash, tracking_for
 from automl.winner import Candidate, Choice, candidates_of, choice_data, choose, evaluate_test, evaluation_judge, pick, save_choice, spec_of
-from search_spaces.errors import SpecError, StudyError
+from search_spaces.errors import SpecError, StudyError, shell_word
 from search_spaces.spec import spec_from_dict, with_values
 
 FORMS = ("int8", "engine")  # what is made of the ONNX file, as promotion.json calls it
@@ -199,12 +199,14 @@ def promote_study(folder: Path, number: int | None, target: Target | None = None
     target = target or Target()
     _check_target(target, snapshot.config)
     if snapshot.active:
-        raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {folder}`, or wait for its end")
+        raise StudyError(
+            f"{folder} is being run by another process", hint=f"end it with `automl stop {shell_word(folder)}`, or wait for its end"
+        )
     config, finalists = snapshot.config, final_trials(folder)
     if number is None and (snapshot.end is None or not snapshot.end.reason.is_success):
         raise StudyError(
             f"the search in {folder} is not over, so it has no winner yet",
-            hint=f"`automl resume {folder}` goes on; --trial N ships a trial of your choice",
+            hint=f"`automl resume {shell_word(folder)}` goes on; --trial N ships a trial of your choice",
         )
     lock = driver_right(snapshot.folder, config)
     lock.take()
@@ -280,7 +282,9 @@ def _named(snapshot: StudySnapshot, number: int) -> TrialSummary:
     try:
         return snapshot.trial(number)
     except KeyError as error:
-        raise StudyError(f"{snapshot.folder} has no trial {number}", hint=f"`automl status {snapshot.folder}` lists them") from error
+        raise StudyError(
+            f"{snapshot.folder} has no trial {number}", hint=f"`automl status {shell_word(snapshot.folder)}` lists them"
+        ) from error
 
 
 def _known_test(folder: Path, choice: Choice) -> dict[str, Any] | None:

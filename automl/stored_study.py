@@ -22,7 +22,7 @@ from automl.journal import JOURNAL_FILE, DriverLock
 from automl.requests import STOP_FILE, request_stop
 from automl.snapshot import StudySnapshot
 from automl.status import CHOICE_FILE
-from search_spaces.errors import CheckpointError, DataError, StudyError, UserError
+from search_spaces.errors import CheckpointError, DataError, StudyError, UserError, shell_word
 from search_spaces.spec import Spec, spec_from_dict
 from trials.copy_notes import url_of_copy, write_notes
 from trials.states import epoch_of, full_states
@@ -96,7 +96,7 @@ def kept(study: Path, act: Act) -> int:
     with _view(url, lambda name: name == CONFIG_FILE) as remote:
         config = load_config(remote.folder)
     folder = study_copy(spec_from_dict(config.spec), url, start=config.working_folder)
-    with keeping(url, folder, again=f"`automl resume {url}`"):
+    with keeping(url, folder, again=f"`automl resume {shell_word(url)}`"):
         _come_here(folder)
         return act(folder)
 
@@ -143,7 +143,7 @@ def new_study_copy(spec: Spec, url: str, *, resumes: bool) -> Path:
     if CONFIG_FILE in there:
         raise StudyError(
             f"{url} already holds a study; it is never overwritten",
-            hint=f"continue it with `automl resume {url}`, or name another folder with --results",
+            hint=f"continue it with `automl resume {shell_word(url)}`, or name another folder with --results",
         )
     if not resumes and any(name.startswith("train/") for name in there):
         raise StudyError(

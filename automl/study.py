@@ -45,7 +45,7 @@ from automl.standing import LedgerStandings
 from automl.storage import DriverRight, driver_right, open_record
 from automl.trial_record import TrialRecord, summary_of
 from automl.unchanged import check_settings_kept
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, shell_word
 from search_spaces.spec import spec_from_dict
 from trials import states
 from trials.contract import Cause, Decision, Failure, Report, State, TrialResult, TrialSpec
@@ -99,7 +99,7 @@ class Study:
         if (folder / CONFIG_FILE).exists() or (folder / JOURNAL_FILE).exists():
             raise StudyError(
                 f"{folder} already holds a study, and a study is never overwritten",
-                hint=f"continue it with `automl resume {folder}`, or choose another folder with --results",
+                hint=f"continue it with `automl resume {shell_word(folder)}`, or choose another folder with --results",
             )
         SearchSource(config, rule_of(config))  # what cannot be searched is refused before anything is written
         settings = complete_settings(config.settings, searcher=config.searcher, fidelity=config.fidelity)

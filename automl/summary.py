@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from automl.report import REPORT, gain_text
 from automl.retention import DROPPED
 from automl.snapshot import EndReason, StudyEnd, StudySnapshot, TrialStatus, TrialSummary
 from automl.status import CHOICE_FILE, PROMOTION_FILE, read_json
+from search_spaces.errors import shell_word
 from search_spaces.spec import spec_from_dict
 from trials.copy_notes import url_of_copy
 
@@ -45,7 +45,8 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
         title = f"Test list, evaluated once ({count_text(test['num_images'], 'image')})"
         console.print(metrics_table(title, test["metrics"], spec.family, relative=spec.is_relative))
     if not complete:
-        console.print(f"MLflow does not hold everything yet; `automl resume {folder}` writes the rest", style="yellow", soft_wrap=True)
+        told = f"MLflow does not hold everything yet; `automl resume {shell_word(folder)}` writes the rest"
+        console.print(Text(told, style="yellow"), soft_wrap=True)
     _next(console, snapshot, end, folder)
 
 
@@ -167,8 +168,9 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
     here = str(snapshot.folder) if stored else folder  # MLflow's database is beside it
     spec = spec_from_dict(config.spec)
     rows = {"report": f"{folder}/{REPORT}"}
-    folder, here = shlex.quote(folder), shlex.quote(here)
-    rows["compare trials"] = f"automl dashboard {here}"
+    promoted = shell_word(f"{folder}/{PROMOTION_FILE.parent}/spec.yaml")
+    folder = shell_word(folder)
+    rows["compare trials"] = f"automl dashboard {shell_word(here)}"
     if end.reason in {EndReason.STOPPED, EndReason.INTERRUPTED}:
         rows["go on"] = f"automl resume {folder}"
     # without a failed trial it was a limit that was too small, and would be again
@@ -185,12 +187,12 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
         rows["more room"] = f"automl extend {folder} --disk-budget GIB"
     if (snapshot.folder / PROMOTION_FILE).is_file():
         if spec.dataset.test_dataset.data_sources:
-            rows["evaluate it"] = f"depth_net evaluate -e {folder}/promotion/spec.yaml"
+            rows["evaluate it"] = f"depth_net evaluate -e {promoted}"
         if spec.dataset.infer_dataset.data_sources:
-            rows["pictures"] = f"depth_net inference -e {folder}/promotion/spec.yaml"
+            rows["pictures"] = f"depth_net inference -e {promoted}"
         if config.fidelity != "population":  # its winner has a course of values, of which the last alone would train another network
             rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}{' --results DIR' if stored else ''}"
-    rows["your own data"] = f"automl run --skill {config.notes.get('asked_skill', config.skill)} -e spec.yaml"
+    rows["your own data"] = f"automl run --skill {shell_word(config.notes.get('asked_skill', config.skill))} -e spec.yaml"
     width = max(map(len, rows))
     tell(console, "")
     for name, command in rows.items():

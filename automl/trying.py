@@ -13,7 +13,7 @@ from automl.folders import check_writable
 from automl.inferring import KINDS
 from automl.status import PROMOTION_FILE, read_json
 from automl.summary import shown_path
-from search_spaces.errors import DataError, SpecError, StudyError
+from search_spaces.errors import DataError, SpecError, StudyError, shell_word
 from search_spaces.spec import Spec, load_spec, with_values
 from trials.copy_notes import url_of_copy
 
@@ -30,7 +30,7 @@ def try_champion(study: Path, images: Sequence[Path | None], overrides: Sequence
     verdict = read_json(study / PROMOTION_FILE)
     model = study / PROMOTION_FILE.parent / "model.onnx"
     if verdict is None or not verdict.get("promoted") or not model.is_file():
-        raise StudyError(f"{study} holds no promoted model", hint=f"`automl promote {study}` ships its winner")
+        raise StudyError(f"{study} holds no promoted model", hint=f"`automl promote {shell_word(study)}` ships its winner")
     spec = load_spec(model.parent / "spec.yaml", overrides)
     chosen = _images_for(spec, images)
     if out is None and url_of_copy(study) is not None:

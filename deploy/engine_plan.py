@@ -25,7 +25,7 @@ from deploy.onnx_runtime import onnx_facts
 from deploy.plain_operators import with_plain_operators
 from deploy.precision import TypedGraph, has_quantization, typed_graph
 from deploy.trt_support import check_graph
-from search_spaces.errors import UnsupportedError
+from search_spaces.errors import UnsupportedError, shell_word
 from search_spaces.spec import Spec
 
 AMPERE = (8, 0)
@@ -57,7 +57,9 @@ def plan_engine(model: onnx.ModelProto, source: Path, spec: Spec, *, gpu: int | 
     support = check_graph(plain)
     if not support.passes:
         found = [*support.blocks, *(f"{operator.name}: {operator.blocks}" for operator in support.operators if operator.blocks)]
-        raise UnsupportedError(f"{source}: TensorRT does not take the graph: {'; '.join(found)}", hint=f"depth_net check_onnx {source}")
+        raise UnsupportedError(
+            f"{source}: TensorRT does not take the graph: {'; '.join(found)}", hint=f"depth_net check_onnx {shell_word(source)}"
+        )
     typed = typed_graph(plain, precision, layers=spec.gen_trt_engine.tensorrt.layers_precision)
     return EnginePlan(source=source, family=family, typed=typed, precision=data_type, profile=profile)
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from deploy.plain_operators import with_plain_operators
 from deploy.sidecar import METADATA_KEY, ModelFacts, file_sha256, sidecar_path, spec_sha256, write_json
 from models.registry import network_info
-from search_spaces.errors import CheckpointError, SpecError, UnsupportedError, UserError
+from search_spaces.errors import CheckpointError, SpecError, UnsupportedError, UserError, shell_word
 from search_spaces.spec import Spec
 
 # protobuf refuses messages of 2 GiB; the margin is for the graph itself
@@ -190,7 +190,9 @@ def _check_request(height: int, width: int, stride: int, *, batch: int | None, o
 
 def _check_target(path: Path, *, overwrite: bool) -> None:
     if path.suffix != ".onnx":
-        raise SpecError(f"the exported file must end in .onnx, but got {path.name}", hint=f"export.onnx_file={path.with_suffix('.onnx')}")
+        raise SpecError(
+            f"the exported file must end in .onnx, but got {path.name}", hint=shell_word(f"export.onnx_file={path.with_suffix('.onnx')}")
+        )
     if path.exists() and not overwrite:
         raise UserError(f"{path} is there already and is not overwritten", hint="give another export.onnx_file, or export.overwrite=true")
     if path.is_dir():

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.packed_weights import PACKED_KEY, unpacked
 from models.pickled import AGAIN, read_pickled
-from search_spaces.errors import CheckpointError, SpecError, nearest
+from search_spaces.errors import CheckpointError, SpecError, nearest, shell_word
 from search_spaces.spec import Spec, spec_from_dict
 
 LIGHTNING_KEY = "pytorch-lightning_version"
@@ -103,7 +103,7 @@ def spec_of(checkpoint: Checkpoint) -> Spec | None:
     except SpecError as error:
         raise CheckpointError(
             f"{checkpoint.path} carries a spec that this release cannot read: {error.message}",
-            hint=f"take its weights alone: depth_net inspect {checkpoint.path} --write weights.pth",
+            hint=f"take its weights alone: depth_net inspect {shell_word(checkpoint.path)} --write weights.pth",
         ) from error
 
 

@@ -15,6 +15,7 @@ lines print `error: <message>`, a blank line, `hint: <hint>` and exit with code 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 SHORTEST = 5  # letters of a word that is told from inside a longer one
@@ -61,3 +62,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         return matches[0]
     inside = [known_word for known_word in words if len(known_word) >= SHORTEST and known_word.lower() in word.lower()]
     return max(inside, key=len, default=None)
+
+
+def shell_word(value: object) -> str:
+    """`value` as one word of a command that is shown: quoted where a shell would cut it or read it otherwise."""
+    return shlex.quote(str(value))

@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from models.checkpoints import read_checkpoint
-from search_spaces.errors import CheckpointError
+from search_spaces.errors import CheckpointError, shell_word
 from trials.datamodule import Start
 from trials.states import BEST, LATEST, drop_full_states, full_states
 
@@ -216,7 +216,8 @@ def _read(path: Path, *, mmap: bool = True) -> dict[str, Any]:
 
 
 def _no_state(path: Path, what: str) -> CheckpointError:
+    weights = shell_word(f"train.pretrained_model_path={path}")
     return CheckpointError(
         f"{path} holds {what}, so training cannot continue from it",
-        hint=f"to start from its weights alone set train.pretrained_model_path={path}; a run of ours keeps its newest state as {LATEST}",
+        hint=f"to start from its weights alone set {weights}; a run of ours keeps its newest state as {LATEST}",
     )

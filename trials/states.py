@@ -10,7 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
-from search_spaces.errors import CheckpointError, SpecError
+from search_spaces.errors import CheckpointError, SpecError, shell_word
 from search_spaces.spec import Spec
 
 LATEST = "dn_model_latest.pth"
@@ -123,6 +123,10 @@ def _newest(folder: Path) -> Path | None:
     if latest.exists():
         return latest.resolve()
     if latest.is_symlink():
-        way_out = f"the newest that is there: {NAMED}={states[-1]} train.resume=never" if states else "remove the link to start anew"
+        way_out = (
+            f"the newest that is there: {shell_word(f'{NAMED}={states[-1]}')} train.resume=never"
+            if states
+            else "remove the link to start anew"
+        )
         raise CheckpointError(f"{latest} points to {latest.readlink()}, which is gone", hint=f"{way_out}, or choose another results_dir")
     return states[-1].resolve() if states else None

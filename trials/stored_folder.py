@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from search_spaces.errors import DataError, StudyError, UserError
+from search_spaces.errors import DataError, StudyError, UserError, shell_word
 from trials.copy_notes import read_notes, write_notes
 from trials.data.cache_folder import Lock
 from trials.data.urls import SCHEME
@@ -77,7 +77,7 @@ class StoredFolder:
         if not self._lock.alone():
             raise StudyError(
                 f"another process of this machine writes to {self.url}",
-                hint=f"wait for its end (`automl stop {self.url}` asks a study for it), or choose another folder",
+                hint=f"wait for its end (`automl stop {shell_word(self.url)}` asks a study for it), or choose another folder",
             )
         try:
             last = self._mark.last_copy()

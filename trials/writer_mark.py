@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search_spaces.errors import StudyError, UserError
+from search_spaces.errors import StudyError, UserError, shell_word
 from trials.remote_folder import Entry, RemoteFolder
 
 logger = logging.getLogger(__name__)
@@ -46,9 +46,10 @@ class WriterMark:
         """The copy that wrote last, None for a folder that nobody wrote to; StudyError while another process is at work in it."""
         writer, entry = _read(self._remote)
         if entry is not None and _is_alive(writer, entry, self._lease_s):
+            stop = f"`automl stop {shell_word(self._remote.url)}`"
             raise StudyError(
                 f"{_name(writer)} writes to {self._remote.url}, last seen {entry.age_s or 0:.0f} s ago",
-                hint=f"wait for its end (`automl stop {self._remote.url}` asks a study for it), or {self._lease_s:.0f} s if it was killed",
+                hint=f"wait for its end ({stop} asks a study for it), or {self._lease_s:.0f} s if it was killed",
             )
         self._etag = "" if entry is None else entry.etag
         return writer.get("copy")
@@ -68,9 +69,10 @@ class WriterMark:
         if self.lost_to is None and time.time() - self._alive_at > self._lease_s / 2:
             self._beat()
         if self.lost_to is not None:
+            look = f"`automl status {shell_word(self._remote.url)}`"
             raise StudyError(
                 f"{self.lost_to} has taken {self._remote.url} over, because this process gave no sign of life",
-                hint=f"what came after that is in {self._remote.folder} alone; `automl status {self._remote.url}` shows the study",
+                hint=f"what came after that is in {self._remote.folder} alone; {look} shows the study",
             )
 
     def release(self) -> None:

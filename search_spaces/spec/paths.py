@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search_spaces.errors import SpecError
+from search_spaces.errors import SpecError, shell_word
 from search_spaces.spec.tree import Spec, get_value
 
 WEIGHTS, ONNX = (".pth", ".ckpt", ".safetensors"), (".onnx",)
@@ -32,7 +32,7 @@ def require(spec: Spec, dotted: str, *, action: str) -> str:
     hint = f"add {dotted}=... to the command or set it in the spec"
     if found:
         more = f"; also there: {', '.join(map(str, found[1:SHOWN]))}" if found[1:] else ""
-        hint = f"add {dotted}={found[0]} to the command{more}"
+        hint = f"add {shell_word(f'{dotted}={found[0]}')} to the command{more}"
     raise SpecError(f"missing mandatory value: depth_net {action} needs {dotted}", hint=hint)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +14,16 @@ from pathlib import Path
 import pytest
 import typer
 
-from automl import depth_net
+from automl import cli, depth_net
 from automl.entry import FAILED, INTERRUPTED, MISUSED, run_app
+from automl.own_code import PACKAGES
+from automl.study import Study
 from search_spaces.errors import SpecError
 from tests.automl.samples import small_stereo_spec
+from tests.automl.toy import toy_config
 
 Errors = Callable[..., str]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -161,6 +166,36 @@ def test_a_folder_that_holds_a_study(errors: Errors, tmp_path: Path):
     err = errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--results", "mine")
     assert "`automl resume mine`" in err
     assert "--results" in err
+
+
+def test_a_command_in_a_hint_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    study = Study.create(tmp_path / "my study", toy_config())
+    assert run_app(cli.app, "automl", ["resume", str(study.folder)]) == MISUSED
+    study.close()
+    assert f"`automl stop '{study.folder}'`" in capsys.readouterr().err
+
+
+def test_no_command_is_shown_with_a_path_as_it_is():
+    bare = re.compile(r"`(?:automl|depth_net) \w+ \{(?!shell_word|place\}).*?\}")
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert not [found for path in sources for found in bare.findall(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("words", [["run", "--results", ""], ["run", "--results="], ["off", "--from", ""]])
+def test_an_option_without_a_value_is_not_the_current_folder(words: list[str], errors: Errors):
+    assert errors(*words).startswith(f"error: there is an empty value after {words[1].rstrip('=')}\n\nhint: is a variable of")
+
+
+def test_an_empty_argument_is_no_folder(errors: Errors):
+    assert errors("status", "").startswith("error: there is an empty value after status\n")
+
+
+def test_a_name_that_is_longer_than_a_file_system_takes(errors: Errors):
+    assert errors("status", "x" * 300).startswith("error: a name is longer than a file system takes: xxx")
+
+
+def test_scenes_do_not_go_to_a_store(refused: Errors):
+    assert "s3://bucket/x is in an S3 store" in refused("depth_net", "sample", "--out", "s3://bucket/x")
 
 
 def test_a_file_where_the_folder_should_be(errors: Errors, tmp_path: Path):
