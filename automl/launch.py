@@ -71,7 +71,8 @@ def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool)
     if as_json:
         tell(screen(), json.dumps(review_data(review), indent=2, allow_nan=False))
     else:
-        screen().print(review_view(review))
+        console = screen()
+        console.print(review_view(review, console.width))
     if dry_run:
         return DONE
     confirm(yes)

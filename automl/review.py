@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from automl.config import StudyConfig
-from automl.console import and_text, count_text, number_text, seconds_text
+from automl.console import PLAIN_WIDTH, and_text, count_text, number_text, seconds_text
 from automl.limits import Limits
 from automl.policy import Route
 from automl.sources import FEWEST_FOR_FINALISTS
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 FAULTS_SHOWN = 5
 RUNGS_SHOWN = 6
+WIDE = 120  # columns in which the longest keys leave room for a reason
 LIMITS_TOLD = "; time for the finalists, evaluation and promotion is kept back from them"
 
 
@@ -126,19 +127,20 @@ def review_data(review: Review) -> dict[str, Any]:
     }
 
 
-def review_view(review: Review) -> RenderableType:
-    """The review as a picture: panels from what is decided to what it costs."""
+def review_view(review: Review, width: int = PLAIN_WIDTH) -> RenderableType:
+    """The review as a picture: panels from what is decided to what it costs; below WIDE columns parameters go by their short names."""
+    wide = width >= WIDE
     parts: list[RenderableType] = [Panel(_head(review), title=f"[bold]automl run[/]  {escape(review.config.skill)}", title_align="left")]
     parts += [
-        _space_table(review),
-        *([_dropped_table(review.dropped)] if review.dropped else []),
+        _space_table(review, wide=wide),
+        *([_dropped_table(review.dropped, wide=wide)] if review.dropped else []),
         _first_table(review),
         _data_view(review.sources),
         _budget(review),
     ]
     notes = [*review.notes, *_fault_lines(review.faults)]
     if notes:
-        parts.append(Group(*(_note_view(note) for note in notes)))
+        parts.append(_notes_view(notes))
     return Group(*(part for pair in ((part, "") for part in parts) for part in pair))
 
 
@@ -149,12 +151,17 @@ def _fault_lines(faults: Sequence[str]) -> list[str]:
     return [*lines, f"{more} more faults of the skill's schema: --dry-run --json lists them"] if more > 0 else lines
 
 
-def _note_view(note: str) -> str:
-    """A note as rich markup; lines on the first weights and on memory bring their own mark."""
-    mark, _, rest = note.partition("  ")
-    if mark == "WARNING":
-        return f"[bold red]WARNING[/]  {escape(rest)}"
-    return escape(note) if mark in {"weights", "memory"} else f"[yellow]note[/]  {escape(note)}"
+def _notes_view(notes: Sequence[str]) -> Table:
+    """A row a note; lines on the first weights and on memory bring their own mark."""
+    table = _table("", "", "")
+    table.title, table.show_header = None, False
+    for note in notes:
+        mark, _, rest = note.partition("  ")
+        style = {"WARNING": "bold red", "weights": "", "memory": ""}.get(mark)
+        table.add_row(
+            Text("note", style="yellow") if style is None else Text(mark, style=style), Text(note if style is None else rest.strip())
+        )
+    return table
 
 
 def _head(review: Review) -> Table:
@@ -198,52 +205,62 @@ def search_text(config: StudyConfig, rungs: Sequence[int]) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "parameter")
+        table.add_column(column, overflow="fold", no_wrap=column in {"parameter", "range", "spec's value"})
     return table
 
 
-def _space_table(review: Review) -> RenderableType:
-    space = review.config.space
-    guessed = any(parameter.prior is not None for parameter in space.parameters)
-    columns = ("parameter", "range", "spec's value", *(("your guess",) if guessed else ()), "only if", "why")
-    table = _table(f"Search space: {len(space.parameters)} parameters", *columns)
-    for parameter in space.parameters:
+def _names(keys: Sequence[str]) -> list[str]:
+    """The last part of each key, or the whole key where another one ends alike."""
+    short = [key.rsplit(".", 1)[-1] for key in keys]
+    return [name if short.count(name) == 1 else key for key, name in zip(keys, short, strict=True)]
+
+
+def _space_table(review: Review, *, wide: bool) -> RenderableType:
+    parameters = review.config.space.parameters
+    guessed = any(parameter.prior is not None for parameter in parameters)
+    conditional = any(parameter.condition is not None for parameter in parameters)
+    columns = ("parameter", "range", "spec's value", *(("your guess",) if guessed else ()), *(("only if",) if conditional else ()), "why")
+    table = _table(f"Search space: {len(parameters)} parameters", *columns)
+    keys = [parameter.key for parameter in parameters]
+    for name, parameter in zip(keys if wide else _names(keys), parameters, strict=True):
         condition = parameter.condition
         only = "" if condition is None else f"{condition.key.rsplit('.', 1)[-1]} = {' or '.join(map(str, condition.values))}"
         guess = (number_text(parameter.prior) if parameter.prior is not None else "",) if guessed else ()
-        cells = (parameter.key, parameter.describe(), number_text(parameter.default), *guess, only, parameter.why)
+        cells = (name, parameter.describe(), number_text(parameter.default), *guess, *((only,) if conditional else ()), parameter.why)
         table.add_row(*(escape(cell) for cell in cells))
-    relations = [Text(f"always: {constraint.describe()}") for constraint in space.constraints]
+    relations = [Text(f"always: {constraint.describe()}") for constraint in review.config.space.constraints]
     return Group(table, *relations)
 
 
-def _dropped_table(dropped: Sequence[Dropped]) -> RenderableType:
+def _dropped_table(dropped: Sequence[Dropped], *, wide: bool) -> RenderableType:
     table = _table(f"Left out: {len(dropped)} parameters", "count", "reason", "parameters")
     groups: dict[str, list[str]] = {}
     for one in dropped:
         groups.setdefault(one.reason, []).append(one.key)
     for reason, keys in sorted(groups.items(), key=lambda group: -len(group[1])):
-        named = ", ".join(keys[:EXAMPLES]) + (f" and {len(keys) - EXAMPLES} more (--json lists them)" if len(keys) > EXAMPLES else "")
+        shown = (keys if wide else _names(keys))[:EXAMPLES]
+        named = ", ".join(shown) + (f" and {len(keys) - EXAMPLES} more (--json lists them)" if len(keys) > EXAMPLES else "")
         table.add_row(str(len(keys)), escape(reason), escape(named))
     return table
 
 
 def _first_table(review: Review) -> RenderableType:
     keys = list(dict.fromkeys(key for values in review.first for key in values))
-    names = [key.rsplit(".", 1)[-1] for key in keys]
     trials = ["trial 0, the spec's own" if number == 0 else f"trial {number}" for number in range(len(review.first))]
     table = _table("First configurations", "parameter", *trials)
-    for key, name in zip(keys, names, strict=True):
-        table.add_row(name if names.count(name) == 1 else key, *(number_text(values.get(key)) for values in review.first))
+    for key, name in zip(keys, _names(keys), strict=True):
+        table.add_row(name, *(number_text(values.get(key)) for values in review.first))
     return table
 
 
 def _data_view(sources: Sequence[SourceReport]) -> RenderableType:
-    lines = [Text("Data", style="bold")]
+    table = _table("Data", "", "")
+    table.show_header = False
     for source in sources:
-        lines.append(Text(source.describe()))
-        lines += [Text(f"  warning: {warning}", style="yellow") for warning in source.warnings]
-    return Group(*lines)
+        split, _, found = source.describe().partition(": ")
+        warnings = [Text(f"warning: {warning}", style="yellow") for warning in source.warnings]
+        table.add_row(split, Group(Text(found), *warnings))
+    return table
 
 
 def _budget(review: Review) -> Table:

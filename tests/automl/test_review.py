@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from automl.console import screen
 from automl.fidelity import rule_of
@@ -71,3 +72,12 @@ def test_finalists_are_told_as_they_will_be(changes: dict[str, Any], told: str, 
 def test_trials_on_a_cluster_share_no_cores(address: str | None, epoch_s: float) -> None:
     times = StepTimes(step_s=1.0, image_s=0.0, steps=10, images=0)
     assert review_of(times, parallel=4, address=address).seconds(1) == epoch_s
+
+
+def test_in_eighty_columns_names_are_short_and_no_value_is_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    review = review_of()
+    console = Console(width=80, no_color=True)
+    console.print(review_view(review, console.width))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    head = rows.index(["parameter", "range", "spec's", "value", "only", "if", "why"])
+    assert rows[head + 1] == ["lr", "in", "[1e-06,", "0.01]", "(log)", "1e-4"]
