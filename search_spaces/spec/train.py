@@ -9,6 +9,7 @@ from search_spaces.spec.keys import Acts, key
 SCHEDULERS = ("MultiStepLR", "StepLR", "LambdaLR", "PolynomialLR", "OneCycleLR", "CosineAnnealingLR")
 OPTIMIZER, SCHEDULER = "train.optim.optimizer", "train.optim.lr_scheduler"
 NO_IMAGES = "training writes numbers; pictures come from depth_net inference"
+NO_TILES = "training takes crops; evaluate and inference take tiles with augmentation.evaluation=tile"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ class Train:
         "run encoder blocks (mono) or refinement steps (stereo) again in the backward pass: the same gradients, less memory, more time",
         acts=Acts.RUNNING,
     )
-    inference_tile: bool = key(False, "tiled inference", acts=Acts.INERT, why="images are taken whole")
-    tile_wtype: str = key("gaussian", "weights of tiles", acts=Acts.INERT, why="images are taken whole")
-    tile_min_overlap: tuple[int, int] = key((16, 16), "overlap of tiles", unit="px", acts=Acts.INERT, why="images are taken whole")
+    inference_tile: bool = key(False, "tiled inference", acts=Acts.INERT, why=NO_TILES)
+    tile_wtype: str = key("gaussian", "weights of tiles", acts=Acts.INERT, why=NO_TILES)
+    tile_min_overlap: tuple[int, int] = key((16, 16), "overlap of tiles", unit="px", acts=Acts.INERT, why=NO_TILES)
     log_every_n_steps: int = key(500, "distance of logged steps", low=1, unit="steps", acts=Acts.RUNNING)
