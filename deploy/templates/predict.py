@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,12 @@ def _mix(new: int, old: int) -> np.ndarray:  # new x old: how the pixels of an o
 
 
 if __name__ == "__main__":
-    folder, (*paths, target) = Path(__file__).parent, sys.argv[1:] if len(sys.argv) > 2 else sys.exit(__doc__)
-    if not all(path.endswith(".npy") for path in paths):
-        from PIL import Image
-    photos = [np.load(path) if path.endswith(".npy") else np.asarray(Image.open(path).convert("RGB")) for path in paths]
-    facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    rows, columns = (_mix(facts[side], old) for side, old in zip(("height", "width"), photos[0].shape, strict=False))
-    images = [(np.einsum("hy,yxc,wx->hwc", rows, photo / 255, columns, optimize=True) - facts["mean"]) / facts["std"] for photo in photos]
-    batch = [image.astype(np.float32).transpose(2, 0, 1)[None].repeat(facts["batch"] or 1, 0) for image in images]
-    values = session.run(None, {node.name: image for node, image in zip(session.get_inputs(), batch, strict=True)})[0][0]
-    answer = _mix(*rows.shape[::-1]) @ values.reshape(len(rows), len(columns)) @ _mix(*columns.shape[::-1]).T
-    stretch = columns.shape[1] / len(columns) if facts["family"] == "stereo" else 1  # a disparity counts pixels of its image
-    np.save(target, (answer * stretch).astype(np.float32))
+    session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"), providers=["CPUExecutionProvider"])
+    names, facts = [node.name for node in session.get_inputs()], json.loads(session.get_modelmeta().custom_metadata_map["depth_automl"])
+    *paths, target = sys.argv[1:] if len(sys.argv) == len(names) + 2 else sys.exit(f"{__doc__}\nThis model takes {' and '.join(names)}.")
+    photos = [np.array(np.load(path) if path.endswith(".npy") else import_module("PIL.Image").open(path).convert("RGB")) for path in paths]
+    rows, columns = _mix(facts["height"], photos[0].shape[0]), _mix(facts["width"], photos[0].shape[1])
+    images = [np.einsum("hy,yxc,wx->chw", rows, (photo / 255 - facts["mean"]) / facts["std"], columns, optimize=True) for photo in photos]
+    values = session.run(None, {name: image[None].astype(np.float32) for name, image in zip(names, images, strict=True)})[0].squeeze()
+    answer = _mix(*rows.shape[::-1]) @ values @ _mix(*columns.shape[::-1]).T
+    np.save(target, np.float32(answer * (columns.shape[1] / len(columns) if len(names) == 2 else 1)))  # disparity: pixels of its own image

@@ -168,10 +168,16 @@ def test_a_model_that_answers_nan_is_stopped(spec: Spec, network: nn.Module, tmp
     assert judgement.metrics["onnxruntime"] == {}
 
 
-def test_stereo_is_promoted_at_the_shape_asked_for(scenes: SampleSet, tmp_path: Path) -> None:
-    spec = with_lists(stereo_spec, scenes, "stereo", "GenericDataset")
-    checkpoint = save_checkpoint(network_of(spec), spec, tmp_path / "best.pth")
-    promotion = promote(checkpoint, tmp_path / "promotion", spec=spec, height=64, width=64)
+@pytest.fixture(scope="module")
+def stereo(scenes: SampleSet, tmp_path_factory: pytest.TempPathFactory) -> Promotion:
+    """A stereo model of 64x64, of scenes of 64x96."""
+    spec, folder = with_lists(stereo_spec, scenes, "stereo", "GenericDataset"), tmp_path_factory.mktemp("stereo")
+    checkpoint = save_checkpoint(network_of(spec), spec, folder / "best.pth")
+    return promote(checkpoint, folder / "promotion", spec=spec, height=64, width=64)
+
+
+def test_stereo_is_promoted_at_the_shape_asked_for(stereo: Promotion) -> None:
+    promotion = stereo
     assert promotion.promoted, promotion.reason
     assert promotion.export.outputs == {"disparity": (1, 1, 64, 64)}
     assert promotion.judgement.metrics["torch"]["epe"] == pytest.approx(promotion.judgement.metrics["onnxruntime"]["epe"], abs=1e-3)
@@ -212,10 +218,15 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def example_on(promotion: Promotion, image: Path, code: str = ALONE) -> np.ndarray:
-    target = image.with_suffix(".map.npy")
-    command = [sys.executable, "-c", code, str(promotion.folder / "predict.py"), str(image), str(target)]
-    subprocess.run(command, check=True, cwd=image.parent)
+def run_example(promotion: Promotion, *paths: Path, code: str = ALONE) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, str(promotion.folder / "predict.py"), *map(str, paths)]
+    return subprocess.run(command, check=False, cwd=paths[0].parent, capture_output=True, text=True)
+
+
+def example_on(promotion: Promotion, *images: Path, code: str = ALONE) -> np.ndarray:
+    target = images[0].with_suffix(".map.npy")
+    done = run_example(promotion, *images, target, code=code)
+    assert done.returncode == 0, done.stderr
     return np.asarray(np.load(target))
 
 
@@ -223,7 +234,7 @@ def test_the_example_needs_numpy_and_onnxruntime_alone_and_agrees(
     promotion: Promotion, spec: Spec, network: nn.Module, tmp_path: Path
 ) -> None:
     lines = (promotion.folder / "predict.py").read_text(encoding="utf-8").splitlines()
-    assert sum(bool(line.strip()) for line in lines) <= 23
+    assert sum(bool(line.strip()) for line in lines) <= 20
     pixels = np.random.default_rng(0).integers(0, 256, (28, 42, 3), dtype=np.uint8)
     np.save(tmp_path / "image.npy", pixels)
     image = torch.from_numpy(normalise(pixels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))[None]
@@ -233,7 +244,23 @@ def test_the_example_needs_numpy_and_onnxruntime_alone_and_agrees(
 
 def test_the_example_reads_pictures_of_any_size(promotion: Promotion, tmp_path: Path) -> None:
     Image.fromarray(np.full((50, 70, 3), 128, np.uint8)).save(tmp_path / "image.png")
-    assert example_on(promotion, tmp_path / "image.png", ALONE.replace('"PIL", ', "")).shape == (50, 70)
+    assert example_on(promotion, tmp_path / "image.png", code=ALONE.replace('"PIL", ', "")).shape == (50, 70)
+
+
+def test_the_example_gives_disparity_in_pixels_of_its_own_image(stereo: Promotion, tmp_path: Path) -> None:
+    """All columns are alike, so that an image of three times the width shows the model the same: disparities three times as large."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 3), dtype=np.uint8).repeat(64, axis=1)
+    for name, times in (("narrow", 1), ("wide", 3)):
+        np.save(tmp_path / f"{name}.npy", pixels.repeat(times, axis=1))
+    narrow, wide = (example_on(stereo, *[tmp_path / f"{name}.npy"] * 2) for name in ("narrow", "wide"))
+    assert wide.shape == (64, 192)
+    np.testing.assert_allclose(wide[:, 1::3], 3 * narrow, rtol=1e-4, atol=1e-4)
+
+
+def test_the_example_says_what_it_takes(stereo: Promotion, tmp_path: Path) -> None:
+    done = run_example(stereo, tmp_path / "one.png", tmp_path / "map.npy")
+    assert done.returncode == 1
+    assert done.stderr.endswith("need no Pillow.\nThis model takes left_image and right_image.\n")
 
 
 def test_openvino_is_part_of_the_package_where_the_spec_asks_for_it(scenes: SampleSet, checkpoint: Path, tmp_path: Path) -> None:
