@@ -1,9 +1,9 @@
 """What the user thinks before anything is known (`--prior`, option_weights) as proposals that are followed less and less.
 
-The first proposal is the guess itself: guessed values, the spec's own for the rest.  Of the later ones a share is drawn near it, one half
-at first and half as many with every `startup` trials more; the rest is the searcher's.  So a good guess helps at once, and a bad one costs
-a few trials and never the search (a share that decays, as in PriorBand: Mallik et al. 2023, https://arxiv.org/abs/2306.12370).  Nothing
-here looks at results, so that any searcher goes with it.
+The first proposal is the guess itself: guessed values, the spec's own for the rest (unless that is the spec as it stands, which trial 0
+tries).  Of the later ones a share is drawn near it, one half at first and half as many with every `startup` trials more; the rest is the
+searcher's.  So a good guess helps at once, and a bad one costs a few trials and never the search (a share that decays, as in PriorBand:
+Mallik et al. 2023, https://arxiv.org/abs/2306.12370).  Nothing here looks at results, so that any searcher goes with it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def propose_guess(need: Need, *, turn: int, own: Mapping[str, Value]) -> Proposa
         return None
     rng = np.random.default_rng(derive_seed(need.seed, "guess", need.number, need.attempt))
     if turn == 1 and need.attempt == 0 and any(parameter.prior is not None for parameter in need.space.parameters):
-        return Proposal(values=_guess(need.space, own, rng), origin={"source": "your guess"})
+        guess = _guess(need.space, own, rng)
+        if guess != own:  # else the baseline has tried it
+            return Proposal(values=guess, origin={"source": "your guess"})
     if rng.random() >= FIRST_SHARE * 0.5 ** ((turn - 1) / need.startup):
         return None
     values: dict[str, Value] = {}

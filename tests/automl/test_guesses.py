@@ -31,6 +31,12 @@ def test_the_guess_itself_comes_first_with_the_specs_own_values_beside_it() -> N
     assert followed(range(1, 2)) == [{LR: 1e-3, OPTIMIZER: "AdamW"}]
 
 
+def test_a_guess_that_is_the_baseline_is_not_tried_twice() -> None:
+    found = [propose_guess(need(number), turn=1, own={LR: 1e-3, OPTIMIZER: "AdamW"}) for number in range(20)]
+    assert any(found)
+    assert all(proposal is None or proposal.values[LR] != 1e-3 for proposal in found)
+
+
 def test_a_guess_is_followed_less_and_less() -> None:
     early, late = followed(range(2, 202), GUESSED), followed(range(40, 240))
     assert len(early) > len(late) == 0
