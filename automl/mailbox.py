@@ -36,6 +36,13 @@ class WorkOrder:
     gpus: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A worker has taken a segment of trial `number`."""
+
+    number: int
+
+
 class Mailbox:
     """Carries specs, reports and answers; an asyncio actor, so a waiting report blocks nobody else.
 
@@ -62,9 +69,12 @@ class Mailbox:
         self._specs[ticket] = spec
 
     async def take_spec(self, ticket: int, worker: Any) -> Mapping[str, Any]:
-        """The spec of a segment, for `worker`, the actor that runs it."""
+        """The spec of a segment, for `worker`, the actor that runs it; the driver hears of it."""
         self._workers[ticket] = worker
-        return self._specs.pop(ticket)
+        spec = self._specs.pop(ticket)
+        self._inbox.append((None, Begun(number=spec["number"])))
+        self._arrived.set()
+        return spec
 
     async def worker_of(self, ticket: int) -> Any | None:
         """The actor that took a segment, None before one did."""

@@ -26,7 +26,7 @@ from automl.config import CONFIG_FILE
 from automl.database import LeaseLost
 from automl.engine import Proceedings, RunTrial
 from automl.events import OnEvent, ignore
-from automl.mailbox import Mailbox, WorkOrder
+from automl.mailbox import Begun, Mailbox, WorkOrder
 from automl.own_code import code_root
 from automl.ray_session import RaySession
 from automl.ray_worker import FATAL, RESULT, SegmentTrainable
@@ -144,7 +144,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         ticket, self._tickets = self._tickets, self._tickets + 1
         ray.get(self._address.mailbox.put_spec.remote(ticket, trial_spec_to_json(trial)))
         self._courier.tickets[trial.number] = ticket
-        self._courier.watch.heard(trial.number)
         self._running[trial_id] = trial.number
         place = {"resources": dict(self._session.resources), "avoided": sorted(node.node_id for node in self._session.avoided)}
         return {"ticket": ticket, "mailbox": self._address.name, **place}
@@ -251,15 +250,15 @@ class Courier:
     def _end_worker(self, number: int) -> None:
         """Kill the worker of a trial that says nothing; Tune then sees a dead process."""
         worker = ray.get(self._mailbox.worker_of.remote(self.tickets[number]))
-        if worker is None:
-            return  # it has not begun
-        self.watch.give_up(number)
-        ray.kill(worker)
+        if worker is not None and self.watch.give_up(number):
+            ray.kill(worker)
 
     def _handle(self, letter: int | None, content: Any) -> None:
         decision = Decision.PAUSE
         with self._keeping_errors():
-            if letter is None:
+            if isinstance(content, Begun):
+                self.watch.heard(content.number)
+            elif letter is None:
                 self._proceedings.progress(content)
             elif self.error is None:
                 report = report_from_json(content)

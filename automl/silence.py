@@ -12,7 +12,8 @@ from trials.contract import Cause, Failure
 class SilenceWatch:
     """Knows since when each running segment was last heard of; `limit_s` None watches nothing.  May be used by several threads.
 
-    A segment counts from its start, so loading weights and data is part of its first silence.
+    A segment counts from when a worker has taken it, so loading weights and data is part of its first silence, and waiting for a free place
+    is not.
     """
 
     def __init__(self, limit_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,7 +23,7 @@ class SilenceWatch:
         self._guard = threading.Lock()
 
     def heard(self, number: int) -> None:
-        """Trial `number` started or reported."""
+        """A worker has taken trial `number`, or it reported."""
         with self._guard:
             if number not in self._given_up:
                 self._heard[number] = self._clock()
@@ -44,8 +45,10 @@ class SilenceWatch:
         with self._guard:
             return [number for number, since in self._heard.items() if self._clock() - since > self._limit_s]
 
-    def give_up(self, number: int) -> None:
-        """The worker of trial `number` was ended."""
+    def give_up(self, number: int) -> bool:
+        """Whether the worker of trial `number` is to be ended; not when the segment has ended by itself in the meantime."""
         with self._guard:
-            if self._heard.pop(number, None) is not None:
+            running = self._heard.pop(number, None) is not None
+            if running:
                 self._given_up.add(number)
+            return running

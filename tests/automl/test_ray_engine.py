@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,22 @@ def test_a_trial_that_says_nothing_is_given_up(tmp_path: Path, session: RaySessi
     error = snapshot.trial(1).error
     assert error is not None
     assert (error.cause, error.message) == (Cause.TIMEOUT, "nothing was reported for 0.1 min, so the worker was ended")
+
+
+class Long(ToyRun):
+    """Trains for longer than a trial may be silent, and reports often enough."""
+
+    def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        import time
+
+        def long(sent: Report) -> Decision:
+            time.sleep(0.8)
+            return report(sent)
+
+        return super().__call__(trial, long, progress=progress)
+
+
+def test_waiting_for_a_free_place_is_no_silence(tmp_path: Path, session: RaySession) -> None:
+    study = Study.create(tmp_path / "s", toy_config(trials=3, epochs=6, fidelity="full", parallel=3, limits=Limits(trial_timeout_s=4.0)))
+    snapshot = run_ray(study, replace(session, slots=3), run=Long())  # which has room for two
+    assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 3
