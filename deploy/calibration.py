@@ -69,8 +69,8 @@ def check_calibration(spec: Spec) -> None:
 
 
 @contextlib.contextmanager
-def calibration(spec: Spec, size: tuple[int, int]) -> Iterator[Calibration]:
-    """The calibration images of `spec` at (height, width); an archive is unpacked beside the system's scratch files until the end.
+def calibration(spec: Spec, size: tuple[int, int], scratch: Path) -> Iterator[Calibration]:
+    """The calibration images of `spec` at (height, width); an archive lies unpacked in the folder `scratch` until the end.
 
     DataError for a folder without images or pairs, and for an archive that is broken, unsafe or larger than the disk.
     """
@@ -84,7 +84,7 @@ def calibration(spec: Spec, size: tuple[int, int]) -> Iterator[Calibration]:
     with contextlib.ExitStack() as stack:
         folder = source
         if source.lower().endswith(ARCHIVES) and not Path(source).is_dir():
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="depth_calibration_"))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=scratch))
             unpack(local_file(spec, source, key=_KEY), Path(folder))
         values = {"dataset.infer_dataset.data_sources": [], "inference.input_dir": folder}
         try:
@@ -115,7 +115,7 @@ def unpack(archive: Path, folder: Path) -> None:
             if need > free:
                 raise DataError(
                     f"{archive} holds {need / 2**30:.1f} GiB, but {folder.parent} has {free / 2**30:.1f} GiB left",
-                    hint="unpack it where there is room and give the folder; TMPDIR names another place",
+                    hint="unpack it where there is room and give the folder, or another results_dir",
                 )
             tar.extractall(folder, members=members, filter="data")
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:

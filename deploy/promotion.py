@@ -7,10 +7,9 @@ The order of writing keeps that true after a crash at any point: the old verdict
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from deploy.onnx_export import ExportReport, export_onnx, nearest_legal_size
 from deploy.openvino_runtime import move_openvino, write_openvino
 from deploy.parity import Candidate, Tolerance, tolerance_for
 from deploy.runtime import OnnxPredictor, OpenVinoPredictor, load_network
+from deploy.scratch import scratch_beside
 from deploy.sidecar import file_sha256, move_model, rejected, sidecar_path, write_json
 from models.registry import network_info
 from search_spaces.spec import Spec, get_value, save_spec, with_values
@@ -78,7 +78,7 @@ def promote(
     network = load_network(checkpoint, spec)
     largest = profile_of(spec).high
     spec = _as_drawn(spec, split, height=height, width=width, batch=1 if largest == 1 else None)
-    with _scratch(folder) as scratch:
+    with scratch_beside(folder) as scratch:
         export = export_onnx(
             network,
             spec,
@@ -116,18 +116,6 @@ def _as_drawn(spec: Spec, split: str, *, height: int | None, width: int | None, 
     legal = nearest_legal_size(crop[0], crop[1], network_info(spec.model.model_type).stride)
     size = {"export.input_height": legal[0] if height is None else height, "export.input_width": legal[1] if width is None else width}
     return with_values(spec, {**size, "export.batch_size": batch, "export.valid_iters": None})
-
-
-@contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder beside the model where files have their names already and nobody looks for them; gone afterwards."""
-    scratch = folder / ".candidate"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _within_profile(spec: Spec, split: str, largest: int) -> Spec:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from deploy.quantize_backends import BACKENDS, device_of
 from deploy.quantize_rules import idle_rules, rules_of
 from deploy.runtime import OnnxPredictor, TorchPredictor, load_network, load_predictor
 from deploy.samples import sample_batches
+from deploy.scratch import scratch_beside
 from deploy.sidecar import METADATA_KEY, ModelFacts, file_sha256, rejected, sidecar_path, write_json
 from search_spaces.objective import LEADING
 from search_spaces.spec import Spec
@@ -73,17 +73,14 @@ def quantize(model: Path, spec: Spec, folder: Path, *, stage: Stage = unseen) ->
     """
     started = time.perf_counter()
     target = folder / BACKENDS[spec.quantize.backend].writes
-    candidate = target.with_name(f".{target.stem}.{os.getpid()}.candidate{target.suffix}")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with scratch_beside(folder) as scratch:
+        candidate = scratch / target.name
         if spec.quantize.backend == quantize_weights.BACKEND:
             made = _pack(model, candidate, spec)
         else:
             made = convert_to_int8(model, candidate, spec, stage)
         done = _measure(made, target, candidate, spec, stage=stage, started=started)
         _publish(done, target, candidate, spec)
-    finally:
-        candidate.unlink(missing_ok=True)
     return done
 
 
@@ -148,14 +145,18 @@ def _pack(model: Path, target: Path, spec: Spec) -> Converted:
 
 
 def convert_to_int8(model: Path, target: Path, spec: Spec, stage: Stage) -> Converted:
-    """Writes the int8 form of the ONNX file `model`, calibrated as the spec says and measured by nobody yet."""
+    """Writes the int8 form of the ONNX file `model`, calibrated as the spec says and measured by nobody yet.
+
+    What it needs on the way lies in the folder of `target`.
+    """
+    scratch = target.parent
     rules, original = rules_of(spec), _predictor(model, spec)
     assert isinstance(original, OnnxPredictor)
-    with quantize_graph.prepared(model) as graph:
+    with quantize_graph.prepared(model, scratch) as graph:
         nodes = quantize_graph.choose_nodes(graph, spec, rules)
         idle = idle_rules(quantize_graph.parts_of(graph)[0], rules, spec.quantize.skip_names)
         assert original.fixed_size is not None
-        with calibration(spec, original.fixed_size) as images, stage("calibrates") as progress:
+        with calibration(spec, original.fixed_size, scratch) as images, stage("calibrates") as progress:
             quantize_graph.quantize_graph(
                 graph,
                 target,

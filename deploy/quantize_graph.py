@@ -68,13 +68,13 @@ def graph_options(spec: Spec) -> GraphOptions:
 
 
 @contextlib.contextmanager
-def prepared(model: Path) -> Iterator[Path]:
-    """A scratch copy of `model` with known shapes, folded constants and a name for every node; gone afterwards."""
+def prepared(model: Path, scratch: Path) -> Iterator[Path]:
+    """A copy of `model` in the folder `scratch`, with known shapes, folded constants and a name for every node; gone afterwards."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory(prefix="depth_quantize_") as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         path = Path(folder) / "prepared.onnx"
-        with _quiet():
+        with _quiet(folder):
             quant_pre_process(str(model), str(path), skip_symbolic_shape=True)
         graph = onnx.load(path)
         taken = {node.name for node in graph.graph.node}
@@ -114,14 +114,14 @@ def quantize_graph(
     options: GraphOptions,
     progress: Count | None = None,
 ) -> None:
-    """Writes the prepared `model` with its `nodes` in int8 to `target`.
+    """Writes the prepared `model` with its `nodes` in int8 to `target`, beside which lies meanwhile what was found on the images.
 
     `names` are the graph's inputs in the order of the images; a fixed `batch` is filled with copies of each image.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantType, create_calibrator, quantize_static, save_tensors_data
 
     method = CalibrationMethod[options.method]
-    with tempfile.TemporaryDirectory(prefix="depth_quantize_") as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         found = {"symmetric": options.symmetric} | ({"percentile": options.percentile} if options.method == "Percentile" else {})
         calibrator = create_calibrator(
             str(model),
@@ -132,12 +132,12 @@ def quantize_graph(
         )
         for done, pair in enumerate(images.images(), start=1):
             # one image at a time: the tool keeps the answers of a whole reader in memory
-            with _quiet():
+            with _quiet(folder):
                 calibrator.collect_data(_OneImage(names, pair, batch))
             if progress is not None:
                 progress(done, images.count)
         ranges = Path(folder) / "ranges.json"
-        with _quiet():
+        with _quiet(folder):
             save_tensors_data(calibrator.compute_data(), ranges)
             del calibrator
             quantize_static(
@@ -168,12 +168,13 @@ class _OneImage:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The tools print and log how far they are; their caller says it better."""
+def _quiet(scratch: str) -> Iterator[None]:
+    """The tools print and log how far they are, which their caller says better, and keep copies of the model: in `scratch` they go."""
     import onnxruntime
 
     root = logging.getLogger()
-    level = root.level
+    level, elsewhere = root.level, tempfile.tempdir
+    tempfile.tempdir = scratch
     root.setLevel(logging.CRITICAL)
     onnxruntime.set_default_logger_severity(_ERRORS)
     try:
@@ -181,5 +182,6 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        tempfile.tempdir = elsewhere
         onnxruntime.set_default_logger_severity(_WARNINGS)
         root.setLevel(level)

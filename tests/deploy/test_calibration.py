@@ -44,7 +44,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
 def test_a_folder_gives_evenly_spread_images_at_the_models_size(tmp_path: Path) -> None:
     images(tmp_path, *(f"{number}.png" for number in range(5)))
     spec = mono_spec(f"{PLACE}={tmp_path}", "quantize.calibration_images=3")
-    with calibration(spec, (28, 42)) as found:
+    with calibration(spec, (28, 42), tmp_path) as found:
         shapes = [tuple(image.shape) for (image,) in found.images()]
     assert (found.indices, found.found) == ((0, 2, 4), 5)
     assert shapes == [(1, 3, 28, 42)] * 3
@@ -53,7 +53,7 @@ def test_a_folder_gives_evenly_spread_images_at_the_models_size(tmp_path: Path) 
 def test_values_are_normalised_as_in_validation(tmp_path: Path) -> None:
     images(tmp_path, "a.png", "b.png")  # the second is 10 / 255 everywhere
     moments = ["dataset.val_dataset.augmentation.input_mean=[0,0,0]", "dataset.val_dataset.augmentation.input_std=[0.5,0.5,0.5]"]
-    with calibration(mono_spec(f"{PLACE}={tmp_path}", *moments), (28, 42)) as found:
+    with calibration(mono_spec(f"{PLACE}={tmp_path}", *moments), (28, 42), tmp_path) as found:
         last = list(found.images())[-1][0]
     assert last.flatten().tolist() == pytest.approx([10 / 255 / 0.5] * last.numel())
 
@@ -62,7 +62,7 @@ def test_stereo_pairs_come_from_an_archive_which_is_gone_afterwards(tmp_path: Pa
     folder = images(tmp_path / "in", "left/0.png", "left/1.png", "right/0.png", "right/1.png")
     with tarfile.open(tmp_path / "photos.tar.gz", "w:gz") as tar:
         tar.add(folder, arcname="photos")
-    with calibration(stereo_spec(f"{PLACE}={tmp_path / 'photos.tar.gz'}"), (64, 96)) as found:
+    with calibration(stereo_spec(f"{PLACE}={tmp_path / 'photos.tar.gz'}"), (64, 96), tmp_path) as found:
         pairs = list(found.images())
         unpacked = Path(found.dataset.rows[0].image)
     assert [len(pair) for pair in pairs] == [2, 2]
@@ -103,14 +103,14 @@ def test_a_broken_archive_is_told(tmp_path: Path) -> None:
 def test_a_place_without_images_is_told_by_its_key(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=told) as caught, calibration(mono_spec(f"{PLACE}={tmp_path / name}"), (28, 42)):
+    with pytest.raises(DataError, match=told) as caught, calibration(mono_spec(f"{PLACE}={tmp_path / name}"), (28, 42), tmp_path):
         pass
     assert caught.value.message.startswith(PLACE)
 
 
-def test_without_any_images_the_key_is_named() -> None:
+def test_without_any_images_the_key_is_named(tmp_path: Path) -> None:
     spec: Spec = mono_spec()
-    with pytest.raises(SpecError, match=f"{PLACE} and the train lists are empty"), calibration(spec, (28, 42)):
+    with pytest.raises(SpecError, match=f"{PLACE} and the train lists are empty"), calibration(spec, (28, 42), tmp_path):
         pass
 
 
@@ -123,7 +123,7 @@ def test_a_folder_and_an_archive_of_a_store(s3: S3Server, tmp_path: Path) -> Non
     cache = f"dataset.cache_dir={tmp_path / 'cache'}"
     found = {}
     for url in ("s3://data/photos", "s3://data/packed/photos.tar.gz"):
-        with calibration(mono_spec(f"{PLACE}={url}", cache), (28, 42)) as calibrated:
+        with calibration(mono_spec(f"{PLACE}={url}", cache), (28, 42), tmp_path) as calibrated:
             found[calibrated.source] = [float(image.mean()) for (image,) in calibrated.images()]
     assert found["s3://data/photos"] == found["s3://data/packed/photos.tar.gz"]
     assert len(found["s3://data/photos"]) == 2

@@ -224,6 +224,24 @@ def test_an_interruption_leaves_nothing(spec: Spec, exported: Path, tmp_path: Pa
     assert names(tmp_path) == []
 
 
+def test_a_run_works_beside_its_results_and_removes_what_a_killed_one_left(
+    spec: Spec, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))  # where the system's temporary files would be
+    scratch, seen = tmp_path / "out" / ".candidate", []
+    scratch.mkdir(parents=True)
+    (scratch / "left.onnx").write_bytes(b"gigabytes")
+
+    @contextmanager
+    def look(_: str):  # type: ignore[no-untyped-def]
+        seen.append(sorted(path.name for path in scratch.rglob("*.onnx")))
+        yield lambda *_: None
+
+    quantize(exported, with_values(spec, STATIC), tmp_path / "out", stage=look)
+    assert seen[:2] == [["prepared.onnx"], ["quantized_model_onnxruntime.onnx"]]
+    assert not scratch.exists()
+
+
 def two_convolutions(path: Path) -> Path:
     """A stereo graph of 64 x 96: the sum of one 1x1 convolution of each image."""
     weight = onnx.numpy_helper.from_array(np.full((1, 3, 1, 1), 0.5, np.float32), "weight")
@@ -240,7 +258,7 @@ def test_stereo_is_calibrated_on_both_images(scenes: SampleSet, tmp_path: Path) 
     spec = stereo_spec(*lists(scenes, "stereo", "GenericDataset"), "dataset.val_dataset.workers=0")
     spec = with_values(spec, {**STATIC, "quantize.max_metric_drop": 9.0})
     done = quantize(two_convolutions(tmp_path / "model.onnx"), spec, tmp_path / "out")
-    with calibration(spec, (64, 96)) as images:
+    with calibration(spec, (64, 96), tmp_path) as images:
         right = torch.cat([pair[1] for pair in images.images()])
     held = {value.name: onnx.numpy_helper.to_array(value) for value in onnx.load(done.model).graph.initializer}
     assert (done.metric, sorted(done.kinds)) == ("epe", ["conv_left_image", "conv_right_image"])
