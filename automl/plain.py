@@ -35,6 +35,7 @@ from automl.winner import chosen_values
 from search_spaces.errors import SpecError, StudyError, shell_word
 from search_spaces.objective import Objective, objectives_for
 from search_spaces.spec import Spec, read_spec, spec_from_dict, spec_to_dict, with_values
+from search_spaces.writing import replace_text
 from trials.contract import Cause, Decision, Report, State, TrialResult, TrialSpec
 from trials.copy_notes import url_of_copy
 from trials.states import LATEST, state_to_resume
@@ -290,5 +291,5 @@ def _identity(run: PlainRun) -> str:
     if path.is_file():
         return str(json.loads(path.read_text(encoding="utf-8"))["study_id"])
     study_id = uuid.uuid4().hex[:12]
-    path.write_text(json.dumps({"study_id": study_id, "skill": run.skill, "objective": run.objective.metric}) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps({"study_id": study_id, "skill": run.skill, "objective": run.objective.metric}) + "\n")
     return study_id

@@ -7,7 +7,9 @@ data only and is read with `weights_only=True`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -199,7 +201,14 @@ def write_state(content: Mapping[str, Any], path: Path) -> None:
             raise OSError(errno.EIO, "cannot write a checkpoint (is the disk full?)", str(path)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        _drop(temporary)
+
+
+def _drop(file: Path) -> None:
+    """Removes a file, if it is there, and frees its room at once: torch has it open for as long as the error of a full disk lives."""
+    with contextlib.suppress(OSError):
+        os.truncate(file, 0)
+    file.unlink(missing_ok=True)
 
 
 def _read(path: Path, *, mmap: bool = True) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +111,8 @@ def _failure(exception: BaseException, known: Known) -> Failure:
         failure = replace(failure, message=told, details={**failure.details, "hint": hint})
     if rescued is None:
         return failure
-    known.status.write("RUNNING", f"Saved the state before the failure: {rescued}")
+    with suppress(OSError):
+        known.status.write("RUNNING", f"Saved the state before the failure: {rescued}")
     return replace(failure, details={**failure.details, "state": str(rescued)})
 
 
@@ -184,10 +185,7 @@ def _write_end(result: TrialResult, folder: Path, known: Known) -> None:
 
 def _write_traceback(folder: Path, exception: BaseException) -> None:
     """error.log with the whole traceback, where the disk still takes it: the result carries the reason either way."""
-    text = "".join(traceback.format_exception(exception))
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context((folder / "error.log").open("w", encoding="utf-8"))
-            file.write(text)
-        except OSError:
-            logger.warning("error.log could not be written")
+    try:
+        (folder / "error.log").write_text("".join(traceback.format_exception(exception)), encoding="utf-8")
+    except OSError:
+        logger.warning("error.log could not be written")

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from search_spaces.writing import replace_text
 from trials.contract import Cause, Failure, Report, TrialResult, report_from_json, report_to_json, result_to_json
 
 Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE"]
@@ -124,13 +125,6 @@ class MetricsLog:
 def write_result(path: Path, result: TrialResult) -> None:
     """result.json, all or nothing."""
     replace_text(path, json.dumps(result_to_json(result), indent=2, default=str) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Puts `text` at `path` in one step, so that a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _report(line: str) -> Report | None:

@@ -22,6 +22,7 @@ from search_spaces.spec.rules import check_rules, spec_warnings
 from search_spaces.spec.tree import Spec, all_fields, all_sections, unknown_key
 from search_spaces.spec.values import Places, build, place_of, plain
 from search_spaces.spec.yaml_file import read_mapping
+from search_spaces.writing import replace_text
 
 SETTINGS = "automl"  # the group in which `automl run` finds the settings of a search; no part of a run
 MANDATORY = "???"  # OmegaConf's mark of a value that somebody has yet to give
@@ -104,12 +105,12 @@ def spec_to_dict(spec: Spec) -> dict[str, Any]:
 
 
 def save_spec(spec: Spec, path: Path) -> None:
-    """Write the complete spec as YAML, with a header that says what it is."""
+    """Write the complete spec as YAML, with a header that says what it is; whole, or not at all."""
     import yaml
 
     header = "# Resolved spec: every key with the value that was used.  Run it again with -e.\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(header + yaml.safe_dump(spec_to_dict(spec), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    replace_text(path, header + yaml.safe_dump(spec_to_dict(spec), sort_keys=False, allow_unicode=True))
 
 
 def with_values(spec: Spec, values: Mapping[str, Any]) -> Spec:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 
 from search_spaces.errors import CheckpointError, DataError, SpecError
-from tests.trials.small import parts, stereo_spec, trial
+from tests.trials.small import parts, status_lines, stereo_spec, trial
 from trials.checkpoints import read_resume, write_state
 from trials.contract import Cause, State, always_continue
 from trials.data.sample import SampleSet
@@ -82,6 +84,38 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         write_state({"a": lambda: None}, path)
     assert torch.load(path, weights_only=True) == {"a": torch.ones(1)}
+
+
+def test_a_checkpoint_that_met_a_full_disk_gives_its_room_back_before_the_error_is_told(tmp_path: Path) -> None:
+    most, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    try:
+        with pytest.raises(OSError, match="is the disk full") as error:  # it lives on, and torch's open file with it
+            write_state({"a": torch.zeros(2**16)}, tmp_path / "x.pth")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    assert (error.value.filename, bytes_held_open(tmp_path), list(tmp_path.iterdir())) == (str(tmp_path / "x.pth"), 0, [])
+
+
+def bytes_held_open(folder: Path) -> int:
+    """The sizes of this process's open files below `folder`, those without a name too."""
+    held = 0
+    for file in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            held += file.stat().st_size if str(folder) in str(file.readlink()) else 0
+    return held
+
+
+def test_a_disk_that_takes_no_traceback_changes_nothing_else(scenes: SampleSet, tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        raise RuntimeError("too bad")
+
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "error.log").symlink_to("/dev/full")
+    result = run_trial(trial(tmp_path, stereo_spec(scenes)), always_continue, parts=parts(network))
+    assert result.error is not None
+    assert result.error.message == "RuntimeError: too bad"
+    assert status_lines(tmp_path)[-1]["message"] == "Unexpected error: RuntimeError: too bad"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
