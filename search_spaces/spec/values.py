@@ -148,7 +148,7 @@ def _check_range(dotted: str, value: float, rule: Key, places: Places) -> None:
     parts = [f"above {rule.above:g}"] if exclusive else ([f"at least {low:g}"] if low > -math.inf else [])
     parts += [f"at most {high:g}"] if high < math.inf else []
     unit = f" {rule.unit}" if rule.unit else ""
-    near = None if exclusive and value <= low else min(max(value, low), high)
+    near = None if exclusive and value <= cast(float, rule.above) else min(max(value, low), high)
     hint = None if near is None else f"the nearest legal value is {near:g}"
     raise _wrong(dotted, f"must be {' and '.join(parts)}{unit}", value, places, hint)
 

@@ -76,6 +76,10 @@ def test_zero_switches_weight_decay_off_although_it_is_out_of_range() -> None:
     assert spec_from_dict({"train": {"optim": {"weight_decay": 0}}}).train.optim.weight_decay == 0.0
 
 
+def test_an_open_lower_end_is_no_legal_value_to_suggest() -> None:
+    assert "nearest legal value" not in str(problem({"dataset": {"cache_limit_gib": 0}}).hint)
+
+
 def test_open_lower_end_is_refused() -> None:
     assert "above 0" in problem({"train": {"optim": {"momentum": 0.0}}}).message
 
