@@ -23,6 +23,7 @@ from deploy.precision import Precision, TypedGraph
 from deploy.sidecar import ModelFacts, file_sha256, write_json
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from trials.data.decoders import write_atomically
+from trials.interruption import Stop, StopRequest
 
 GIB = 1 << 30
 _OLDEST, _TOO_NEW = (10, 16), (12, 0)
@@ -127,21 +128,20 @@ def build_engine(
     started = time.perf_counter()
     log = _log(tensorrt, verbose=settings.verbose)
     builder = tensorrt.Builder(log)
-    network = _parsed(graph, builder, tensorrt, log)
-    config = builder.create_builder_config()
-    if settings.workspace_gib:
-        config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, settings.workspace_gib * GIB)
-    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
-    # on by default; it would make FP32 a type of 10 bits
-    config.clear_flag(tensorrt.BuilderFlag.TF32)
-    if settings.profile is not None:
-        config.add_optimization_profile(_batches(builder, network, settings.profile))
-    told = _use_cache(config, settings.timing_cache)
-    monitor = None if progress is None else _monitor(tensorrt, progress)
-    if monitor is not None:
-        config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
-    if monitor is not None and monitor.interrupted:
+    with StopRequest() as stop:
+        network = _parsed(graph, builder, tensorrt, log)
+        config = builder.create_builder_config()
+        if settings.workspace_gib:
+            config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, settings.workspace_gib * GIB)
+        config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED
+        # on by default; it would make FP32 a type of 10 bits
+        config.clear_flag(tensorrt.BuilderFlag.TF32)
+        if settings.profile is not None:
+            config.add_optimization_profile(_batches(builder, network, settings.profile))
+        told = _use_cache(config, settings.timing_cache)
+        config.progress_monitor = _monitor(tensorrt, progress, stop)
+        plan = builder.build_serialized_network(network, config)
+    if stop.requested:
         raise KeyboardInterrupt
     if plan is None:
         reason = log.errors[-1] if log.errors else "it gave no reason"
@@ -248,25 +248,24 @@ def _log(tensorrt: Any, *, verbose: bool) -> Any:
     return Log()
 
 
-def _monitor(tensorrt: Any, progress: Progress) -> Any:
-    """A progress monitor of TensorRT's kind; Ctrl-C ends the build at its next step, and `interrupted` says so: TensorRT lets no
-    exception through."""
+def _monitor(tensorrt: Any, progress: Progress | None, stop: Stop) -> Any:
+    """A progress monitor of TensorRT's kind that ends the build at its next step once `stop` is requested.
+
+    Ctrl-C must not raise while the builder works: TensorRT prints what is raised in a method that it calls, and goes on.
+    """
 
     class Monitor(tensorrt.IProgressMonitor):  # type: ignore[misc]  # its base is known at run time alone
         def __init__(self) -> None:
             super().__init__()
             self.steps: dict[str, int] = {}
-            self.interrupted = False
 
         def phase_start(self, phase_name: str, _parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            try:
+            if progress is not None:
                 progress(phase_name, step + 1, self.steps.get(phase_name, step + 1))
-            except KeyboardInterrupt:
-                self.interrupted = True
-            return not self.interrupted
+            return not stop.requested
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)

@@ -19,6 +19,8 @@ from deploy.graph_file import F32, INPUTS, family_of, fixed_shape, predict_in_ba
 from deploy.sidecar import ModelFacts
 from search_spaces.errors import CheckpointError, DataError, UnsupportedError
 
+_AGAIN = "build it with depth_net gen_trt_engine"
+
 
 class TrtPredictor:
     """One engine file on the GPU that is torch's current one when it is made: that of a build in the same process, else the first.
@@ -41,8 +43,11 @@ class TrtPredictor:
             raise CheckpointError(f"{path}: {here} cannot load the engine{built}", hint="build it here: depth_net gen_trt_engine")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
-        (self._output,) = [name for name in names if name not in inputs]
         self.family = family_of(inputs, path)
+        self._output = _only_output([name for name in names if name not in inputs], path)
+        for name in names:  # other tools build engines whose memory would be misread
+            if (kind := engine.get_tensor_dtype(name)) != tensorrt.DataType.FLOAT:
+                raise UnsupportedError(f"{path}: {name} of the engine must be float32, but is {kind}", hint=_AGAIN)
         self.facts = engine_facts(path)
         shape = tuple(size if size > 0 else None for size in tuple(engine.get_tensor_shape(INPUTS[self.family][0])))
         self.batch, size = fixed_shape(shape, path)
@@ -51,7 +56,7 @@ class TrtPredictor:
         if self.batch is None:
             low, usual, high = engine.get_tensor_profile_shape(INPUTS[self.family][0], 0)
             self.profile = (low[0], usual[0], high[0])
-        self._engine = engine  # a context does not keep it alive
+        self._engine = engine  # it must outlive its context
         self._context = engine.create_execution_context()
         if self._context is None:  # how TensorRT says that memory ran out
             raise UnsupportedError(
@@ -83,6 +88,12 @@ class TrtPredictor:
         self._stream.synchronize()
         result: F32 = answer[:count].cpu().numpy()
         return result
+
+
+def _only_output(names: list[str], path: Path) -> str:
+    if len(names) != 1:
+        raise UnsupportedError(f"{path}: the engine must give one map, but its outputs are {', '.join(names) or 'none'}", hint=_AGAIN)
+    return names[0]
 
 
 def check_batch(shape: tuple[int, ...], profile: tuple[int, int, int], path: Path) -> None:

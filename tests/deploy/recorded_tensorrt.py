@@ -61,13 +61,10 @@ class _Builder:
             self.log.log(ILogger.Severity.ERROR, "no implementation fits into the workspace")
             return None
         monitor = config.progress_monitor
-        if monitor is not None:
-            monitor.phase_start("Tactics", None, 2)
-            went_on = all(monitor.step_complete("Tactics", step) for step in range(2))
-            monitor.phase_finish("Tactics")
-            if not went_on:
-                return None
-        return b"plan"
+        monitor.phase_start("Tactics", None, 2)
+        went_on = all(monitor.step_complete("Tactics", step) for step in range(2))
+        monitor.phase_finish("Tactics")
+        return b"plan" if went_on else None
 
 
 class _Parser:
