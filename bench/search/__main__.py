@@ -1,6 +1,6 @@
 """Compares search methods in the simulator: tables on stdout and in --out, a plot, every run in a CSV file.
 
-python -m bench.search --tasks synthetic --methods tpe+asha random ray-asha --seeds dev --repeats 5 --out results/search
+python -m bench.search --tasks synthetic --methods mfgp random ray-asha --seeds dev --repeats 5 --out results/search
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from automl.algorithms import DEFAULT_ALGORITHM
 from bench.search.compare import Plan, compare
 from bench.search.method import MakeMethod, NotInstalled
 from bench.search.methods import PEERS, find_method
@@ -18,7 +19,7 @@ from bench.search.suites import find_tasks
 from search_spaces.errors import SpecError, StudyError
 
 SEEDS = {"dev": 0, "heldout": 1000}
-DEFAULT_METHODS = ("tpe+asha", "random", "ray-asha", "optuna-tpe-hyperband", "optuna-tpe-median")
+DEFAULT_METHODS = (DEFAULT_ALGORITHM, "random", "ray-asha", "optuna-tpe-hyperband", "optuna-tpe-median")
 
 
 def main() -> int:
