@@ -238,19 +238,18 @@ def tell_resume(run: PlainRun, console: Console) -> bool:
 
 def finish(run: PlainRun, result: TrialResult, console: Console) -> int:
     """Says how training ended and what comes next; the exit code."""
-    folder = shown_path(run.train_folder)
+    folder, newest = shown_path(run.train_folder), run.train_folder / LATEST
+    state = newest.resolve().name if newest.exists() else None
     if result.error is not None:
         details = result.error.details
         hint = str(details.get("hint") or f"the whole story is in {folder}/error.log")
-        if "state" in details:
-            hint += "; the state before it is saved, train.resume=auto goes on from there"
+        if state is not None and ("state" in details or result.error.cause is Cause.INFRASTRUCTURE):
+            hint += f"; train.resume=auto goes on from {state}"
         say_error(result.error.message, hint)
         return MISUSED if result.error.cause in USER_CAUSES else FAILED
     if result.state is State.INTERRUPTED:
-        if (run.train_folder / LATEST).exists():
-            say_error(
-                "interrupted; the state after the last step is saved", f"run the same command with train.resume=auto to go on in {folder}"
-            )
+        if state is not None:
+            say_error(f"interrupted; {state} is saved", f"run the same command with train.resume=auto to go on from it in {folder}")
         else:
             say_error("interrupted before a state was saved", f"{folder} holds the records of what was done")
         return INTERRUPTED
