@@ -23,7 +23,7 @@ from automl.config import CONFIG_FILE, load_config
 from automl.console import screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED
 from automl.folders import stored_url
-from automl.mirror import STUDY_TAG, limit_retries, without_credentials
+from automl.mirror import STUDY_TAG, limit_retries, sqlite_uri, without_credentials
 from automl.tracking import DATABASE
 from search_spaces.errors import StudyError
 
@@ -87,7 +87,7 @@ def serve(folder: Path, port: int | None) -> int:
         pages = _found_pages(remote, study_id)
         tell(screen(), f"MLflow runs at {without_credentials(remote)}/{pages.runs}")
         return DONE
-    uri = remote or f"sqlite:///{find_database(folder)}"
+    uri = remote or sqlite_uri(find_database(folder))
     pages = _found_pages(uri, study_id)
     chosen = free_port() if port is None else port
     _refuse_taken(chosen)

@@ -41,7 +41,7 @@ from automl.study import Study
 from automl.timing import measure
 from automl.tracking import tracking_for
 from automl.unchanged import check_surroundings, data_facts, skill_facts
-from search_spaces.errors import StudyError, UserError
+from search_spaces.errors import StudyError, UserError, shell_word
 from search_spaces.space import SearchSpace
 from search_spaces.spec import Spec, save_spec, spec_to_dict, with_values
 from search_spaces.spec.weights import first_weights
@@ -76,7 +76,7 @@ def run_request(request: RunRequest, *, yes: bool, dry_run: bool, as_json: bool)
     if dry_run:
         return DONE
     confirm(yes)
-    with keeping(resolved.url, resolved.folder, again=f"`automl resume {resolved.url}`"):
+    with keeping(resolved.url, resolved.folder, again=f"`automl resume {shell_word(resolved.url)}`"):
         return start(resolved, review)
 
 
@@ -164,7 +164,7 @@ def resume_study(folder: Path, *, yes: bool, address: str | None = None) -> int:
     if snapshot.active:
         raise StudyError(
             f"{folder} is being run by another process",
-            hint=f"look at it with `automl status {folder}`, end it with `automl stop {folder}`",
+            hint=f"look at it with `automl status {shell_word(folder)}`, end it with `automl stop {shell_word(folder)}`",
         )
     over = sum(trial.status.ended for trial in snapshot.trials)
     tell(console, f"{place_text(folder)}: {over} of {snapshot.config.trials} trials are over, they are kept")

@@ -50,17 +50,19 @@ class Tracking:
     @property
     def is_local(self) -> bool:
         """Whether the database is a file of this machine."""
-        return self.uri.startswith("sqlite:")
+        return is_sqlite(self.uri)
 
     @property
     def file(self) -> Path:
         """The file of a local database."""
-        return Path(self.uri.removeprefix("sqlite:///"))
+        from sqlalchemy.engine import make_url
+
+        return Path(make_url(self.uri).database or "")
 
     @property
     def shown(self) -> str:
-        """The URI without credentials."""
-        return without_credentials(self.uri)
+        """The URI as people read it, without credentials and codes."""
+        return f"sqlite:///{self.file}" if self.is_local else without_credentials(self.uri)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,22 @@ class ModelRecord:
     folder: Path
     tags: Mapping[str, str]
     aliases: tuple[str, ...] = ("champion",)
+
+
+def is_sqlite(uri: str) -> bool:
+    """Whether a tracking URI is that of a file of this machine."""
+    return uri.startswith(("sqlite:", "sqlite+"))
+
+
+def sqlite_uri(file: Path) -> str:
+    """The URI of a database in `file`; what means something in an address, `?` for instance, stands in it as a code."""
+    from sqlalchemy.engine import URL, make_url
+
+    plain = f"sqlite:///{file}"
+    if make_url(plain).database == str(file):
+        return plain
+    # with the driver's name: below "sqlite:///" MLflow makes the file's folder, and would name it by its codes
+    return URL.create("sqlite+pysqlite", database=str(file)).render_as_string()
 
 
 def without_credentials(text: str) -> str:

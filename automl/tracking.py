@@ -17,7 +17,7 @@ from automl.board import Board
 from automl.config import StudyConfig
 from automl.events import StudyEnded, StudyEvent, StudyStarted
 from automl.front import values_of
-from automl.mirror import Mirror, RunRecord, Tracking, without_credentials
+from automl.mirror import Mirror, RunRecord, Tracking, is_sqlite, sqlite_uri, without_credentials
 from automl.snapshot import TrialStatus, TrialSummary
 from search_spaces.spec import spec_from_dict
 from search_spaces.spec.weights import first_weights
@@ -53,13 +53,13 @@ RUN_STATUS: Mapping[TrialStatus, str] = {
 def tracking_for(study: Path, name: str, study_id: str) -> Tracking:
     """Where the study in folder `study` is mirrored."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_uri(study)
-    artifacts = study.resolve().parent / ARTIFACTS if uri.startswith("sqlite:") else None
+    artifacts = study.resolve().parent / ARTIFACTS if is_sqlite(uri) else None
     return Tracking(uri=uri, experiment=name, study_id=study_id, artifacts=artifacts)
 
 
 def default_uri(study: Path) -> str:
     """The SQLite database beside the study folder."""
-    return f"sqlite:///{study.resolve().parent / DATABASE}"
+    return sqlite_uri(study.resolve().parent / DATABASE)
 
 
 def content_hash(data: object) -> str:

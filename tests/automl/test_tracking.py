@@ -150,6 +150,16 @@ def test_the_database_lies_beside_the_study(tmp_path: Path, monkeypatch: pytest.
     assert tracking_for(tmp_path / "a", "a", "id").shown == "https://server"
 
 
+def test_a_folder_may_have_signs_in_its_name_that_mean_something_in_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    found = tracking_for(tmp_path / "a?b#c%20d" / "s", "s", "id")
+    assert found.file == tmp_path / "a?b#c%20d" / "mlflow.db"
+    assert found.shown == f"sqlite:///{found.file}"
+    found.file.parent.mkdir()
+    prepare_database(found)
+    assert [path.name for path in tmp_path.rglob("*")] == ["a?b#c%20d", "mlflow.db"]
+
+
 def test_history_is_read_from_the_trial_even_with_a_torn_last_line(tmp_path: Path):
     (tmp_path / "train").mkdir()
     lines = [json.dumps(report_to_json(report(epoch, value))) for epoch, value in ((1, 3.0), (1, 2.0), (2, 1.0))]
