@@ -130,7 +130,8 @@ class StudyKeeper:
         if study.end is not None and study.end.reason.is_success:
             mirror.catch_up(study.snapshot().trials)
             return study.end
-        with SearchView(board, self.console, title=title, noun=kind, since=self._started) as view:
+        spent_s = self.study.spending.driver_s()
+        with SearchView(board, self.console, title=title, noun=kind, since=self._started, spent_s=spent_s) as view:
 
             def on_event(event: StudyEvent) -> None:
                 board.apply(event)

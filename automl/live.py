@@ -44,16 +44,24 @@ OWN_VALUES = " (the spec's own values)"
 class SearchView:
     """Shows a board as its events come.  A context manager: the live table is taken down when it is left.
 
-    `since` is when the whole command began, if that was before this search.
+    `since` is when the whole command began, if that was before this search; `spent_s` is what the search had used of its hours before.
     """
 
     def __init__(
-        self, board: Board, console: Console, *, title: str, noun: str = "trial", since: float | None = None, clock: Clock = time.time
+        self,
+        board: Board,
+        console: Console,
+        *,
+        title: str,
+        noun: str = "trial",
+        since: float | None = None,
+        spent_s: float = 0.0,
+        clock: Clock = time.time,
     ) -> None:
         self._board, self._console = board, console
         self._title, self._noun, self._clock = title, noun, clock
         self._since = board.started_at if since is None else since
-        self._remaining = RemainingTime(board.config, started_at=board.started_at)
+        self._remaining = RemainingTime(board.config, started_at=board.started_at, spent_s=spent_s)
         self._message = ""
         self._promoted: int | None = None  # the trial of the last event, if that was its promotion
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2, transient=True) if console.is_terminal else None

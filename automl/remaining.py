@@ -42,11 +42,14 @@ def seconds_left(snapshot: StudySnapshot) -> float | None:
 
 
 class RemainingTime:
-    """Learns from one board after another report; times are seconds of the caller's clock.  Used by one thread."""
+    """Learns from one board after another report; times are seconds of the caller's clock.  Used by one thread.
 
-    def __init__(self, config: StudyConfig, *, started_at: float) -> None:
+    `spent_s` is what drivers had used of the search's hours by `started_at`.
+    """
+
+    def __init__(self, config: StudyConfig, *, started_at: float, spent_s: float = 0.0) -> None:
         self._config = config
-        self._started_at = started_at
+        self._started_at, self._spent_s = started_at, spent_s
         self._first: tuple[float, int] | None = None  # when epochs were first reported, and how many had been trained by then
         self._before: int | None = None  # epochs of earlier sessions
 
@@ -71,5 +74,5 @@ class RemainingTime:
         epoch_s = (now - since) / (done - trained) if done > trained else (now - self._started_at) / (done - self._before)
         limits = self._config.limits
         ends = [limits.deadline] if limits.deadline is not None else []
-        ends += [self._started_at + limits.max_hours * HOUR_S] if limits.max_hours is not None else []
+        ends += [self._started_at + limits.max_hours * HOUR_S - self._spent_s] if limits.max_hours is not None else []
         return max(0.0, min([self.epochs(board) * epoch_s, *(end - now for end in ends)]))

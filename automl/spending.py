@@ -33,7 +33,7 @@ class Spending:
         if elapsed_s is None:
             self._running.pop((study, number), None)
             if self._config.limits.timed:
-                self._ledgers[0].note_drivers(self._begun, self._driver_s())
+                self._ledgers[0].note_drivers(self._begun, self.driver_s())
         else:
             self._running[study, number] = elapsed_s
 
@@ -47,12 +47,13 @@ class Spending:
         limits = self._config.limits
         return not limits.timed or finalists_fit(limits, self._spent(), self._need())
 
-    def _driver_s(self) -> float:
+    def driver_s(self) -> float:
+        """Seconds of drivers so far, in all sessions."""
         return self._earlier_s + self._clock() - self._opened_at
 
     def _spent(self) -> Spent:
         busy_s = sum(ledger.effort.seconds for ledger in self._ledgers) + sum(self._running.values())
-        return Spent(driver_s=self._driver_s(), gpu_s=busy_s * self._config.gpus_per_trial, begun=self._begun, now=self._clock())
+        return Spent(driver_s=self.driver_s(), gpu_s=busy_s * self._config.gpus_per_trial, begun=self._begun, now=self._clock())
 
     def _need(self) -> FinalNeed:
         """What the finalists need at the speed of the trials so far."""

@@ -19,10 +19,10 @@ from trials.contract import Decision, State
 class Watched:
     """A board and its remaining time, told of trials that last 2 s an epoch after a start of 30 s."""
 
-    def __init__(self, config: StudyConfig) -> None:
+    def __init__(self, config: StudyConfig, *, spent_s: float = 0.0) -> None:
         self.now = 30.0
         self.board = Board(config, clock=lambda: self.now)
-        self.remaining = RemainingTime(config, started_at=0.0)
+        self.remaining = RemainingTime(config, started_at=0.0, spent_s=spent_s)
         self.remaining.note(self.board, 0.0)
 
     def tell(self, event: StudyEvent) -> None:
@@ -81,6 +81,22 @@ def test_a_limit_of_time_ends_the_search_before() -> None:
     watched = Watched(toy_config(trials=100, epochs=4, fidelity="full", limits=Limits(max_hours=0.02)))
     watched.trial(0, 4)
     assert watched.seconds() == 72.0 - watched.now
+
+
+def test_hours_of_earlier_sessions_are_gone(tmp_path: Path) -> None:
+    config = toy_config(trials=100, epochs=4, fidelity="full", limits=Limits(max_hours=0.02))
+    now = [1000.0]
+    study = Study.create(tmp_path / "s", config, clock=lambda: now[0])
+    trial = study.ask()
+    assert trial is not None
+    now[0] += 20.0
+    study.tell(ToyRun()(trial, study.report))
+    study.close()
+    later = Study.open(tmp_path / "s", clock=lambda: now[0] + 900.0)
+    watched = Watched(config, spent_s=later.spending.driver_s())
+    later.close()
+    watched.trial(0, 4)
+    assert watched.seconds() == 72.0 - 20.0 - watched.now
 
 
 def test_a_reader_learns_it_from_the_record(tmp_path: Path) -> None:
