@@ -44,10 +44,11 @@ $(READY): setup.cfg pyproject.toml
 setup: $(READY)  ## make .venv and install everything
 
 run: $(READY)  ## a real search on generated stereo scenes, ending in a promoted ONNX model
+	@# sed: what sample says to type next is what follows here
 	@if [ -e $(RESULTS)/demo/study.yaml ]; then \
 		$(BIN)/automl resume $(RESULTS)/demo; \
 	else \
-		$(BIN)/depth_net sample --out $(RESULTS)/sample --scenes 24 --seed 7 && \
+		$(BIN)/depth_net sample --out $(RESULTS)/sample --scenes 24 --seed 7 | sed '/^next: /d' && \
 		$(BIN)/automl run --skill depth_net_stereo -e $(RESULTS)/sample/stereo.yaml --results $(RESULTS)/demo --trials 6 --epochs 4 --parallel 2 --yes; \
 	fi
 
