@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def shared_folder(name: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"{name}: the folder ../shared/{name} is not here")
     return path
+
+
+@pytest.fixture
+def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without GPU and TensorRT, whatever this one has."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
 
 
 @pytest.fixture(scope="session")

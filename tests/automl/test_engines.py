@@ -8,7 +8,6 @@ from pathlib import Path
 
 import onnx
 import pytest
-import torch
 from onnx import parser
 
 from automl import depth_net
@@ -24,7 +23,6 @@ g (float[BATCH,3,14,28] images) => (float[BATCH,1,14,28] outputs) <float[1,3,1,1
    [conv] a = Conv(images, w)
    [act] outputs = Sigmoid(a)
 }"""
-without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing without a GPU")
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-@without_gpu
+@pytest.mark.usefixtures("without_gpu")
 def test_what_is_missing_is_said_before_any_work(run: Run, capsys: pytest.CaptureFixture[str]):
     assert run() == MISUSED
     err = capsys.readouterr().err
@@ -114,7 +112,7 @@ def test_check_onnx_lists_nodes(run: Run, capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.split() == ["Conv", "conv", "Sigmoid", "act", "2", "nodes", "called", "*c*"]
 
 
-@without_gpu
+@pytest.mark.usefixtures("without_gpu")
 @pytest.mark.parametrize("action", ["evaluate", "inference"])
 def test_an_engine_needs_its_gpu_and_writes_nothing_without(action: str, run: Run, capsys: pytest.CaptureFixture[str]):
     Path("m.engine").write_bytes(b"plan")

@@ -20,6 +20,7 @@ from deploy.runtime import load_network
 from models.registry import build_network
 from search_spaces.spec import load_spec, spec_to_dict
 from tests.automl.samples import small_mono_spec, small_stereo_spec
+from tests.machine import onnx_name
 
 Refused = Callable[..., str]
 AUGMENTATION = "dataset.infer_dataset.augmentation"
@@ -88,7 +89,7 @@ def test_a_checkpoint_and_its_onnx_file_measure_alike(made: Path):
         assert run("evaluate", "mono", model, *overrides) == DONE
         results.append(json.loads(Path("out/evaluate/results.json").read_text()))
     onnx, torch_ = results
-    assert (onnx["runtime"], torch_["runtime"]) == ("onnxruntime", "torch")
+    assert (onnx["runtime"], torch_["runtime"]) == (onnx_name(), "torch")
     assert onnx["evaluation_hash"] == torch_["evaluation_hash"]
     for name in ("loss", "d1", "abs_rel", "rmse", "silog"):
         assert onnx[name] == pytest.approx(torch_[name], rel=1e-4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,9 +138,8 @@ def test_the_words_of_a_builder_that_fails_and_no_file(module: Recorded, words: 
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing without a GPU")
-def test_one_error_names_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
+@pytest.mark.usefixtures("without_gpu")
+def test_one_error_names_all_that_is_missing() -> None:
     with pytest.raises(UnsupportedError) as caught:
         need_tensorrt(0, what="it", instead="; else graph_only")
     assert caught.value.message == "it needs an NVIDIA GPU (torch sees none) and the tensorrt package"

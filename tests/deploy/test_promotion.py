@@ -27,6 +27,7 @@ from deploy.promotion import Promotion, promote
 from deploy.torch_runtime import TorchPredictor
 from search_spaces.spec import Spec, load_spec, spec_to_dict, with_values
 from tests.deploy.networks import mono_spec, network_of, save_checkpoint, stereo_spec
+from tests.machine import lacks_for_engines, onnx_name, where_engines_are_built
 from trials.data.sample import SampleSet, write_samples
 from trials.data.transforms import normalise
 
@@ -77,7 +78,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_good_export_is_promoted(promotion: Promotion) -> None:
     assert promotion.promoted, promotion.reason
-    assert names(promotion.folder) == PACKAGE
+    assert names(promotion.folder) == sorted([*PACKAGE, *where_engines_are_built("model.engine", "model.engine.json")])
 
 
 def test_the_verdict_holds_the_figures(promotion: Promotion) -> None:
@@ -85,7 +86,7 @@ def test_the_verdict_holds_the_figures(promotion: Promotion) -> None:
     assert told["promoted"] is True
     assert told["check"]["max_abs"] <= told["check"]["tolerance"]["max_abs"]
     assert told["check"]["unit"] == "m"
-    assert told["metrics"]["torch"]["abs_rel"] == pytest.approx(told["metrics"]["onnxruntime"]["abs_rel"], rel=1e-4)
+    assert told["metrics"]["torch"]["abs_rel"] == pytest.approx(told["metrics"][onnx_name()]["abs_rel"], rel=1e-4)
     assert told["model"] == told["export"]["path"] == "model.onnx"
 
 
@@ -95,48 +96,47 @@ def test_the_spec_beside_the_model_draws_it_again(promotion: Promotion) -> None:
     assert export.valid_iters is None  # those of the network, as here
 
 
-def test_the_latency_table_has_both_runtimes(promotion: Promotion) -> None:
+def test_the_latency_table_has_every_runtime(promotion: Promotion) -> None:
     rows = verdict(promotion.folder)["latency"]["rows"]
-    assert [row["runtime"] for row in rows] == ["torch", "onnxruntime"]
+    assert [row["runtime"] for row in rows] == ["torch", onnx_name(), *where_engines_are_built("tensorrt bf16")]
     assert all(0 < row["min_ms"] <= row["median_ms"] <= row["p95_ms"] for row in rows)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_without_a_gpu_the_engine_section_says_so(promotion: Promotion) -> None:
-    told = verdict(promotion.folder)
-    assert (told["engine"]["built"], told["engine"]["reason"]) == (False, "no GPU")
+def test_the_engine_section_says_what_the_machine_lacks(promotion: Promotion) -> None:
+    told, lacking = verdict(promotion.folder), lacks_for_engines()
+    assert (told["engine"]["built"], told["engine"]["reason"]) == (lacking is None, lacking)
     assert told["int8"] is None
 
 
 def test_a_model_over_tolerance_is_kept_aside_with_its_figures(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
-    promotion = promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
+    promotion = promote(checkpoint, tmp_path, spec=spec, formats=["onnx"], tolerance=NOTHING_PASSES)
     assert not promotion.promoted
     assert names(tmp_path) == ["model.rejected.json", "model.rejected.onnx", "promotion.json", "spec.yaml"]
     assert "allowed are 0" in verdict(tmp_path)["reason"]
 
 
 def test_a_second_run_replaces_the_first(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
-    promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
-    promote(checkpoint, tmp_path, spec=spec)
+    promote(checkpoint, tmp_path, spec=spec, formats=["onnx"], tolerance=NOTHING_PASSES)
+    promote(checkpoint, tmp_path, spec=spec, formats=["onnx"])
     assert names(tmp_path) == PACKAGE
 
 
 def test_an_earlier_model_is_kept_when_a_later_one_is_rejected(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
-    promote(checkpoint, tmp_path, spec=spec)
-    promote(checkpoint, tmp_path, spec=spec, tolerance=NOTHING_PASSES)
+    promote(checkpoint, tmp_path, spec=spec, formats=["onnx"])
+    promote(checkpoint, tmp_path, spec=spec, formats=["onnx"], tolerance=NOTHING_PASSES)
     assert "model.onnx" not in names(tmp_path)
     assert "model.previous.onnx" in names(tmp_path)
-    promote(checkpoint, tmp_path, spec=spec)  # of which the earlier one is no part
+    promote(checkpoint, tmp_path, spec=spec, formats=["onnx"])  # of which the earlier one is no part
     assert list(verdict(tmp_path)["files"]) == ["model.onnx"]
     assert "previous" not in (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_a_crash_between_the_steps_leaves_no_claim(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
-    promote(checkpoint, tmp_path, spec=spec)
+    promote(checkpoint, tmp_path, spec=spec, formats=["onnx"])
     (tmp_path / "spec.yaml").unlink()
     (tmp_path / "spec.yaml").mkdir()  # the step before the last one cannot be done
     with pytest.raises(OSError, match=r"spec\.yaml"):
-        promote(checkpoint, tmp_path, spec=spec)
+        promote(checkpoint, tmp_path, spec=spec, formats=["onnx"])
     assert "promotion.json" not in names(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_a_model_that_answers_nan_is_stopped(spec: Spec, network: nn.Module, tmp
     path = export_onnx(network, spec, tmp_path / "model.onnx", height=28, width=42).path
     judgement = judge(network, candidates(broken(path, "output_conv1.weight", float("nan")), spec), spec)
     assert (judgement.check.passed, judgement.check.max_abs) == (False, None)
-    assert judgement.metrics["onnxruntime"] == {}
+    assert judgement.metrics[onnx_name()] == {}
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +173,14 @@ def stereo(scenes: SampleSet, tmp_path_factory: pytest.TempPathFactory) -> Promo
     """A stereo model of 64x64, of scenes of 64x96."""
     spec, folder = with_lists(stereo_spec, scenes, "stereo", "GenericDataset"), tmp_path_factory.mktemp("stereo")
     checkpoint = save_checkpoint(network_of(spec), spec, folder / "best.pth")
-    return promote(checkpoint, folder / "promotion", spec=spec, height=64, width=64)
+    return promote(checkpoint, folder / "promotion", spec=spec, formats=["onnx"], height=64, width=64)
 
 
 def test_stereo_is_promoted_at_the_shape_asked_for(stereo: Promotion) -> None:
     promotion = stereo
     assert promotion.promoted, promotion.reason
     assert promotion.export.outputs == {"disparity": (1, 1, 64, 64)}
-    assert promotion.judgement.metrics["torch"]["epe"] == pytest.approx(promotion.judgement.metrics["onnxruntime"]["epe"], abs=1e-3)
+    assert promotion.judgement.metrics["torch"]["epe"] == pytest.approx(promotion.judgement.metrics[onnx_name()]["epe"], abs=1e-3)
 
 
 def test_the_card_has_data_metrics_and_limits(promotion: Promotion) -> None:
@@ -268,11 +268,12 @@ def test_openvino_is_part_of_the_package_where_the_spec_asks_for_it(scenes: Samp
     spec = with_lists(functools.partial(mono_spec, "export.format=openvino"), scenes, "mono", "MetricMonoDataset")
     promote(checkpoint, tmp_path, spec=spec, samples=1)
     told = verdict(tmp_path)
-    assert sorted(told["files"]) == ["model.bin", "model.onnx", "model.xml"]
-    assert list(told["checks"]) == ["onnxruntime", "openvino"]
-    assert [row["runtime"] for row in told["latency"]["rows"]] == ["torch", "onnxruntime", "openvino"]
+    assert sorted(told["files"]) == sorted(["model.bin", "model.onnx", "model.xml", *where_engines_are_built("model.engine")])
+    runtimes = [onnx_name(), "openvino", *where_engines_are_built("tensorrt bf16")]
+    assert list(told["checks"]) == runtimes
+    assert [row["runtime"] for row in told["latency"]["rows"]] == ["torch", *runtimes]
 
 
 def test_training_images_serve_where_there_is_no_validation_list(spec: Spec, checkpoint: Path, tmp_path: Path) -> None:
-    promotion = promote(checkpoint, tmp_path, spec=spec, split="train", samples=2)
+    promotion = promote(checkpoint, tmp_path, spec=spec, formats=["onnx"], split="train", samples=2)
     assert (promotion.judgement.split, promotion.judgement.check.samples) == ("train", 2)

@@ -15,6 +15,7 @@ from deploy.torch_runtime import has_compiler
 from search_spaces.errors import CheckpointError, DataError, SpecError, UnsupportedError
 from search_spaces.spec import Spec
 from tests.deploy.networks import images_of, mono_spec, network_of, save_checkpoint, stereo_spec
+from tests.machine import onnx_name
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_a_fixed_batch_takes_any_number_of_images(spec: Spec, network: nn.Module
 
 def test_it_knows_its_size_family_and_facts(pairs_of_two: Path) -> None:
     predictor = OnnxPredictor(pairs_of_two)
-    assert (predictor.fixed_size, predictor.family, predictor.batch, predictor.name) == ((28, 42), "mono", 2, "onnxruntime")
+    assert (predictor.fixed_size, predictor.family, predictor.batch, predictor.name) == ((28, 42), "mono", 2, onnx_name())
     assert predictor.facts is not None
     assert predictor.facts.max_depth == 20
 
@@ -90,6 +91,7 @@ def test_a_missing_file_is_said(spec: Spec, tmp_path: Path) -> None:
         load_predictor(tmp_path / "none.pth", spec)
 
 
+@pytest.mark.usefixtures("without_gpu")
 @pytest.mark.parametrize(("name", "told"), [("model.engine", "tensorrt"), ("model.zip", r"\.zip")])
 def test_a_kind_of_file_that_nothing_runs_is_said(spec: Spec, tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / name).write_bytes(b"x")
@@ -161,12 +163,15 @@ def test_each_device_has_its_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 @pytest.mark.parametrize(("runtime", "told"), [("bf16", "not for .onnx files"), ("tensorrt", "TensorrtExecutionProvider, but it has")])
-def test_a_runtime_that_a_file_does_not_have_is_refused(spec: Spec, pairs_of_two: Path, runtime: str, told: str) -> None:
+def test_a_runtime_that_a_file_does_not_have_is_refused(
+    monkeypatch: pytest.MonkeyPatch, spec: Spec, pairs_of_two: Path, runtime: str, told: str
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises((SpecError, UnsupportedError), match=told):
         load_predictor(pairs_of_two, spec, runtime=runtime)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.usefixtures("without_gpu")
 def test_cuda_without_a_gpu_is_refused(network: nn.Module) -> None:
     with pytest.raises(UnsupportedError, match="torch sees none"):
         TorchPredictor(network, "mono", runtime="cuda")

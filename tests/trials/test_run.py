@@ -297,7 +297,7 @@ def test_an_impossible_spec_is_a_spec_failure(scenes: SampleSet, tmp_path: Path)
     assert failure(tmp_path, stereo_spec(scenes, num_gpus=2))[0] is Cause.SPEC
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on this machine")
+@pytest.mark.usefixtures("without_gpu")
 def test_fp16_on_a_cpu_is_refused(scenes: SampleSet, tmp_path: Path) -> None:
     cause, message = failure(tmp_path, stereo_spec(scenes, precision="fp16"))
     assert cause is Cause.SPEC
