@@ -97,11 +97,6 @@ class FieldInfo:
         return self.acts is not (Acts.MONO if family == "stereo" else Acts.STEREO)
 
     @property
-    def status(self) -> str:
-        """`live` or `inert`."""
-        return "inert" if self.acts is Acts.INERT else "live"
-
-    @property
     def automl(self) -> bool | None:
         """TAO's automl_enabled flag; None when TAO does not flag the key."""
         return self.rule.automl
