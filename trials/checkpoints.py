@@ -140,14 +140,16 @@ class CheckpointFolder:
         drop_full_states(self._folder)
 
     def adopt_best(self, resume: Resume) -> Best | None:
-        """The best epoch before `resume`, provided that its weights are at hand; a trial continued in another folder gets a copy."""
-        if resume.best is None or self.best.is_file():
-            return resume.best
-        donor = resume.path.parent / BEST
-        if not donor.is_file():
+        """The best epoch so far, None where its weights are not at hand; a trial continued in another folder gets a copy of them.
+
+        What the file says counts: a run that was killed may have left better weights in it than its last state knows of.
+        """
+        if resume.best is None:
             return None
-        write_state(_read(donor), self.best)
-        return resume.best
+        donor = resume.path.parent / BEST
+        if not self.best.is_file() and donor.is_file():
+            write_state(_read(donor), self.best)
+        return _best_in(self.best, resume.best.objective)
 
 
 def trial_state(start: Start, best: Best | None, *, steps_per_epoch: int, devices: int) -> dict[str, Any]:
@@ -159,6 +161,17 @@ def trial_state(start: Start, best: Best | None, *, steps_per_epoch: int, device
         "devices": devices,
         "best": None if best is None else {**asdict(best), "metrics": dict(best.metrics)},
     }
+
+
+def _best_in(path: Path, objective: str) -> Best | None:
+    """The best epoch by `objective` whose weights the file at `path` holds, None when it holds none."""
+    try:
+        content = _read(path)
+    except CheckpointError:
+        return None
+    if content.get("objective") != objective:
+        return None
+    return Best(objective=objective, value=content["metrics"][objective], epoch=content["epoch"] + 1, metrics=content["metrics"])
 
 
 def read_resume(path: Path, *, objective: str) -> Resume:

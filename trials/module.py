@@ -103,16 +103,15 @@ class DepthModule(pl.LightningModule):
 
     @override
     def on_train_start(self) -> None:
-        """A resumed run follows the rate, decay and momentum of its own spec, not those stored by the run it continues."""
+        """A resumed run follows the schedule, decay and momentum of its own spec, not those stored by the run it continues."""
         optimizer, scheduler = self.trainer.optimizers[0], cast(Any, self.lr_schedulers())
         rates = [group["lr"] for group in parameter_groups(self.model, self.spec)]
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["weight_decay"] = self.spec.train.optim.weight_decay
             if "momentum" in group:
                 group["momentum"] = self.spec.train.optim.momentum
-            if group["initial_lr"] != rate:
-                group["initial_lr"] = rate
-                group["lr"] = rate * self.schedule.factor(scheduler.last_epoch, base_lr=rate)
+            group["initial_lr"] = rate
+            group["lr"] = rate * self.schedule.factor(scheduler.last_epoch, base_lr=rate)
         scheduler.base_lrs = rates
 
     @override

@@ -84,6 +84,21 @@ def test_a_kill_during_a_report_costs_that_epoch_alone(scenes: SampleSet, tmp_pa
     assert epochs == [1, 2, 3, 4]
 
 
+def test_best_weights_that_are_newer_than_the_state_are_told_as_what_they_are(scenes: SampleSet, tmp_path: Path) -> None:
+    def report(sent: Report) -> Decision:
+        if sent.epoch == 3:
+            raise Killed
+        return Decision.CONTINUE
+
+    with pytest.raises(Killed):
+        run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4), report, parts=parts())
+    # after the 6 steps of the state no weight changes any more: nothing gets better than the third epoch of the killed run
+    still = stereo_spec(scenes, optim={"lr_scheduler": "StepLR", "lr_step_size": 6, "lr_decay": 1e-9})
+    result = run_trial(trial(tmp_path, still, epochs=4, resume_from=tmp_path / LATEST), always_continue, parts=parts())
+    best = torch.load(tmp_path / "train" / "best.pth", weights_only=True)
+    assert (result.best_epoch, result.metrics) == (best["epoch"] + 1, best["metrics"]) == (3, best["metrics"])
+
+
 def test_ctrl_c_in_mid_epoch_continues_with_the_next_batch(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
     spec = stereo_spec(scenes, resume="auto")
     assert run_trial(trial(tmp_path, spec, epochs=4), always_continue, parts=parts(Interrupting)).state is State.INTERRUPTED
@@ -161,6 +176,15 @@ def test_a_resumed_run_follows_the_learning_rate_of_its_own_spec(scenes: SampleS
     recorder = Recorder()
     run_trial(trial(tmp_path, spec(1e-4), resume_from=tmp_path / LATEST), recorder, parts=parts())
     assert recorder.reports[0].metrics["train/lr"] == pytest.approx(1e-4)
+
+
+def test_a_longer_budget_counts_from_the_first_step_on(scenes: SampleSet, tmp_path: Path) -> None:
+    spec = stereo_spec(scenes, optim={"lr_scheduler": "PolynomialLR", "warmup_steps": 0})
+    spec["dataset"]["train_dataset"]["batch_size"] = 6  # one step an epoch
+    run_trial(trial(tmp_path, spec, epochs=1), always_continue, parts=parts())  # ends with a rate of 0
+    recorder = Recorder()
+    run_trial(trial(tmp_path, spec, epochs=2, resume_from=tmp_path / LATEST), recorder, parts=parts())
+    assert recorder.reports[0].metrics["train/lr"] == pytest.approx(5e-4)
 
 
 def refused(folder: Path, spec: dict[str, Any], **fields: Any) -> str:
@@ -303,11 +327,13 @@ def test_a_training_state_of_tao_is_refused_with_the_way_to_use_it(tmp_path: Pat
 class Breaking(SmallStereo):
     """Breaks in the fifth step, as a bad file would: before anything random is drawn."""
 
-    steps = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
 
     def unroll(self, *args: Any) -> Any:
-        Breaking.steps += 1
-        if Breaking.steps == 5:
+        self.steps += 1
+        if self.steps == 5:
             raise KeyError("left")
         return super().unroll(*args)
 
@@ -322,7 +348,6 @@ def test_a_run_that_breaks_keeps_its_last_whole_step(scenes: SampleSet, tmp_path
 
 
 def test_a_trial_of_a_study_that_breaks_saves_nothing_more(scenes: SampleSet, tmp_path: Path) -> None:
-    Breaking.steps = 0
     run_trial(trial(tmp_path, stereo_spec(scenes), study="s"), always_continue, parts=parts(Breaking))
     assert [path.name for path in full_states(tmp_path / "train")] == [FIRST]
 
