@@ -94,9 +94,11 @@ def _products(
 ) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
     """rows @ (image @ columns), with the two constant matrices."""
     scales = held.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    factors = numpy_helper.to_array(scales) if scales is not None else (None,) * 4
-    rows = _matrix(node, given[2], wanted[2], factors[2])
-    columns = _matrix(node, given[3], wanted[3], factors[3]).T
+    axes = next((attribute.ints for attribute in node.attribute if attribute.name == "axes"), range(4))
+    # without a factor the sizes decide
+    factors = {} if scales is None else {axis % 4: factor for axis, factor in zip(axes, numpy_helper.to_array(scales), strict=True)}
+    rows = _matrix(node, given[2], wanted[2], factors.get(2))
+    columns = _matrix(node, given[3], wanted[3], factors.get(3)).T
     names = [f"{node.output[0]}__{part}" for part in ("rows", "columns", "widened")]
     weights = [numpy_helper.from_array(np.ascontiguousarray(values), name) for values, name in zip((rows, columns), names[:2], strict=True)]
     widened = helper.make_node("MatMul", [node.input[0], names[1]], [names[2]], name=f"{node.name}{KEEPS_FLOAT32}columns")

@@ -160,15 +160,19 @@ def check_facts(predictor: FilePredictor, spec: Spec, split: str) -> None:
             (mean, facts.mean, get_value(spec, mean)),
             (std, facts.std, get_value(spec, std)),
         ]
+        if facts.variant is not None:
+            asked.append(("model.variant", facts.variant, spec.model.variant))
         if facts.max_depth is not None:
             asked += [
                 ("dataset.min_depth", facts.min_depth, spec.dataset.min_depth),
                 ("dataset.max_depth", facts.max_depth, spec.dataset.max_depth),
             ]
-    differing = [f"{key} is {_plain(is_)} in the file, {_plain(wanted)} in the spec" for key, is_, wanted in asked if is_ != wanted]
+    differing = [(key, _plain(is_), _plain(wanted)) for key, is_, wanted in asked if is_ != wanted]
     if differing:
-        message = f"{predictor.path}: the model is another one than the spec asks for: {'; '.join(differing)}"
-        raise CheckpointError(message, hint="use the spec that the model was exported with")
+        told = "; ".join(f"{key} is {is_} in the file, {wanted} in the spec" for key, is_, wanted in differing)
+        fix = "add " + " ".join(f"{key}={is_}" for key, is_, _ in differing)
+        hint = fix if predictor.family == spec.family else "use the spec that the model was exported with"
+        raise CheckpointError(f"{predictor.path}: the model is another one than the spec asks for: {told}", hint=hint)
 
 
 def _plain(value: object) -> str:

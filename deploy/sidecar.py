@@ -62,10 +62,10 @@ class ModelFacts:
             data = json.loads(text)
             names = cls.__dataclass_fields__
             fields = {name: data[name] for name in names}
+            fields["mean"], fields["std"] = tuple(fields["mean"]), tuple(fields["std"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             message = f"{place}: the model's description cannot be read ({type(error).__name__}: {error})"
             raise CheckpointError(message, hint="export the model again with this release") from error
-        fields["mean"], fields["std"] = tuple(fields["mean"]), tuple(fields["std"])
         return cls(**fields)
 
 
@@ -80,12 +80,12 @@ def rejected(model: Path) -> Path:
 
 
 def move_model(model: Path, target: Path | None) -> None:
-    """Moves a model with its sidecar, or removes both where there is no target."""
+    """Moves a model with its sidecar, or removes both where there is no target; one that somebody took away is missing there too."""
     for source, goal in ((sidecar_path(model), None if target is None else sidecar_path(target)), (model, target)):
-        if goal is None:
-            source.unlink(missing_ok=True)
-        else:
+        if goal is not None and source.exists():
             source.replace(goal)
+        else:
+            (source if goal is None else goal).unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

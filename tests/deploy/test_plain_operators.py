@@ -27,6 +27,11 @@ r (float[1,3,5,7] x) => (float[1,3,10,17] y) <float[4] scales = {{1.0, 1.0, 2.01
 {{
    [resize] y = Resize<mode = "cubic", coordinate_transformation_mode = "half_pixel">(x, , scales)
 }}"""
+OF_AXES = """<ir_version: 9, opset_import: ["" : 18]>
+r (float[1,3,5,7] x) => (float[1,3,10,17] y) <float[2] scales = {2.5, 2.01}>
+{
+   [resize] y = Resize<mode = "cubic", axes = [-1, 2]>(x, , scales)
+}"""
 CLIP = f"""{HEAD}
 c (int64[4] x) => (int64[4] y) <int64 low = {{0}}, int64 high = {{2}}>
 {{
@@ -38,7 +43,7 @@ def answer(model: onnx.ModelProto, x: Any) -> Any:
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
 
 
-@pytest.mark.parametrize("text", [SIZES, SCALES], ids=["sizes", "scales"])
+@pytest.mark.parametrize("text", [SIZES, SCALES, OF_AXES], ids=["sizes", "scales", "scales of named axes"])
 def test_a_cubic_resize_becomes_two_products_with_the_same_answer(text: str) -> None:
     model = parser.parse_model(text)
     image = np.random.default_rng(0).standard_normal((1, 3, 5, 7)).astype(np.float32)

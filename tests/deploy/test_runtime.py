@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import onnx
 import pytest
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 from deploy.onnx_export import export_onnx
-from deploy.runtime import OnnxPredictor, TorchPredictor, load_predictor
+from deploy.runtime import OnnxPredictor, TorchPredictor, check_facts, load_predictor
 from deploy.torch_runtime import has_compiler
 from search_spaces.errors import CheckpointError, DataError, SpecError, UnsupportedError
 from search_spaces.spec import Spec
@@ -77,8 +80,19 @@ def test_a_checkpoint_of_another_network_is_explained(spec: Spec, network: nn.Mo
 
 
 def test_an_onnx_file_of_another_network_is_explained(pairs_of_two: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model\.encoder is vitt in the file, vits in the spec"):
+    with pytest.raises(CheckpointError, match=r"model\.encoder is vitt in the file, vits in the spec") as caught:
         load_predictor(pairs_of_two, mono_spec("model.encoder=vits"))
+    assert caught.value.hint == "add model.encoder=vitt"
+
+
+def test_the_other_graph_of_foundation_stereo_is_explained(pairs_of_two: Path) -> None:
+    facts = OnnxPredictor(pairs_of_two).facts
+    assert facts is not None
+    facts = replace(facts, model_type="FoundationStereo", variant="nvlabs", min_depth=None, max_depth=None)
+    model: Any = SimpleNamespace(path=pairs_of_two, family="stereo", facts=facts)
+    with pytest.raises(CheckpointError, match=r"model\.variant is nvlabs in the file, tao in the spec") as caught:
+        check_facts(model, stereo_spec("model.variant=tao"), "val")
+    assert caught.value.hint == "add model.variant=nvlabs"
 
 
 def test_a_mono_file_does_not_fit_a_stereo_spec(pairs_of_two: Path) -> None:
