@@ -20,8 +20,11 @@ import torch
 from search_spaces.errors import DataError, UserError
 from trials.contract import Cause, Failure
 
-OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+# cuBLAS and cuDNN say ALLOC_FAILED where torch left them no memory for their own use
+OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
 LOADER_DIED = "DataLoader worker"  # torch's words about a loader process that ended without a Python exception
+# CUDA's words about a card that is broken or that somebody else holds
+GPU_FAILED_WORDS = ("uncorrectable ecc error", "uncorrectable nvlink error", "devices are busy or unavailable")
 TAIL_LINES = 12
 
 
@@ -101,7 +104,7 @@ def _foreign_cause(error: BaseException) -> Cause:
     out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
     if out_of_memory or any(words in text for words in OUT_OF_MEMORY_WORDS):
         return Cause.OOM
-    if isinstance(error, OSError) or LOADER_DIED in str(error):
+    if isinstance(error, OSError) or LOADER_DIED in str(error) or any(words in text for words in GPU_FAILED_WORDS):
         return Cause.INFRASTRUCTURE
     return Cause.CRASH
 

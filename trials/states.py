@@ -61,7 +61,12 @@ def hand_over(donor: Path, heir: Path) -> bool:
         try:
             own.hardlink_to(state.resolve())
         except OSError:
-            shutil.copy2(state, own)
+            partial = own.with_name(f".{own.name}.tmp")
+            try:
+                shutil.copy2(state, partial)
+                partial.replace(own)
+            finally:
+                partial.unlink(missing_ok=True)
     if not (heir / LATEST).exists():
         (heir / LATEST).symlink_to(own.name)
     return True
