@@ -35,10 +35,9 @@ def parameter_of(leaf: Leaf) -> Parameter:
     Raises SpecError when the leaf cannot be searched: a text, a list without lists to choose from, an open range, a condition that is
     not understood.
     """
-    why = str(leaf.overlay.get("why", ""))
+    why, condition = str(leaf.overlay.get("why", "")), parse_math_cond(leaf.math_cond or "")
     if leaf.type == "bool":
         return Parameter(key=leaf.key, kind="bool", default=leaf.default, why=why)
-    condition = parse_math_cond(leaf.math_cond or "")
     if leaf.type in NUMBERS and not leaf.overlay.get("choices"):
         return replace(_number(leaf, condition), why=why)
     choices = tuple(choice_of(choice) for choice in leaf.overlay.get("choices", ())) or _choices(leaf, condition)

@@ -130,3 +130,12 @@ def test_faults_of_one_leaf(tmp_path: Path, spec: Spec, change: dict[str, Any], 
     schema["properties"]["train"]["properties"]["optim"]["properties"]["lr"] |= change
     review = find_skill(write_foreign_skill(tmp_path / "faulty", schema=schema)).review(spec)
     assert [line for line in review.faults if line.startswith("train.optim.lr: ") and fault in line]
+
+
+def test_a_switch_with_a_condition_that_is_not_understood_is_left_out(tmp_path: Path, spec: Spec) -> None:
+    schema = train_schema()
+    leaf = {"type": "bool", "default": False, "automl_enabled": True, "math_cond": "perhaps"}
+    schema["properties"]["dataset"]["properties"]["train_dataset"]["properties"]["augmentation"]["properties"]["do_flip"] = leaf
+    review = find_skill(write_foreign_skill(tmp_path / "switch", schema=schema)).review(spec)
+    (reason,) = (dropped.reason for dropped in review.dropped if dropped.key.endswith("train_dataset.augmentation.do_flip"))
+    assert "math_cond 'perhaps' is not understood" in reason
