@@ -44,7 +44,7 @@ def carry_out(study: Study) -> int:
     """Runs `study` to its end and says what was found; the exit code: 0 done, 1 failed, 130 ended by Ctrl-C or SIGTERM."""
     console = screen()
     config = study.config
-    tracking = tracking_for(study.folder, config.name, str(config.notes.get("study_id", config.name)))
+    tracking = tracking_for(study.folder, config.name, config.study_id)
     mirror = open_mirror(tracking, console)
     keeper = StudyKeeper(study, mirror, console)
     end: StudyEnd | None = None

@@ -344,13 +344,16 @@ def logs(
 
 @app.command()
 def dashboard(
-    folder: Annotated[Path, typer.Argument(help="A study folder, or the folder that holds studies.", metavar="[DIR]")] = Path("results"),
+    folder: Annotated[
+        Path, typer.Argument(help="A study folder or its s3:// URL, or the folder that holds studies.", metavar="[DIR]")
+    ] = Path("results"),
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Port of the UI.", show_default="a free one")] = None,
 ) -> int:
     """Serve the MLflow UI on 127.0.0.1, opened at the study's trials."""
     from automl.dashboard import serve
+    from automl.stored_study import seen
 
-    return serve(folder, port)
+    return seen(folder, lambda place: serve(place, port))
 
 
 @app.command()

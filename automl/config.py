@@ -105,6 +105,11 @@ class StudyConfig:
         return self.name if self.storage is None else f"{self.name} {self.notes[STUDY_ID]}"
 
     @property
+    def study_id(self) -> str:
+        """What tells the study from others of its name, in MLflow for instance."""
+        return str(self.notes.get(STUDY_ID, self.name))
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """All of them, the first one first: it picks the best epoch of a trial and ends poor trials early."""
         return (Objective(metric=self.objective, direction=self.direction), *self.further)

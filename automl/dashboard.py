@@ -20,12 +20,15 @@ from typing import IO
 from urllib.parse import quote
 
 from automl.config import CONFIG_FILE, load_config
-from automl.console import screen, tell
+from automl.console import count_text, screen, tell
 from automl.entry import DONE, FAILED, INTERRUPTED
-from automl.folders import stored_url
+from automl.folders import place_text
 from automl.mirror import STUDY_TAG, limit_retries, sqlite_uri, without_credentials
-from automl.tracking import DATABASE
+from automl.reader import final_trials, read_snapshot
+from automl.shipping import open_mirror
+from automl.tracking import DATABASE, StudyMirror, tracking_for
 from search_spaces.errors import StudyError
+from trials.copy_notes import url_of_copy
 
 HOST = "127.0.0.1"
 START_LIMIT_S = 90.0
@@ -42,12 +45,6 @@ class Pages:
 
 def find_database(folder: Path) -> Path:
     """The tracking database of a study folder, or of a folder that holds studies; StudyError when there is none."""
-    url = stored_url(folder)
-    if url is not None:
-        raise StudyError(
-            f"{url} is in an S3 store, where MLflow can keep no database",
-            hint="name the working folder that `automl run` or `automl resume` printed, or set MLFLOW_TRACKING_URI to a server",
-        )
     for place in (folder / DATABASE, folder.resolve().parent / DATABASE):
         if place.is_file() and (place.parent == folder or (folder / CONFIG_FILE).is_file()):
             return place.resolve()
@@ -55,6 +52,18 @@ def find_database(folder: Path) -> Path:
         f"no {DATABASE} in {folder} or beside it: nothing was tracked there",
         hint="name a study folder, or the folder that holds studies; `automl run` prints it",
     )
+
+
+def mirrored(folder: Path) -> Path:
+    """A new tracking database beside a study's folder, made of its records alone: a store has none with the study."""
+    snapshot = read_snapshot(folder)
+    config, console = snapshot.config, screen()
+    tell(console, f"handing MLflow {count_text(len(snapshot.trials), 'trial')} of {place_text(folder)}, as they stand now ...")
+    mirror = open_mirror(tracking_for(folder, config.name, config.study_id), console)
+    for kind, trials in (("trial", snapshot.trials), ("finalist", final_trials(folder))):
+        StudyMirror(mirror, config, kind=kind).catch_up(trials)
+    mirror.close()
+    return find_database(folder)
 
 
 def find_pages(uri: str, study_id: str | None) -> Pages:
@@ -82,12 +91,13 @@ def free_port() -> int:
 def serve(folder: Path, port: int | None) -> int:
     """Runs the UI until Ctrl-C; prints its addresses when it answers.  With a tracking server of the user's, only its address."""
     remote = os.environ.get("MLFLOW_TRACKING_URI", "")
-    study_id = load_config(folder).notes.get("study_id") if (folder / CONFIG_FILE).is_file() else None
+    study_id = load_config(folder).study_id if (folder / CONFIG_FILE).is_file() else None
     if remote.startswith("http"):
         pages = _found_pages(remote, study_id)
         tell(screen(), f"MLflow runs at {without_credentials(remote)}/{pages.runs}")
         return DONE
-    uri = remote or sqlite_uri(find_database(folder))
+    looked_at = url_of_copy(folder) is not None and not (folder.parent / DATABASE).is_file()  # a working copy has one
+    uri = remote or sqlite_uri(mirrored(folder) if looked_at else find_database(folder))
     pages = _found_pages(uri, study_id)
     chosen = free_port() if port is None else port
     _refuse_taken(chosen)

@@ -21,7 +21,7 @@ import typer
 from automl.algorithms import ALGORITHMS, complete_settings, usual_lowest
 from automl.amend import amend, moved
 from automl.carry import carry_out
-from automl.config import StudyConfig
+from automl.config import STUDY_ID, StudyConfig
 from automl.console import screen, tell
 from automl.database import open_database
 from automl.earlier import gather
@@ -145,7 +145,7 @@ def start(resolved: Resolved, review: Review) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     spec = divide_lists(resolved, folder / "data")
     # the study's own number keeps its tracking apart from an earlier study of the same name
-    notes = {**review.config.notes, "study_id": uuid.uuid4().hex[:12]}
+    notes = {**review.config.notes, STUDY_ID: uuid.uuid4().hex[:12]}
     notes |= {"skill": skill_facts(resolved.skill), "data": data_facts(spec)}
     config = replace(review.config, spec=spec_to_dict(spec), notes=notes)
     study = Study.create(folder, config)

@@ -210,7 +210,7 @@ def promote_study(folder: Path, number: int | None, target: Target | None = None
         )
     lock = driver_right(snapshot.folder, config)
     lock.take()
-    mirror = open_mirror(tracking_for(snapshot.folder, config.name, str(config.notes.get("study_id", config.name))), console)
+    mirror = open_mirror(tracking_for(snapshot.folder, config.name, config.study_id), console)
     try:
         if number is None:
             ship_best(snapshot.folder, config, snapshot.trials, finalists, console=console, target=target)

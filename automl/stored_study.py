@@ -195,7 +195,7 @@ def _view(url: str, wanted: Wanted) -> Iterator[RemoteFolder]:
         folder = Path(scratch).resolve() / url.rstrip("/").rpartition("/")[2]
         remote = RemoteFolder(url, folder, as_it_is=True)
         sizes = {name: entry.size for name, entry in remote.listing().items() if wanted(name) and not is_hidden(name)}
-        if not sizes:
+        if CONFIG_FILE not in sizes:
             raise StudyError(f"there is no study at {url}", hint="name the URL that `automl run --results` was given")
         folder.mkdir()
         transfer(sizes, remote.get, doing=f"reading {url}", threads=_THREADS)

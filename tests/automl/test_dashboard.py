@@ -10,11 +10,13 @@ from typing import IO, Any
 import pytest
 
 from automl import dashboard
-from automl.dashboard import free_port, serve
+from automl.dashboard import find_pages, free_port, serve
+from automl.engine import run_inline
 from automl.entry import FAILED
 from automl.study import Study
 from search_spaces.errors import StudyError
-from tests.automl.toy import toy_config
+from tests.automl.toy import ToyRun, toy_config
+from trials.copy_notes import write_notes
 
 
 class EndsAtOnce:
@@ -45,7 +47,7 @@ def test_no_address_of_a_database_stands_on_a_command_line(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(dashboard, "subprocess", SimpleNamespace(Popen=EndsAtOnce, DEVNULL=subprocess.DEVNULL))
     assert serve(tmp_path, None) == FAILED
-    (server,) = started
+    server = started[-1]
     assert not any("sqlite" in word for word in server.command)
     assert server.environment["MLFLOW_BACKEND_STORE_URI"] == uri
     assert "cannot open postgresql://host/db" in capsys.readouterr().out
@@ -58,3 +60,19 @@ def test_a_server_that_is_gone_is_one_error_without_its_password(tmp_path: Path,
     with pytest.raises(StudyError, match=r"^MLflow at http://127\.0\.0\.1:\d+ does not answer: API request to http://127") as raised:
         serve(tmp_path / "s", None)
     assert "word" not in raised.value.message
+
+
+def test_the_records_of_a_study_in_a_store_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    study = Study.create(tmp_path / "one", toy_config(trials=2))
+    run_inline(study, run=ToyRun())
+    study.close()
+    write_notes(study.folder, {"url": "s3://data/one"})
+    monkeypatch.setattr(dashboard, "subprocess", SimpleNamespace(Popen=EndsAtOnce, DEVNULL=subprocess.DEVNULL))
+    assert serve(study.folder, None) == FAILED
+    pages = find_pages(started[-1].environment["MLFLOW_BACKEND_STORE_URI"], study.config.study_id)
+    assert pages.compare is not None
+    assert pages.compare.count("%22") == 2 * 2 + 2  # two runs and their experiment
+    assert "handing MLflow 2 trials of s3://data/one, as they stand now ..." in capsys.readouterr().out
