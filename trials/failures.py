@@ -22,7 +22,8 @@ from trials.contract import Cause, Failure
 
 # cuBLAS and cuDNN say ALLOC_FAILED where torch left them no memory for their own use
 OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
-LOADER_DIED = "DataLoader worker"  # torch's words about a loader process that ended without a Python exception
+# torch's words about a loader process that ended without a Python exception, and about one with
+LOADER_DIED, LOADER_RAISED = "DataLoader worker (pid", "in DataLoader worker process"
 # CUDA's words about a card that is broken or that somebody else holds
 GPU_FAILED_WORDS = ("uncorrectable ecc error", "uncorrectable nvlink error", "devices are busy or unavailable")
 TAIL_LINES = 12
@@ -113,6 +114,8 @@ def _first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     lines = str(error).strip().splitlines()
+    if lines and LOADER_RAISED in lines[0]:  # its traceback follows, with what it said at the end
+        return next(line for line in reversed(lines) if line.partition(":")[0].rpartition(".")[2] == type(error).__name__)
     if LOADER_DIED in str(error):
         return f"a process that loads data was killed; when memory ran out, fewer dataset.<split>.workers help ({lines[0]})"
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._utils import ExceptionWrapper
 
 from search_spaces.errors import CheckpointError, DataError, SpecError
 from tests.trials.small import parts, status_lines, stereo_spec, trial
@@ -48,6 +49,32 @@ from trials.run import run_trial
 )
 def test_causes(error: Exception, cause: Cause) -> None:
     assert failure_of(error).cause is cause
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "message"),
+    [
+        (ValueError("bad shape\nand more"), Cause.CRASH, "ValueError: bad shape"),
+        (KeyError("image"), Cause.CRASH, "KeyError: 'image'"),
+        (AssertionError(), Cause.CRASH, "AssertionError"),
+        (MemoryError("no more"), Cause.OOM, "out of memory: MemoryError: no more"),
+        (OSError(errno.EIO, "Input/output error"), Cause.INFRASTRUCTURE, "the machine failed: OSError: [Errno 5] Input/output error"),
+    ],
+)
+def test_an_error_of_a_loader_process_is_told_as_it_was(error: Exception, cause: Cause, message: str) -> None:
+    with pytest.raises(type(error)) as again:
+        through_a_loader_process(error)
+    failure = failure_of(again.value)
+    assert (failure.cause, failure.message) == (cause, message)
+
+
+def through_a_loader_process(error: Exception) -> None:
+    """Raises what torch makes of an error that a loader process raised."""
+    try:
+        raise error
+    except type(error):
+        caught = ExceptionWrapper(where="in DataLoader worker process 0")  # type: ignore[no-untyped-call]
+    caught.reraise()  # type: ignore[no-untyped-call]
 
 
 def test_a_full_disk_names_the_path() -> None:

@@ -5,6 +5,7 @@ Tensor legend: B batch, 3 colour, 1 one channel, h w the network's grid, H W the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -161,8 +162,15 @@ class DepthDataset(Dataset[Item]):
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> Item:
-        if get_worker_info() is not None:
-            cv2.setNumThreads(1)  # torch does so for itself; OpenCV would start a thread per core in every loader process
+        if get_worker_info() is None:
+            return self._item(index)
+        cv2.setNumThreads(1)  # torch does so for itself; OpenCV would start a thread per core in every loader process
+        try:
+            return self._item(index)
+        except DataError as error:
+            raise SentDataError(json.dumps([error.message, error.hint])) from error
+
+    def _item(self, index: int) -> Item:
         row = self.rows[index]
         sample = self._cache.get(index, lambda: self._readers[index].read(row))
         if self.training:
@@ -213,6 +221,20 @@ class DepthDataset(Dataset[Item]):
             return image_size(row.image), None if row.target is None else image_size(row.target)
         except DataError as error:
             raise DataError(f"{error.message} (named at {row.place})", hint=error.hint) from error
+
+
+class SentDataError(DataError):
+    """A DataError of a loader process, out of which torch brings an exception's class and what it prints of it alone.
+
+    Made of `[message, hint]` as JSON there, and here of torch's whole report, whose last line ends with that.
+    """
+
+    def __init__(self, text: str) -> None:
+        sent = text.rstrip().rpartition("\n")[2]
+        message, hint = json.loads(sent[sent.index("[") :])
+        super().__init__(message, hint=hint)
+        if sent == text:
+            self.args = (text,)  # what it prints
 
 
 def _size(image: U8) -> Size:

@@ -273,6 +273,21 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert list(EpochSampler(20, seed=6)) != first
 
 
+def test_a_broken_file_is_told_alike_by_a_loader_process(stereo: Spec, tmp_path: Path) -> None:
+    dataset = build_dataset(stereo, "train", training=True)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"x")
+    dataset.rows = (dataclasses.replace(dataset.rows[0], image=broken), *dataset.rows[1:])
+    loader = DataLoader(dataset, num_workers=1, multiprocessing_context="spawn", collate_fn=collate)
+    for read in (lambda: dataset[0], lambda: next(iter(loader))):
+        with pytest.raises(DataError) as error:
+            read()
+        assert (
+            error.value.message == f"cannot decode {broken} (1 bytes): broken, cut off, or not an image (named at {dataset.rows[0].place})"
+        )
+        assert (str(error.value), error.value.hint) == (error.value.message, "copy the file again")
+
+
 def test_workers_that_live_on_hear_of_the_epoch(stereo: Spec) -> None:
     dataset = build_dataset(stereo, "train", training=True)
     loader = DataLoader(dataset, num_workers=1, persistent_workers=True, multiprocessing_context="spawn", collate_fn=collate)
