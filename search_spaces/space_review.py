@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from search_spaces.skill import Skill
 
 ANYTHING = SpaceRequest()
+# what a parameter of a kind may be for the trainer; choices are tried one by one
+TAKEN = {"bool": ("bool",), "int": ("int", "float"), "float": ("float",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,8 @@ class _Builder:
         own, change, info = choice_of(get_value(self.spec, key)), self.request.changes.get(key), all_fields()[key]
         leaf = _changed(self.schema.leaves[key], change) if change is not None else self.relevance.capped(self.schema.leaves[key])
         parameter = dataclasses.replace(parameter_of(leaf), default=own)
+        if info.type not in TAKEN.get(parameter.kind, (info.type,)):
+            raise SpecError(f"its type is {leaf.type} in the schema, but {info.type} in this trainer")
         if parameter.kind in NUMBERS.values():
             parameter = _within_trainer(parameter, info)
             if change is None and parameter.low is not None and parameter.high is not None:

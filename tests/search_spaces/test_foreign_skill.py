@@ -13,7 +13,7 @@ from search_spaces.space import Constraint
 from search_spaces.space_request import RangeChange, SpaceRequest
 from search_spaces.space_review import SpaceReview
 from search_spaces.spec import Spec, load_spec
-from tests.search_spaces.foreign import train_schema, write_foreign_skill
+from tests.search_spaces.foreign import number, train_schema, write_foreign_skill
 
 TRAIN_AUGMENTATION = "dataset.train_dataset.augmentation"
 
@@ -139,3 +139,12 @@ def test_a_switch_with_a_condition_that_is_not_understood_is_left_out(tmp_path: 
     review = find_skill(write_foreign_skill(tmp_path / "switch", schema=schema)).review(spec)
     (reason,) = (dropped.reason for dropped in review.dropped if dropped.key.endswith("train_dataset.augmentation.do_flip"))
     assert "math_cond 'perhaps' is not understood" in reason
+
+
+@pytest.mark.parametrize("kind", ["float", "bool"])
+def test_a_type_that_the_trainer_does_not_take_is_left_out(tmp_path: Path, spec: Spec, kind: str) -> None:
+    schema = train_schema()
+    schema["properties"]["dataset"]["properties"]["train_dataset"]["properties"]["batch_size"] = number(kind, 1, 1, 8)
+    review = find_skill(write_foreign_skill(tmp_path / "typed", schema=schema)).review(spec)
+    (reason,) = (dropped.reason for dropped in review.dropped if dropped.key == "dataset.train_dataset.batch_size")
+    assert reason == f"its type is {kind} in the schema, but int in this trainer"
