@@ -16,6 +16,7 @@ from models.mono.depth_anything import DepthAnything
 from models.stereo.foundation_stereo import FoundationStereo
 from search_spaces.errors import SpecError, nearest
 from search_spaces.spec import Spec
+from search_spaces.spec.rules import STRIDES
 
 Output = Literal["disparity", "relative", "depth"]
 
@@ -38,9 +39,9 @@ NETWORKS: Mapping[str, NetworkInfo] = MappingProxyType(
     {
         info.model_type: info
         for info in (
-            NetworkInfo(model_type="FoundationStereo", family="stereo", stride=32, output="disparity"),
-            NetworkInfo(model_type="MetricDepthAnything", family="mono", stride=14, output="depth"),
-            NetworkInfo(model_type="RelativeDepthAnything", family="mono", stride=14, output="relative"),
+            NetworkInfo(model_type="FoundationStereo", family="stereo", stride=STRIDES["stereo"], output="disparity"),
+            NetworkInfo(model_type="MetricDepthAnything", family="mono", stride=STRIDES["mono"], output="depth"),
+            NetworkInfo(model_type="RelativeDepthAnything", family="mono", stride=STRIDES["mono"], output="relative"),
         )
     }
 )

@@ -6,7 +6,7 @@ from collections.abc import Collection, MutableMapping
 from typing import Any
 
 from search_spaces.spec.devices import pair_gpus
-from search_spaces.spec.model import MODEL_TYPES
+from search_spaces.spec.model import MODEL_TYPES, WIDEST
 from search_spaces.spec.tree import family_of
 
 METRIC_KEYS = {"dataset.min_depth": "min_depth", "dataset.max_depth": "max_depth"}
@@ -15,7 +15,6 @@ STEREO_CROP = (320, 736)  # the crop TAO recommends for FoundationStereo; its ge
 # TAO's words for do_flip: the family that can flip that way, and why the other cannot
 MIRRORED = ("mono", "a mirrored pair needs the right view's disparity, which annotation lists do not carry")
 FLIP_WORDS = {"h": MIRRORED, "hf": MIRRORED, "v": ("stereo", "depth from one image leans on which way is up")}
-WIDEST = 416  # largest disparity of TAO's stereo networks
 SPLITS = ("train_dataset", "val_dataset", "test_dataset", "infer_dataset")
 
 Tree = MutableMapping[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from search_spaces.spec.keys import Acts, key
+from search_spaces.spec.model import WIDEST
 
 STEREO, MONO, TRAINING = Acts.STEREO, Acts.MONO, Acts.TRAINING
 EVALUATION, RUNNING, INERT = Acts.EVALUATION, Acts.RUNNING, Acts.INERT
@@ -177,7 +178,7 @@ class Dataset:
     max_depth: float | None = key(None, "farthest depth of metric models: mask, network scale, clip", low=1.0, unit="m", acts=MONO)
     min_depth: float | None = key(None, "nearest depth of metric models: mask, clip", low=0.0, unit="m", acts=MONO)
     max_disparity: int = key(
-        416, "largest disparity of ground truth that counts; follows model.max_disparity", low=1, high=416, unit="px", acts=STEREO
+        WIDEST, "largest disparity of ground truth that counts; follows model.max_disparity", low=1, high=WIDEST, unit="px", acts=STEREO
     )
     # TAO's defaults (0.193001 m, 1998.842 px) fit one scene of Middlebury: a cloud of another camera would be wrong and look right
     baseline: float | None = key(

@@ -9,6 +9,7 @@ from search_spaces.spec.keys import Acts, key
 MODEL_TYPES = ("FoundationStereo", "MetricDepthAnything", "RelativeDepthAnything")
 # vitt is ours: a very small encoder for smoke runs and tests, without published weights
 ENCODERS = ("vitt", "vits", "vitb", "vitl", "vitg")
+WIDEST = 416  # pixels: the largest disparity of TAO's stereo networks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +62,10 @@ class Model:
     corr_levels: int = key(2, "pyramid levels of the cost volume lookup; changes layer shapes", low=1, high=2, acts=Acts.STEREO)
     n_downsample: int = key(2, "log2 of the resolution the network works at; only 2 exists", low=1, high=2, acts=Acts.STEREO)
     max_disparity: int = key(
-        416, "range of the cost volume, a multiple of 32; follows dataset.max_disparity", low=32, high=416, unit="px", acts=Acts.STEREO
+        WIDEST,
+        "range of the cost volume, a multiple of 32; follows dataset.max_disparity",
+        low=32,
+        high=WIDEST,
+        unit="px",
+        acts=Acts.STEREO,
     )

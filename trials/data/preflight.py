@@ -16,6 +16,7 @@ import numpy as np
 
 from search_spaces.errors import DataError
 from search_spaces.spec import Augmentation, DataSource, Spec
+from search_spaces.spec.model import WIDEST
 from trials.data.annotations import AnnotationList, Root, Row
 from trials.data.datasets import DataClass
 from trials.data.decoders import F32
@@ -34,7 +35,6 @@ CHECKED_FILES = 16
 LEAST_VALID_SHARE = 0.01
 _LEAST_RAW = 256  # smaller PNG values may well be metres
 _WIDE_LIMIT = 8  # a metric network that may say 8 times the depth there is wastes its range
-_LARGEST_DISPARITY = 416  # bound of dataset.max_disparity
 _UNITS = {"disparity": "px", "depth": "m", "relative": ""}
 
 
@@ -326,8 +326,8 @@ class _SourceCheck:
 
 def _enough_disparity(seen: ValueRange) -> str:
     enough = 32 * (int(seen.p99) // 32 + 1)
-    if enough > _LARGEST_DISPARITY:
-        return f"max_disparity goes no higher than {_LARGEST_DISPARITY}"
+    if enough > WIDEST:
+        return f"max_disparity goes no higher than {WIDEST}"
     return f"model.max_disparity={enough} would take 99 % of it"
 
 
