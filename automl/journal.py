@@ -131,7 +131,7 @@ def open_journal(folder: Path, *, mend: bool) -> JournalStorage:
         cut_torn_line(path)
         clear_stale_lock(path)
     elif not path.is_file():
-        raise StudyError(f"no study in {folder}: {JOURNAL_FILE} is not there", hint="name the folder that `automl run` printed")
+        raise StudyError(f"the record of the study in {folder} is gone: {JOURNAL_FILE} is not there", hint="restore it from a copy")
     try:
         return JournalStorage(JournalFileBackend(str(path)))
     except (ValueError, KeyError) as error:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from automl.config import load_config
+from automl.journal import JOURNAL_FILE
 from automl.ledger import ledger_of, snapshot_of
 from automl.retention import forget_removed
 from automl.snapshot import StudySnapshot, TrialStatus, TrialSummary
-from automl.storage import is_run, open_record
-from search_spaces.errors import StudyError, shell_word
+from automl.storage import empty_record, is_run, open_record
+from search_spaces.errors import StudyError
 
 
 def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], float] = time.time) -> StudySnapshot:
@@ -24,13 +25,17 @@ def read_snapshot(folder: Path, *, finalists: bool = False, clock: Callable[[], 
     folder = folder.resolve()
     if finalists:
         config = replace(config, name=f"{config.name}/finalists", fidelity="full")
-    storage = open_record(folder, config, mend=False)
+    begun = finalists or (folder / "trials").exists()
+    unwritten = config.storage is None and not (folder / JOURNAL_FILE).is_file()
+    storage = empty_record() if unwritten and not begun else open_record(folder, config, mend=False)
     try:
         ledger = ledger_of(storage, config, clock=clock, create=False)
     except KeyError as error:
-        raise StudyError(
-            f"{folder} holds no study named {config.name} yet", hint=f"`automl resume {shell_word(folder)}` continues it"
-        ) from error
+        if begun:
+            lost = f"{config.storage or JOURNAL_FILE} holds no record of {config.name} in {folder}"
+            raise StudyError(lost, hint="put the one back that it began in, or start a new study") from error
+        # its driver died before it wrote the first word: nothing is lost, and `automl resume` begins
+        ledger = ledger_of(empty_record(), config, clock=clock, create=True)
     forget_removed(ledger, folder, config)
     active = is_run(folder, config, storage)
     for record in ledger.records:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from optuna.storages import BaseStorage
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage
 
 from automl.config import StudyConfig
 from automl.database import DriverLease, PatientStorage, is_leased, open_database
@@ -38,6 +39,12 @@ def driver_right(folder: Path, config: StudyConfig) -> DriverRight:
 def open_record(folder: Path, config: StudyConfig, *, mend: bool) -> BaseStorage:
     """The storage of the study in `folder`.  `mend` is for the holder of the driver's right alone."""
     return open_journal(folder, mend=mend) if config.storage is None else open_database(config.storage)
+
+
+def empty_record() -> BaseStorage:
+    """What to read of a study whose driver died before it wrote its first word."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would tell that it makes one
+    return InMemoryStorage()
 
 
 def is_run(folder: Path, config: StudyConfig, storage: BaseStorage) -> bool:

@@ -11,9 +11,11 @@ import pytest
 
 from automl.engine import run_inline
 from automl.journal import JOURNAL_FILE
+from automl.reader import read_snapshot
 from automl.segments import LATEST
 from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
+from search_spaces.errors import StudyError
 from tests.automl.toy import ToyRun, toy_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,3 +85,24 @@ def test_a_finished_search_has_nothing_to_resume(tmp_path: Path) -> None:
     study.close()
     assert run.log == []
     assert {trial.status for trial in snapshot.trials} <= {TrialStatus.COMPLETE, TrialStatus.STOPPED}
+
+
+@pytest.mark.parametrize("written", [None, b"", b'{"op_code": 0, "worker_id'])
+def test_a_driver_that_died_before_its_first_word_has_lost_nothing(tmp_path: Path, written: bytes | None, whole: StudySnapshot) -> None:
+    folder = tmp_path / "s"
+    Study.create(folder, toy_config()).close()
+    (folder / JOURNAL_FILE).unlink() if written is None else (folder / JOURNAL_FILE).write_bytes(written)
+    before = read_snapshot(folder)
+    assert (before.trials, before.active, before.end) == ((), False, None)
+    study = Study.open(folder)
+    assert outcome(run_inline(study, run=ToyRun())) == outcome(whole)
+    study.close()
+
+
+def test_a_study_whose_record_is_gone_is_not_begun_anew(tmp_path: Path) -> None:
+    study = Study.create(tmp_path / "s", toy_config(trials=1))
+    run_inline(study, run=ToyRun())
+    study.close()
+    (study.folder / JOURNAL_FILE).unlink()
+    with pytest.raises(StudyError, match=r"the record of the study in .*s is gone: study\.journal is not there"):
+        read_snapshot(study.folder)
