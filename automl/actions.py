@@ -24,7 +24,7 @@ from automl.plain import PlainRun, finish, tell_resume, train
 from automl.resolve import check_devices
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
 from search_spaces.objective import objective_for
-from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict, with_values
+from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict, text_at, with_values
 from trials.status import StatusWriter
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ OUTPUT_KEYS = ("dataset_name", "max_disparity", "min_depth", "max_depth", "norma
 ENGINE = ".engine"
 EXPORTED = (".onnx", ".xml", ENGINE)
 MODEL_KEYS = {"quantize": "model_path", "gen_trt_engine": "onnx_file"}  # elsewhere it is `checkpoint`
+RUNS_ENGINES = ("evaluate", "inference")  # with the key `trt_engine`
 WRITTEN_BESIDE = {"export": "onnx_file", "gen_trt_engine": "trt_engine"}  # what goes beside the model where nobody says where
 LARGEST_STRETCH = 0.05
 LEAST_MEMORY = 2.0  # of a prediction, in cost volumes; measured peaks are 2.4 to 3.6
@@ -71,31 +72,35 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     quiet_libraries()
     if not spec_file.is_file():
         raise SpecError(f"there is no spec file {spec_file}", hint="check the path given with -e")
-    # evaluate, inference and export take one device, whatever a scheduler says
-    environ = os.environ if action == "train" else None
-    loaded = read_spec(spec_file, overrides, action=action, environ=environ)
-    console = screen()
     if action == "train":
-        loaded = fitted(loaded)
+        loaded = fitted(read_spec(spec_file, overrides, action=action, environ=os.environ))
     else:
-        from trials.data.urls import is_url
-        from trials.weight_copies import local_file
-
-        section, key = getattr(loaded.spec, action), MODEL_KEYS.get(action, "checkpoint")
-        named = getattr(section, key) or getattr(section, "trt_engine", None)
-        output = WRITTEN_BESIDE.get(action)
-        if named and is_url(named) and output is not None and not getattr(section, output):
-            told = f"{action}.{key} is in an S3 store, so where to write has to be said"
-            raise SpecError(told, hint=f"add {action}.{output}=..., a file of this machine")
-        model = local_file(loaded.spec, named, key=f"{action}.{key}") if named else None
-        template = model_template(model) if model is not None and model.is_file() else {}
-        if template:
-            loaded = read_spec(spec_file, overrides, template=template, action=action)
-        if named and is_url(named):
-            loaded = replace(loaded, spec=with_values(loaded.spec, {f"{action}.{key}": str(model)}))
+        loaded = _with_model(spec_file, overrides, action)
+    console = screen()
     for line in (*loaded.assumed, *loaded.warnings):
         tell(console, f"note  {line}")
     return loaded
+
+
+def _with_model(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
+    """The spec of an action on a model, which says what the spec leaves out; it takes one device, whatever a scheduler says."""
+    from trials.data.urls import is_url
+    from trials.weight_copies import local_file
+
+    keys = [MODEL_KEYS.get(action, "checkpoint"), *(["trt_engine"] if action in RUNS_ENGINES else [])]
+    key, named = next(((key, text) for key in keys if (text := text_at(spec_file, overrides, f"{action}.{key}"))), (keys[0], None))
+    model = Path(named) if named and not is_url(named) else None
+    template = model_template(model) if model is not None and model.is_file() else {}
+    loaded = read_spec(spec_file, overrides, template=template, action=action)
+    if named is None or not is_url(named):
+        return loaded
+    output = WRITTEN_BESIDE.get(action)
+    if output is not None and not getattr(getattr(loaded.spec, action), output):
+        told = f"{action}.{key} is in an S3 store, so where to write has to be said"
+        raise SpecError(told, hint=f"add {action}.{output}=..., a file of this machine")
+    model = local_file(loaded.spec, named, key=f"{action}.{key}")
+    loaded = read_spec(spec_file, overrides, template=model_template(model), action=action)
+    return replace(loaded, spec=with_values(loaded.spec, {f"{action}.{key}": str(model)}))
 
 
 def model_template(model: Path) -> Mapping[str, Any]:

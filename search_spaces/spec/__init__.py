@@ -17,6 +17,7 @@ from search_spaces.spec.load import (
     save_spec,
     spec_from_dict,
     spec_to_dict,
+    text_at,
     with_values,
 )
 from search_spaces.spec.model import Model
@@ -50,5 +51,6 @@ __all__ = [
     "spec_from_dict",
     "spec_to_dict",
     "spec_warnings",
+    "text_at",
     "with_values",
 ]

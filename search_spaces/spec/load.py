@@ -74,6 +74,23 @@ def read_spec(
     return _finish(tree, given, places, from_template, typed=typed, action=action)
 
 
+def text_at(path: Path, overrides: Sequence[str], key: str) -> str | None:
+    """What a spec file and overrides say at `key`, where that is a text; nothing is checked but that the file and its keys can be read.
+
+    For the name of a model, which says what the spec leaves out: only then can the whole be checked.
+    """
+    user, places = read_mapping(path)
+    user.pop(SETTINGS, None)
+    tree = defaults()
+    merge(tree, user, places=places)
+    for override in parse_overrides(overrides):
+        apply_override(tree, override)
+    value: object = resolve_references(tree, places)
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None
+
+
 def _leave_depths_to(tree: dict[str, Any], template: Mapping[str, Any]) -> None:
     """A depth that is null says nothing in the spec of an action that does not train: what `template` (the weights) says counts.
 
@@ -279,7 +296,12 @@ def _finish(
     spoken = known if action == "train" else known - set(METRIC_KEYS)
     assumed = [line for line in complete(tree, spoken) if action in (None, "train") or not line.startswith("dataset.train_dataset.")]
     spec = build(Spec, tree, places)
-    check_rules(spec, places)
+    try:
+        check_rules(spec, places)
+    except SpecError as error:
+        if "model.model_type" in known or spec.model.model_type not in error.message:
+            raise
+        raise SpecError(error.message, hint=f"{error.hint}; {TYPE_NOT_SET}") from None
     warnings = spec_warnings(spec, typed=typed, action=action)
     spec = replace(spec, encryption_key=None)  # a secret that nothing reads is not written into the records of a run
     return LoadedSpec(spec=spec, given=frozenset(given), assumed=tuple(assumed), warnings=tuple(warnings), places=places)

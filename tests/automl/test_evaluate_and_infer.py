@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from automl import depth_net
 from automl.console import counted, screen
@@ -104,6 +105,13 @@ def test_a_model_file_decides_the_depth_range(made: Path, tmp_path: Path):
         assert run("evaluate", "mono", made / model) == DONE
         spec = load_spec(Path("out/evaluate/experiment.yaml"))
         assert (spec.dataset.min_depth, spec.dataset.max_depth) == (0.001, 10.0)
+
+
+def test_a_model_file_says_whose_sizes_are_legal(made: Path):
+    spec = yaml.safe_load(Path("stereo.yaml").read_text())
+    del spec["model"]["model_type"], spec["dataset"]["dataset_name"]
+    Path("stereo.yaml").write_text(yaml.safe_dump(spec))  # its crops are no multiples of 14, as the network would be that nobody names
+    assert run("evaluate", "stereo", made / "stereo.pth") == DONE
 
 
 def test_images_are_prepared_as_in_training(made: Path, tmp_path: Path):
