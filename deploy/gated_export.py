@@ -18,7 +18,7 @@ from deploy.onnx_runtime import OnnxPredictor
 from deploy.openvino_runtime import OpenVinoPredictor, move_openvino, write_openvino
 from deploy.parity import Candidate, Check, compare, tolerance_for
 from deploy.samples import samples_at
-from deploy.sidecar import file_sha256, move_model, sidecar_path, write_json
+from deploy.sidecar import file_sha256, move_model, rejected, sidecar_path, write_json
 from deploy.torch_runtime import TorchPredictor
 from search_spaces.spec import Spec
 from trials.evaluate import Predictor
@@ -72,7 +72,7 @@ def export_gated(
             candidates = [Candidate(predictor=predictor, tolerance=tolerance_for(spec)) for predictor in predictors]
             checks = compare(reference, candidates, spec, images, budget_s=BUDGET_S)
         told = [f"{name}: {check.reason}" for name, check in checks.items() if check.reason is not None]
-        final = target.with_suffix(".rejected.onnx") if told else target
+        final = rejected(target) if told else target
         files = _publish(candidate, final)
         gated = Gated(
             report=replace(report, path=final, sidecar=sidecar_path(final)),
