@@ -73,12 +73,12 @@ def hand_over(donor: Path, heir: Path) -> bool:
 
 
 def drop_full_states(folder: Path) -> None:
-    """Removes the full states in `folder` and the link to the newest; the best weights and all records stay.
+    """Removes the full states in `folder`, what a killed run wrote of one, and the link to the newest; best weights and records stay.
 
     A run without them cannot be continued.  OSError when the file system refuses.
     """
     (folder / LATEST).unlink(missing_ok=True)
-    for path in full_states(folder):
+    for path in (*full_states(folder), *folder.glob(".*.pth.tmp")):
         path.unlink(missing_ok=True)
 
 
