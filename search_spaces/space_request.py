@@ -81,7 +81,7 @@ def find_key(name: str, known: Collection[str], shorthands: Mapping[str, str]) -
         return found[0]
     if found:
         raise SpecError(f"{name} is the end of {len(found)} keys", hint=f"write one of {', '.join(found)}")
-    guess = nearest(name, [*known, *shorthands])
+    guess = nearest(name, [*known, *shorthands]) or nearest(name, sorted({key.rsplit(".", 1)[-1] for key in known}))
     raise SpecError(f"unknown parameter {name}", hint=f"did you mean {guess}?" if guess else "`automl run --dry-run` shows the space")
 
 

@@ -26,6 +26,7 @@ from search_spaces.writing import replace_text
 
 SETTINGS = "automl"  # the group in which `automl run` finds the settings of a search; no part of a run
 MANDATORY = "???"  # OmegaConf's mark of a value that somebody has yet to give
+TYPE_NOT_SET = "model.model_type is not set, so this is its default: for stereo set model.model_type=FoundationStereo"
 
 
 @dataclass(frozen=True, kw_only=True)

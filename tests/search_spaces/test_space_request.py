@@ -122,6 +122,13 @@ def test_what_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
         review(options.pop("params", None), **options)
 
 
+@pytest.mark.parametrize(("name", "meant"), [("lrr", "lr"), ("train.optim.lrr", "train.optim.lr")])
+def test_a_near_miss_of_a_short_name_is_suggested(name: str, meant: str) -> None:
+    with pytest.raises(SpecError, match=f"unknown parameter {name}") as error:
+        review(name)
+    assert error.value.hint == f"did you mean {meant}?"
+
+
 def test_a_prior_is_kept_with_its_parameter() -> None:
     lr = one("train.optim.lr", priors=("train.optim.lr=3e-4",))
     assert lr.prior == 3e-4

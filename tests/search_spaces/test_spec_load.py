@@ -140,3 +140,14 @@ def test_a_key_of_encrypted_files_is_told_and_not_kept(tmp_path: Path) -> None:
     assert loaded.warnings == ("encryption_key has no effect: encrypted files are not read",)
     save_spec(loaded.spec, tmp_path / "spec.yaml")
     assert "secret" not in (tmp_path / "spec.yaml").read_text()
+
+
+def test_a_rule_of_a_network_that_nobody_named_says_how_to_name_it(tmp_path: Path) -> None:
+    path = tmp_path / "stereo.yaml"
+    path.write_text("dataset: {train_dataset: {augmentation: {crop_size: [64, 128]}}}\n")
+    with pytest.raises(SpecError, match="multiples of 14 for MetricDepthAnything") as error:
+        load_spec(path)
+    assert str(error.value.hint).endswith("for stereo set model.model_type=FoundationStereo")
+    with pytest.raises(SpecError, match="multiples of 14") as named:
+        load_spec(path, ["model.model_type=MetricDepthAnything"])
+    assert named.value.hint == "the nearest height is 56 or 70"

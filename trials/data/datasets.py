@@ -86,7 +86,11 @@ def find_class(name: str, *, family: str) -> DataClass:
     elsewhere = {data_class.name.lower() for data_class in CLASSES} - set(by_name)
     if name.lower() in elsewhere:
         other = "mono" if family == "stereo" else "stereo"
-        raise DataError(f"dataset_name {name} is a {other} class, the spec is {family}", hint=f"{family} classes: {', '.join(names)}")
+        network = "FoundationStereo" if other == "stereo" else "MetricDepthAnything or RelativeDepthAnything"
+        raise DataError(
+            f"dataset_name {name} is a {other} class, the spec is {family}",
+            hint=f"{family} classes: {', '.join(names)}; a {other} network is model.model_type={network}",
+        )
     near = nearest(name.lower(), by_name)
     hint = f"{family} classes: {', '.join(names)}"
     raise DataError(f"unknown dataset_name {name}", hint=hint if near is None else f"did you mean {by_name[near].name}? {hint}")

@@ -187,3 +187,6 @@ def test_a_near_miss_is_suggested() -> None:
 def test_a_class_of_the_other_family_is_said_to_be_one() -> None:
     with pytest.raises(DataError, match="NYUDV2 is a mono class"):
         find_class("NYUDV2", family="stereo")
+    with pytest.raises(DataError, match="Kitti is a stereo class") as error:
+        find_class("Kitti", family="mono")
+    assert str(error.value.hint).endswith("a stereo network is model.model_type=FoundationStereo")
