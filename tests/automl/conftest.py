@@ -39,7 +39,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @pytest.fixture
 def closed() -> Iterator[Path]:
     """A folder that everybody may read and nobody write."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folders may be entered by their owner alone
     (folder / "closed").mkdir()
     for path in (folder / "closed", folder):
         path.chmod(0o555)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,15 +53,19 @@ def untrained(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def not_root() -> Iterator[None]:
-    """This process with the rights of `nobody`, if it is root's."""
-    nobody, root = 65534, os.geteuid() == 0
-    if root:
-        os.setresuid(nobody, nobody, 0)
-    try:
-        yield
-    finally:
+    """This process with the rights of `nobody`, if it is root's; temporary files go to a folder that everybody may write to."""
+    nobody, root, before = 65534, os.geteuid() == 0, tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:  # TMPDIR may be root's own
+        Path(scratch).chmod(0o777)
+        tempfile.tempdir = scratch
         if root:
-            os.setresuid(0, 0, 0)
+            os.setresuid(nobody, nobody, 0)
+        try:
+            yield
+        finally:
+            if root:
+                os.setresuid(0, 0, 0)
+            tempfile.tempdir = before
 
 
 def _write(path: Path, spec: dict[str, object]) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from automl import cli, launch
+from automl import cli
 from automl.entry import MISUSED, run_app
 from automl.folders import check_writable
 from search_spaces.errors import StudyError
@@ -239,10 +239,12 @@ def test_no_permission_is_an_error_that_names_the_folder(closed: Path):
 
 
 def test_a_search_asks_for_permission_first(closed: Path, capsys: pytest.CaptureFixture[str]):
-    launch.quiet_libraries()  # nobody may be unable to read the packages: they are imported before
     lists = [f"dataset.{split}_dataset.data_sources=[{{data_file:list.txt,dataset_name:GenericDataset}}]" for split in ("train", "val")]
+    command = ["run", "--skill", "depth_net_stereo", "--results", f"{closed}/x", *lists]
+    run_app(cli.app, "automl", command)  # nobody may be unable to read the packages: they are imported before
+    capsys.readouterr()
     with not_root():
-        assert run_app(cli.app, "automl", ["run", "--skill", "depth_net_stereo", "--results", f"{closed}/x", *lists]) == MISUSED
+        assert run_app(cli.app, "automl", command) == MISUSED
     assert f"no permission to write in {closed}" in capsys.readouterr().err
 
 
