@@ -201,8 +201,9 @@ class Ledger:
 
     def retry(self, record: TrialRecord, failure: Failure) -> None:
         """The machine failed, not the trial: it waits for another go without charge."""
-        record.retries += 1
-        self._set(record, "retries", {"count": record.retries, "last": failure_to_data(failure)})
+        record.retries, record.stuck, record.stuck_at = record.retries + 1, record.futile_retries + 1, record.last_epoch
+        known = {"count": record.retries, "stuck": record.stuck, "stuck_at": record.stuck_at}
+        self._set(record, "retries", {**known, "last": failure_to_data(failure)})
         self._move(record, TrialStatus.WAITING)
 
     def complete(self, record: TrialRecord, value: float, *further: float) -> None:

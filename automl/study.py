@@ -52,7 +52,7 @@ from trials.contract import Cause, Decision, Failure, Report, State, TrialResult
 
 Clock = Callable[[], float]
 
-MAX_RETRIES = 3  # of one trial, after faults of the machine
+MAX_RETRIES = 3  # of one trial in the same epoch, after faults of the machine
 
 
 class Study:
@@ -244,6 +244,12 @@ class Study:
         with self._driving():
             return self._ending.is_over()
 
+    def pausing(self) -> bool:
+        """True when running trials pause at their next report: a stop was asked for, or a limit of time is reached."""
+        with self._driving():
+            self._ending.heed_requests()
+            return self._ending.pauses()
+
     def interrupt(self, message: str = "interrupted by Ctrl-C or SIGTERM") -> None:
         """Start nothing more; running trials pause at their next report and can be resumed later."""
         with self._guard:
@@ -333,7 +339,7 @@ class Study:
             self._ledger.wait(record)
 
     def _fail(self, record: TrialRecord, failure: Failure) -> None:
-        if failure.cause is Cause.INFRASTRUCTURE and record.retries < MAX_RETRIES:
+        if failure.cause is Cause.INFRASTRUCTURE and record.futile_retries < MAX_RETRIES:
             self._ledger.retry(record, failure)
             self._at_rung.discard(record.number)
             record.stopped_by = None

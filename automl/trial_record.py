@@ -44,10 +44,17 @@ class TrialRecord:
     stopped_by: str | None = None
     segments: int = 0
     retries: int = 0
+    stuck: int = 0  # retries since it last came on, and the epoch it was at then
+    stuck_at: int = 0
     started_at: float | None = None
     ended_at: float | None = None
     elapsed_s: float = 0.0
     peak_memory_mib: float | None = None
+
+    @property
+    def futile_retries(self) -> int:
+        """Retries since the trial last finished an epoch."""
+        return self.stuck if self.last_epoch == self.stuck_at else 0
 
     @property
     def start(self) -> int:
@@ -99,7 +106,8 @@ def record_of(trial: FrozenTrial, trial_id: int) -> TrialRecord:
     if record.status is TrialStatus.FAILED:  # else a driver died over noting it, and the trial went on
         record.error = failure_from_data(attrs["failure"]) if attrs.get("failure") else None
     record.segments, record.started_at = segment.get("count", 0), segment.get("started_at")
-    record.retries = (attrs.get("retries") or {}).get("count", 0)
+    retries = attrs.get("retries") or {}
+    record.retries, record.stuck, record.stuck_at = retries.get("count", 0), retries.get("stuck", 0), retries.get("stuck_at", 0)
     record.ended_at, record.stopped_by = ended.get("at"), ended.get("stopped_by")
     record.elapsed_s, record.peak_memory_mib = effort.get("elapsed_s", 0.0), effort.get("peak_memory_mib")
     record.checkpoint = effort.get("checkpoint")

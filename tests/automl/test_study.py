@@ -179,6 +179,21 @@ def test_a_fault_of_the_machine_is_retried_without_charge_up_to_a_limit(study: S
     assert study.tell(result_of(0, State.FAILED, error=broken)) is TrialStatus.FAILED
 
 
+def test_a_trial_that_comes_on_between_faults_of_the_machine_is_retried_again(study: Study) -> None:
+    broken = Failure(cause=Cause.INFRASTRUCTURE, message="the node was taken away")
+    for epoch in range(1, MAX_RETRIES + 2):
+        send(study, asked(study), epoch, 1.0)
+        assert study.tell(result_of(0, State.FAILED, error=broken)) is TrialStatus.WAITING
+    study.close()
+    study = Study.open(study.folder)
+    for _ in range(MAX_RETRIES - 1):  # one was counted in this epoch before
+        asked(study)
+        assert study.tell(result_of(0, State.FAILED, error=broken)) is TrialStatus.WAITING
+    asked(study)
+    assert study.tell(result_of(0, State.FAILED, error=broken)) is TrialStatus.FAILED
+    assert study.trial(0).retries == 2 * MAX_RETRIES
+
+
 def test_a_report_that_comes_after_its_segment_was_given_up_changes_nothing(study: Study) -> None:
     finish(study, asked(study), 1.0)
     failed, lost = asked(study), asked(study)
