@@ -12,6 +12,7 @@ from automl.config import at_home
 from automl.events import (
     NodeAvoided,
     OnEvent,
+    RoomChanged,
     StudyEnded,
     StudyEvent,
     StudyStarted,
@@ -114,6 +115,10 @@ class Proceedings:
     def avoid(self, host: str, *, message: str, hint: str) -> None:
         """Say that the node at `host` gets no trial any more, and why."""
         self._say(NodeAvoided(host=host, message=message, hint=hint))
+
+    def tell_room(self, message: str) -> None:
+        """Say that the cluster has no room any more, or some again."""
+        self._say(RoomChanged(message=message))
 
     def interrupt(self, message: str) -> None:
         """Let running trials pause at their next report and start nothing more."""

@@ -98,6 +98,13 @@ class NodeAvoided:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoomChanged:
+    """The cluster has no room for a trial any more (said again now and then), or has some again: `message` tells which, and what to do."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyStopping:
     """A stop was asked for; running trials save themselves at their next validation."""
 
@@ -113,7 +120,16 @@ class StudyEnded:
 
 
 StudyEvent = (
-    StudyStarted | TrialStarted | TrialProgress | TrialReported | TrialPromoted | TrialEnded | NodeAvoided | StudyStopping | StudyEnded
+    StudyStarted
+    | TrialStarted
+    | TrialProgress
+    | TrialReported
+    | TrialPromoted
+    | TrialEnded
+    | NodeAvoided
+    | RoomChanged
+    | StudyStopping
+    | StudyEnded
 )
 OnEvent = Callable[[StudyEvent], None]
 

@@ -19,6 +19,7 @@ from automl.board import Board
 from automl.console import count_text, first_line, metric_text, number_text, seconds_text, values_text
 from automl.events import (
     NodeAvoided,
+    RoomChanged,
     StudyEnded,
     StudyEvent,
     StudyStarted,
@@ -81,7 +82,7 @@ class SearchView:
         self._remaining.note(self._board, self._clock())
         if isinstance(event, StudyStopping):
             self._message = event.message
-        if isinstance(event, NodeAvoided) and self._live is not None:
+        if isinstance(event, NodeAvoided | RoomChanged) and self._live is not None:
             self.say(event_line(event, self._board) or "")
         told = isinstance(event, TrialStarted) and event.number == self._promoted  # one line says it
         self._promoted = event.number if isinstance(event, TrialPromoted) else None
@@ -154,7 +155,7 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
             line = _end_line(event, board, noun)
         case NodeAvoided():
             line = f"{event.host} gets no trials: {event.message} ({event.hint})"
-        case StudyStopping():
+        case RoomChanged() | StudyStopping():
             line = event.message
         case StudyEnded():
             reason, message = event.end.reason.value, event.end.message

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,10 @@ class Mailbox:
     async def worker_of(self, ticket: int) -> Any | None:
         """The actor that took a segment, None before one did."""
         return self._workers.get(ticket)
+
+    async def any_begun(self, tickets: Sequence[int]) -> bool:
+        """Whether a worker took any of these segments."""
+        return any(ticket in self._workers for ticket in tickets)
 
     async def retire(self, ticket: int) -> None:
         """The driver counts this segment as ended."""

@@ -11,6 +11,7 @@ import contextlib
 import json
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from automl.cluster import anywhere_but, faults_of, here, nodes
+from automl.cluster import anywhere_but, describe, faults_of, here, nodes
 from automl.config import CONFIG_FILE
+from automl.console import count_text
 from automl.database import LeaseLost
 from automl.engine import Proceedings, RunTrial
 from automl.events import OnEvent, ignore
@@ -34,10 +36,12 @@ from automl.silence import SilenceWatch
 from automl.snapshot import StudySnapshot, TrialStatus
 from automl.study import Study
 from automl.worksite import Fault, digest_of
-from search_spaces.errors import StudyError
+from search_spaces.errors import StudyError, shell_word
 from trials.contract import Cause, Decision, Failure, State, TrialResult, report_from_json, result_from_json, trial_spec_to_json
 
 _PATIENCE_S = 0.25
+_LOOK_S = 1.0  # between two looks at trials that nobody has begun
+_AGAIN_S = 300.0  # after so long it is said again that no node is left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +109,18 @@ def _search(study: Study, proceedings: Proceedings, address: Address, session: R
     try:
         with _interruptible(courier):
             tuner.fit()
+    except _NothingBegun:
+        pass  # what was given out can be resumed
     except KeyboardInterrupt:
         proceedings.interrupt("interrupted again: running trials are ended now; they resume from their last checkpoint")
     finally:
         courier.stop()
     if courier.error is not None:
         raise courier.error
+
+
+class _NothingBegun(Exception):
+    """The search is to pause, and no worker has begun what was given out: Tune would wait for a place for ever."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
@@ -128,17 +138,22 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         self._courier = courier
         self._running: dict[str, int] = {}
         self._tickets = 0
+        self._looked_at = 0.0  # seconds of the monotonic clock
+        self._told_at: float | None = None  # that no node is left; None while there is one
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next segment, None while slots are full or nothing can start, FINISHED at the end; StudyError when all nodes are avoided."""
         room = self._session.room()
         if not room and self._session.avoided:
             raise self._end_for(self._session.none_left())
-        if len(self._running) >= min(room, self._study.config.parallel):
+        self._tell_room(room)
+        if self._running and self._none_begun():
+            raise _NothingBegun
+        if self._running and len(self._running) >= min(room, self._study.config.parallel):
             return None
         if self._courier.error is not None or self._study.finished():
             return str(Searcher.FINISHED)
-        trial = self._proceedings.next_trial()
+        trial = self._proceedings.next_trial() if room else None
         if trial is None:
             return str(Searcher.FINISHED) if self._study.finished() else None
         ticket, self._tickets = self._tickets, self._tickets + 1
@@ -166,6 +181,30 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
             self._proceedings.end_trial(_result(number, State.FAILED, error=failure))
         else:
             self._proceedings.end_trial(result_from_json(json.loads(text)))
+
+    def _tell_room(self, room: int) -> None:
+        """Say that no node is left, at once and again now and then, and when there is one again."""
+        now, session, place = time.monotonic(), self._session, shell_word(self._study.folder)
+        if room and self._told_at is not None:
+            self._told_at = None
+            self._proceedings.tell_room(f"the cluster has room for {count_text(room, 'trial')} again")
+        elif not room and (self._told_at is None or now - self._told_at >= _AGAIN_S):
+            self._told_at = now
+            lost = f"no node of the cluster has room for a trial ({describe(session.resources)}) any more"
+            waits = f"the search waits for one to join {self._study.config.address}"
+            out = f"Ctrl-C or `automl stop {place}` ends it, `automl resume {place}` goes on later"
+            self._proceedings.tell_room(f"{lost}: {waits}; {out}")
+
+    def _none_begun(self) -> bool:
+        """Whether running trials are to pause, and no worker has taken any: nobody would report."""
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_S:
+            return False
+        self._looked_at = now
+        if self._courier.error is None and not self._study.pausing():
+            return False
+        tickets = [self._courier.tickets[number] for number in self._running.values()]
+        return not ray.get(self._address.mailbox.any_begun.remote(tickets))
 
     def _avoid(self, node_id: str, message: str, hint: str) -> None:
         """Give a node nothing more."""
