@@ -84,7 +84,7 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
         sys.stdout.reconfigure(line_buffering=True)  # a log file shows each line when it happens
     command, given = typer.main.get_command(app), list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _refuse_empty((name, *given))
+        _check_words((name, *given))
         # not `app(...)`, which turns Ctrl-C into an exit code without a word
         with _sigterm_as_ctrl_c(), usable_caches(), shown_by(_transferred), command.make_context(name, given) as context:
             code = command.invoke(context)
@@ -107,9 +107,14 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
     return code if isinstance(code, int) else DONE
 
 
-def _refuse_empty(words: Sequence[str]) -> None:
-    """UserError for an empty word of a command line, as `--results "$UNSET"` leaves it: as a path it would be the current folder."""
+def _check_words(words: Sequence[str]) -> None:
+    """UserError for a word of a command line that is empty, as `--results "$UNSET"` leaves it, or that no record could hold.
+
+    As a path the former would be the current folder.
+    """
     for before, word in itertools.pairwise(words):
+        if any("\udc80" <= letter <= "\udcff" for letter in word):  # how Python keeps a byte that is no text
+            raise UserError(f"an argument after {before} is not text in UTF-8: {word!r}", hint="give the folder or file another name")
         if word == "" or (word.startswith("--") and word.endswith("=")):
             place = (word or before).removesuffix("=")
             raise UserError(

@@ -27,9 +27,7 @@ def check_folder(folder: Path, *, resumes: bool = False) -> None:
 
 def check_writable(folder: Path, *, hint: str) -> None:
     """StudyError unless `folder` is one that this user may write to, or can be made."""
-    url = stored_url(folder)
-    if url is not None:
-        raise StudyError(f"{url} is in an S3 store, but this needs a folder of this machine", hint=hint)
+    check_here(folder, what="a folder", hint=hint)
     existing = folder.absolute()
     while not existing.exists():
         if existing.is_symlink():
@@ -41,6 +39,13 @@ def check_writable(folder: Path, *, hint: str) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         where = "" if existing == folder.absolute() else f", where {folder} would be made"
         raise StudyError(f"no permission to write in {existing}{where}", hint=hint)
+
+
+def check_here(path: Path, *, what: str, hint: str) -> None:
+    """StudyError for a URL where only `what` of this machine will do."""
+    url = stored_url(path)
+    if url is not None:
+        raise StudyError(f"{url} is in an S3 store, but this needs {what} of this machine", hint=hint)
 
 
 def below(path: Path, folder: Path) -> str:

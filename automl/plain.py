@@ -26,7 +26,7 @@ from automl.live import TrainView
 from automl.mirror import Mirror, RunRecord
 from automl.placement import device_text, has_gpu
 from automl.reader import read_snapshot
-from automl.resolve import Resolved, RunRequest, check_alone, check_devices, check_one_machine, resolve, whole_gpus
+from automl.resolve import Resolved, RunRequest, check_alone, check_devices, check_one_machine, resolve, with_asked_gpus, with_key_options
 from automl.shipping import open_mirror
 from automl.stored_study import keeping
 from automl.summary import shown_path
@@ -104,6 +104,8 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
     """
     if request.spec_file is not None or request.skill is not None:
         raise SpecError("--from takes skill and spec from the study", hint="leave out --skill and -e; key=value overrides are welcome")
+    if request.val_fraction is not None:
+        raise SpecError("--from takes the lists from the study, whose validation is part of its trials", hint="leave out --val-fraction")
     snapshot = read_snapshot(study)
     choice = chosen_values(study)
     best = snapshot.best
@@ -113,9 +115,8 @@ def train_again(request: RunRequest, study: Path, *, yes: bool) -> int:
         )
     values = choice["values"] if choice is not None else dict(best.values) if best is not None else {}
     spec = with_values(spec_from_dict(snapshot.config.spec), values)
-    options = {"train.num_epochs": request.epochs, "train.seed": request.seed, "train.num_gpus": whole_gpus(request.gpus_per_trial) or None}
-    overrides = [*request.overrides, *(f"{key}={value}" for key, value in options.items() if value is not None)]
-    loaded = read_spec(None, overrides, template=spec_to_dict(spec), action="train", environ=os.environ)
+    loaded = read_spec(None, with_key_options(request), template=spec_to_dict(spec), action="train", environ=os.environ)
+    loaded = with_asked_gpus(loaded, request)
     check_one_machine(loaded)
     check_devices(loaded)
     spec = loaded.spec

@@ -15,7 +15,7 @@ from typing import Any
 
 from automl.config import check_gpu_share
 from automl.console import and_text
-from automl.folders import check_folder, stored_url
+from automl.folders import check_folder, check_here, stored_url
 from automl.from_weights import fitted
 from automl.limits import OPTIONS, Limits
 from automl.policy import Route, asked_policy, decide
@@ -210,36 +210,45 @@ def _template(skill: Skill, route: Route) -> tuple[dict[str, Any], tuple[str, ..
 
 
 def _load(request: RunRequest, settings: SearchSettings, template: Mapping[str, Any], route: Route) -> LoadedSpec:
+    if request.spec_file is not None:
+        check_here(request.spec_file, what="a spec", hint="copy it here; the lists, images and weights that it names may be there")
     if request.spec_file is not None and not request.spec_file.is_file():
         raise SpecError(
             f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used"
         )
-    gpus = whole_gpus(request.gpus_per_trial)
+    overrides = with_key_options(request)
+    by_setting = settings.fields.get("epochs") if route.search and request.epochs is None else None
+    if by_setting is not None and not any(text.lstrip("+").startswith("train.num_epochs=") for text in request.overrides):
+        overrides.append(f"train.num_epochs={by_setting}")
+    # how many devices a search gives each trial is the driver's matter, not that of a scheduler's variables
+    environ = None if route.search else os.environ
+    return with_asked_gpus(read_spec(request.spec_file, overrides, template=template, action="train", environ=environ), request)
+
+
+def with_key_options(request: RunRequest) -> list[str]:
+    """The overrides, and the options that stand for one key as such; SpecError where the two say different things."""
     given: Sequence[tuple[str, str, int | None]] = (
         ("--epochs", "train.num_epochs", request.epochs),
         ("--seed", "train.seed", request.seed),
-        ("--gpus-per-trial", "train.num_gpus", gpus or None),
+        ("--gpus-per-trial", "train.num_gpus", whole_gpus(request.gpus_per_trial) or None),
     )
-    extra = []
+    overrides = list(request.overrides)
     for option, key, value in given:
         if value is None:
             continue
         clash = [text for text in request.overrides if text.partition("=")[0].lstrip("+") == key and text.partition("=")[2] != str(value)]
         if clash:
             raise SpecError(f"{option} {value} and {clash[0]} say different things about {key}", hint="give one of the two")
-        extra.append(f"{key}={value}")
-    by_setting = settings.fields.get("epochs") if route.search and request.epochs is None else None
-    if by_setting is not None and not any(text.lstrip("+").startswith("train.num_epochs=") for text in request.overrides):
-        extra.append(f"train.num_epochs={by_setting}")
-    # how many devices a search gives each trial is the driver's matter, not that of a scheduler's variables
-    environ = None if route.search else os.environ
-    overrides = [*request.overrides, *extra]
-    loaded = read_spec(request.spec_file, overrides, template=template, action="train", environ=environ)
-    by_option = gpus and not loaded.places["train.num_gpus"].startswith("environment")
-    if by_option and len(loaded.spec.train.gpu_ids) != gpus:
-        ids = list(range(gpus))
-        return replace(loaded, spec=with_values(loaded.spec, {"train.num_gpus": len(ids), "train.gpu_ids": ids}))
-    return loaded
+        overrides.append(f"{key}={value}")
+    return overrides
+
+
+def with_asked_gpus(loaded: LoadedSpec, request: RunRequest) -> LoadedSpec:
+    """The spec with as many GPUs as --gpus-per-trial says, also where its own list is longer; a scheduler's variables win."""
+    gpus = whole_gpus(request.gpus_per_trial)
+    if not gpus or loaded.places["train.num_gpus"].startswith("environment") or len(loaded.spec.train.gpu_ids) == gpus:
+        return loaded
+    return replace(loaded, spec=with_values(loaded.spec, {"train.num_gpus": gpus, "train.gpu_ids": list(range(gpus))}))
 
 
 def whole_gpus(asked: float | None) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from automl.actions import say_stretch
 from automl.console import screen, tell
 from automl.entry import DONE, FAILED, quiet_libraries, say_error
-from automl.folders import check_writable
+from automl.folders import check_here, check_writable
 from automl.inferring import KINDS
 from automl.status import PROMOTION_FILE, read_json
 from automl.summary import shown_path
@@ -23,8 +23,8 @@ CLASSES = {"stereo": "GenericDataset", "relative": "RelativeMonoDataset", "mono"
 def try_champion(study: Path, images: Sequence[Path | None], overrides: Sequence[str], out: Path | None) -> int:
     """Writes picture, PFM and, where the spec or `overrides` give the camera, point cloud of one image or pair.
 
-    `images` are left, right and the single one, None where not given.  StudyError without a promoted model; SpecError for images of the
-    other family; DataError for a file that is not there.
+    `images` are left, right and the single one, None where not given.  StudyError without a promoted model or for images in a store;
+    SpecError for images of the other family; DataError for a file that is not there.
     """
     quiet_libraries()
     verdict = read_json(study / PROMOTION_FILE)
@@ -70,6 +70,7 @@ def _images_for(spec: Spec, images: Sequence[Path | None]) -> list[Path]:
         raise SpecError(f"the champion is a {spec.family} network: it takes {usage}", hint=f"automl try STUDY {usage}")
     chosen = [path for path in wanted if path is not None]
     for path in chosen:
+        check_here(path, what="an image", hint="depth_net inference takes images of a store: inference.input_dir, or a list")
         if not path.is_file():
             raise DataError(f"there is no image {path}", hint="check the path")
     return chosen

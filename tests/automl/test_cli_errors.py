@@ -15,12 +15,13 @@ import pytest
 import typer
 
 from automl import cli, depth_net
+from automl.engine import run_inline
 from automl.entry import FAILED, INTERRUPTED, MISUSED, run_app
 from automl.own_code import PACKAGES
 from automl.study import Study
 from search_spaces.errors import SpecError
 from tests.automl.samples import small_stereo_spec
-from tests.automl.toy import toy_config
+from tests.automl.toy import ToyRun, toy_config
 
 Errors = Callable[..., str]
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +145,18 @@ def test_option_and_override_that_contradict_each_other(errors: Errors, tmp_path
     assert "--epochs 2 and train.num_epochs=3 say different things" in err
 
 
+def test_a_winner_is_trained_again_on_the_lists_of_its_study(errors: Errors):
+    assert "--from takes the lists from the study" in errors("off", "--from", "study", "--val-fraction", "0.2")
+
+
+def test_an_override_that_contradicts_an_option_when_a_winner_is_trained_again(errors: Errors, tmp_path: Path):
+    study = Study.create(tmp_path / "s", toy_config(trials=1))
+    run_inline(study, run=ToyRun())
+    study.close()
+    err = errors("off", "--from", "s", "--epochs", "5", "train.num_epochs=7")
+    assert "--epochs 5 and train.num_epochs=7 say different things" in err
+
+
 def test_an_unknown_searcher_gets_the_nearest_one(errors: Errors, tmp_path: Path):
     spec = small_stereo_spec(tmp_path)
     assert "tpe" in errors("run", "--skill", "depth_net_stereo", "-e", str(spec), "--searcher", "tpee")
@@ -192,6 +205,15 @@ def test_an_empty_argument_is_no_folder(errors: Errors):
 
 def test_a_name_that_is_longer_than_a_file_system_takes(errors: Errors):
     assert errors("status", "x" * 300).startswith("error: a name is longer than a file system takes: xxx")
+
+
+def test_a_name_that_no_record_could_hold(errors: Errors):
+    assert "is not text in UTF-8: 'x\\udcff'" in errors("status", os.fsdecode(b"x\xff"))
+
+
+@pytest.mark.parametrize("words", [["run", "--skill", "depth_net_stereo", "-e", "s3://data/spec.yaml"]])
+def test_what_has_to_be_here_is_no_url(words: list[str], errors: Errors):
+    assert "s3://data/spec.yaml is in an S3 store, but this needs a spec of this machine" in errors(*words)
 
 
 def test_scenes_do_not_go_to_a_store(refused: Errors):

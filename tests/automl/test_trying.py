@@ -44,6 +44,7 @@ def test_without_a_camera_there_is_no_cloud(study: Path, tmp_path: Path, capsys:
     [
         (("--left", "a.png", "--right", "b.png"), "the champion is a mono network: it takes --image IMAGE"),
         (("--image", "none.png"), "there is no image none.png"),
+        (("--image", "s3://data/a.png"), "s3://data/a.png is in an S3 store, but this needs an image of this machine"),
     ],
 )
 def test_other_images_are_refused(study: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
