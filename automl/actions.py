@@ -22,7 +22,7 @@ from automl.from_weights import exported_template, fitted, template_of
 from automl.launch import check_memory, check_weights
 from automl.plain import PlainRun, finish, tell_resume, train
 from automl.resolve import check_devices
-from search_spaces.errors import CheckpointError, SpecError, UnsupportedError
+from search_spaces.errors import CheckpointError, SpecError, UnsupportedError, shell_word
 from search_spaces.objective import objective_for
 from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict, text_at, with_values
 from trials.status import StatusWriter
@@ -227,7 +227,7 @@ def check_image_memory(spec: Spec, split: str, sizes: Set[tuple[int, int]]) -> N
 
 
 def say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[int, int]], console: Console) -> None:
-    """A note for each image size whose shape a resize to the network's own changes by more than 5 %, or that is taken in tiles.
+    """A note on the image size whose shape a resize to the network's own changes most, if by more than 5 %, or that takes most tiles.
 
     SpecError where tiles are too narrow for an image.
     """
@@ -236,21 +236,22 @@ def say_stretch(predictor: Predictor, spec: Spec, split: str, sizes: Set[tuple[i
 
     predictor, spec = tiled(predictor, spec, split)
     if isinstance(predictor, TiledPredictor):
-        for size in sorted(sizes):
-            count = tiles_of(size, predictor.size, lead=predictor.lead)
-            told = f"images of {size[1]}x{size[0]} are taken as {count_text(count, 'tile')} of {predictor.size[1]}x{predictor.size[0]}"
-            tell(console, f"note  {told}, at their own scale: disparities up to {predictor.lead} px")
+        count, size = max((tiles_of(size, predictor.size, lead=predictor.lead), size) for size in sizes)
+        told = f"images of {size[1]}x{size[0]} are taken as {count_text(count, 'tile')} of {predictor.size[1]}x{predictor.size[0]}"
+        told += f" (the most of {len(sizes)} sizes)" if len(sizes) > 1 else ""
+        tell(console, f"note  {told}, at their own scale: disparities up to {predictor.lead} px")
         return
     augmentation = getattr(fitted_spec(spec, split, predictor.fixed_size).dataset, f"{split}_dataset").augmentation
     if augmentation.evaluation != "resize":
         return
     height, width = augmentation.crop_size
-    for size in sorted(sizes):
-        share = stretch(size, (height, width))
-        if abs(share) > LARGEST_STRETCH:
-            way = "wider" if share > 0 else "higher"
-            told = f"images of {size[1]}x{size[0]} are resized to {width}x{height}, which makes things {100 * abs(share):.0f} % {way}"
-            tell(console, f"note  {told}: expect worse results than at their own shape")
+    bent = {size: share for size in sizes if abs(share := stretch(size, (height, width))) > LARGEST_STRETCH}
+    if bent:
+        size = max(sorted(bent), key=lambda one: abs(bent[one]))
+        told = f"images of {size[1]}x{size[0]} are resized to {width}x{height}, which makes things {100 * abs(bent[size]):.0f} %"
+        told += " wider" if bent[size] > 0 else " higher"
+        told += f" (the most of {len(bent)} such sizes)" if len(bent) > 1 else ""
+        tell(console, f"note  {told}: expect worse results than at their own shape")
 
 
 def need_lists(spec: Spec, split: str, action: str) -> None:
@@ -261,7 +262,8 @@ def need_lists(spec: Spec, split: str, action: str) -> None:
         key = f"dataset.{split}_dataset.data_sources"
         example = {"stereo": "GenericDataset", "mono": "RelativeMonoDataset" if spec.is_relative else "MetricMonoDataset"}[spec.family]
         folder = ", or a folder of images: inference.input_dir=..." if split == "infer" else ""
-        raise SpecError(f"depth_net {action} needs {key}", hint=f"add {key}=[{{data_file:{split}.txt,dataset_name:{example}}}]{folder}")
+        value = shell_word(f"{key}=[{{data_file:{split}.txt,dataset_name:{example}}}]")  # a shell would take the braces apart
+        raise SpecError(f"depth_net {action} needs {key}", hint=f"add {value}{folder}")
 
 
 def preflight(spec: Spec, splits: Sequence[str], console: Console) -> list[SourceReport]:

@@ -119,6 +119,10 @@ def test_raw_millimetres_name_the_scale(refused: Refused, place: Path, made: Pat
         ("train.num_gpus=2", "train.num_gpus is 2 (command line: train.num_gpus=2), but no GPU is visible"),
         ("train.resume=must", "train.resume=auto starts anew"),
         ("dataset.train_dataset.data_sources=[]", "needs dataset.train_dataset.data_sources"),
+        (
+            "dataset.train_dataset.data_sources=[]",
+            "add 'dataset.train_dataset.data_sources=[{data_file:train.txt,dataset_name:GenericDataset}]'",
+        ),
     ],
 )
 def test_a_spec_that_cannot_be_trained(train: Refused, override: str, words: str):

@@ -14,10 +14,11 @@ import torch
 import yaml
 
 from automl import depth_net
+from automl.actions import say_stretch
 from automl.console import counted, screen
 from automl.entry import DONE, FAILED, INTERRUPTED, run_app
 from deploy.onnx_export import export_onnx
-from deploy.runtime import load_network
+from deploy.runtime import load_network, load_predictor
 from models.registry import build_network
 from search_spaces.spec import load_spec, spec_to_dict
 from tests.automl.samples import small_mono_spec, small_stereo_spec
@@ -170,6 +171,16 @@ def test_the_camera_that_tao_writes_is_questioned(made: Path, capsys: pytest.Cap
 def test_a_changed_shape_is_said(made: Path, capsys: pytest.CaptureFixture[str]):
     assert run("inference", "mono", made / "mono.onnx") == DONE
     assert re.search(r"images of \d+x\d+ are resized to 42x56, which makes things \d+ % higher", capsys.readouterr().out)
+
+
+def test_of_many_sizes_the_worst_is_said(made: Path, capsys: pytest.CaptureFixture[str]):
+    """The model takes 42x56 (width x height): 46x56 becomes 10 % higher, 84x56 100 %, and 43x57 nearly keeps its shape."""
+    spec = load_spec(made / "mono.yaml")
+    predictor = load_predictor(made / "mono.onnx", spec, split="infer", runtime="cpu")
+    say_stretch(predictor, spec, "infer", {(56, 46), (56, 84), (57, 43)}, screen())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "images of 84x56 are resized to 42x56" in line
+    assert line.endswith("100 % higher (the most of 2 such sizes): expect worse results than at their own shape")
 
 
 def test_tiles_are_said(made: Path, capsys: pytest.CaptureFixture[str]):
