@@ -191,11 +191,15 @@ def merge(tree: dict[str, Any], data: Mapping[str, Any], prefix: str = "", *, pl
                 merge(tree[name], value, f"{dotted}.", places=places)
             elif value is not None:
                 where = f" ({place})" if place else ""
-                raise SpecError(f"{dotted} must be a group of keys, but is {value!r}{where}", hint=f"set a key in it: {_example(dotted)}")
+                raise SpecError(f"{dotted} must be a group of keys, but is {_told(value)}{where}", hint=f"set a key in it: {_example(dotted)}")
         elif not is_known(dotted):
             raise unknown_key(dotted, place=place)
         elif value != MANDATORY:
             tree[name] = copy.deepcopy(value)
+
+
+def _told(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _example(section: str) -> str:
@@ -230,7 +234,7 @@ def _override_group(tree: dict[str, Any], override: Override) -> set[str]:
         return set(inside)
     if not isinstance(override.value, Mapping):
         raise SpecError(
-            f"{override.key} must be a group of keys, but is {override.value!r} ({override.place})",
+            f"{override.key} must be a group of keys, but is {_told(override.value)} ({override.place})",
             hint=f"set a key in it: {inside[0]}=...",
         )
     touched: set[str] = set()
@@ -247,6 +251,8 @@ def _set_inside(group: dict[str, Any], parts: Sequence[str], override: Override)
             part_at = _position(holder, part, override)
             holder = holder[part_at]
             continue
+        if not isinstance(holder, dict):
+            raise unknown_key(override.key, place=override.place)
         if holder.get(part) is None:
             holder[part] = [] if following.isdigit() else {}
         elif isinstance(holder[part], tuple):

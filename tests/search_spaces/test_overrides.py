@@ -115,6 +115,8 @@ def test_a_reference_to_another_key() -> None:
         ("train.gpu_ids=0", "train.gpu_ids must be a list, but is 0"),
         ("train=3", "train must be a group of keys, but is 3"),
         ("train.sede=3", "unknown key train.sede"),
+        ("train.num_epochs.a.b=3", "unknown key train.num_epochs.a.b"),
+        ("train.optim=null", "train.optim must be a group of keys, but is null"),
         (f"{VAL}.1.data_file=x", f"{VAL}.1.data_file points past the end of a list of 0"),
         (f"{VAL}.0.data_file=x", f"{VAL}[0] needs both data_file and dataset_name; missing: dataset_name"),
     ],
