@@ -40,6 +40,7 @@ class Ending:
         self._folder, self._config, self._ledger = folder, config, ledger
         self._source, self._rule, self._standings = source, rule, standings
         self._spending, self._clock, self._final = spending, clock, final
+        self._noun = "finalist" if final else "trial"
         self._halt: StudyEnd | None = None  # a stop that was asked for while trials run
         self.failures = FailureWatch()
 
@@ -57,7 +58,7 @@ class Ending:
         limit = None if self._halt is not None else self._spending.reached(final=self._final)
         if limit is None:
             return self._halt or self.failures.verdict(self._ledger.records)
-        return limit_end(limit, self._ledger.records, total=self._source.total, objective=self._config.objective)
+        return limit_end(limit, self._ledger.records, total=self._source.total, noun=self._noun, objective=self._config.objective)
 
     def is_over(self) -> bool:
         """Settle the end of the search when it has come; True when it has."""
@@ -107,8 +108,7 @@ class Ending:
         if records and not has_worked(records):
             causes = sorted({record.error.cause.value for record in records if record.error is not None})
             return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {self._config.objective} (causes: {', '.join(causes)})")
-        noun = "finalist" if self._final else "trial"
-        told = f"the one {noun} was run" if len(records) == 1 else f"all {len(records)} {noun}s were run"
+        told = f"the one {self._noun} was run" if len(records) == 1 else f"all {len(records)} {self._noun}s were run"
         return StudyEnd(reason=EndReason.EXHAUSTED, message=told)
 
     def _settle(self, end: StudyEnd) -> None:

@@ -52,9 +52,9 @@ def has_worked(records: Sequence[TrialRecord]) -> bool:
     return any(record.value is not None and record.status is not TrialStatus.FAILED for record in records)
 
 
-def limit_end(limit: str, records: Sequence[TrialRecord], *, total: int, objective: str) -> StudyEnd:
-    """How a search ends at a limit of time: as a success when any trial has worked."""
-    begun = f"after {len(records)} of {total} trials had begun"
+def limit_end(limit: str, records: Sequence[TrialRecord], *, total: int, noun: str, objective: str) -> StudyEnd:
+    """How a search ends at a limit of time: as a success when any trial has worked.  `noun` is what a trial is called."""
+    begun = f"after {len(records)} of {total} {noun}s had begun"
     if has_worked(records):
         return StudyEnd(reason=EndReason.LIMIT, message=f"the search ended for its limit of time ({limit}), {begun}")
     return StudyEnd(reason=EndReason.FAILED, message=f"no trial produced {objective} within {limit}, {begun}")

@@ -183,6 +183,17 @@ def test_what_cannot_be_extended_says_why() -> None:
         extended(toy_config(searcher="pbt", fidelity="population"), Extension(trials="+1"))
 
 
+def test_a_final_that_meets_the_limit_speaks_of_finalists(tmp_path: Path) -> None:
+    clock = Clock()
+    study = Study.create(tmp_path / "s", toy_config(limits=Limits(max_hours=50.0), trials=5), clock=clock)
+    run_inline(study, run=SlowRun(clock))
+    clock.now += 50 * HOUR_S
+    end = run_inline(study.finalists(), run=SlowRun(clock)).end
+    study.close()
+    assert end is not None
+    assert end.message == "no trial produced val/loss within 50 h, after 0 of 2 finalists had begun"
+
+
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), True])
 def test_a_limit_is_a_number_above_zero(value: float) -> None:
     with pytest.raises(StudyError, match="--max-hours must be"):
