@@ -54,6 +54,7 @@ class Mailbox:
         self._order = order
         self._specs: dict[int, Mapping[str, Any]] = {}
         self._workers: dict[int, Any] = {}
+        self._nodes: dict[int, str] = {}
         self._retired: set[int] = set()
         self._waiting: dict[int, asyncio.Future[str | None]] = {}
         self._inbox: list[tuple[int | None, Any]] = []
@@ -68,9 +69,9 @@ class Mailbox:
         """Lay a segment's spec ready; `ticket` is its number among all segments of this driver."""
         self._specs[ticket] = spec
 
-    async def take_spec(self, ticket: int, worker: Any) -> Mapping[str, Any]:
-        """The spec of a segment, for `worker`, the actor that runs it; the driver hears of it."""
-        self._workers[ticket] = worker
+    async def take_spec(self, ticket: int, worker: Any, node_id: str) -> Mapping[str, Any]:
+        """The spec of a segment, for `worker`, the actor that runs it on that node; the driver hears of it."""
+        self._workers[ticket], self._nodes[ticket] = worker, node_id
         spec = self._specs.pop(ticket)
         self._inbox.append((None, Begun(number=spec["number"])))
         self._arrived.set()
@@ -80,6 +81,10 @@ class Mailbox:
         """The actor that took a segment, None before one did."""
         return self._workers.get(ticket)
 
+    async def node_of(self, ticket: int) -> str | None:
+        """The node on which a segment was taken, None before it was."""
+        return self._nodes.get(ticket)
+
     async def any_begun(self, tickets: Sequence[int]) -> bool:
         """Whether a worker took any of these segments."""
         return any(ticket in self._workers for ticket in tickets)
@@ -88,6 +93,7 @@ class Mailbox:
         """The driver counts this segment as ended."""
         self._retired.add(ticket)
         self._workers.pop(ticket, None)
+        self._nodes.pop(ticket, None)
 
     async def report(self, ticket: int, data: Mapping[str, Any]) -> str | None:
         """Hand in a report and wait for the driver's answer; None for a segment that was retired."""

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
@@ -41,6 +42,7 @@ from trials.contract import Cause, Decision, Failure, State, TrialResult, report
 
 _PATIENCE_S = 0.25
 _LOOK_S = 1.0  # between two looks at trials that nobody has begun
+_DEATHS = 2  # of a trial's workers on one node, after which it goes elsewhere
 _AGAIN_S = 300.0  # after so long it is said again that no node is left
 
 
@@ -138,6 +140,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         self._courier = courier
         self._running: dict[str, int] = {}
         self._tickets = 0
+        self._deaths: Counter[tuple[int, str]] = Counter()  # of the workers of a trial on a node
         self._looked_at = 0.0  # seconds of the monotonic clock
         self._told_at: float | None = None  # that no node is left; None while there is one
 
@@ -160,7 +163,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         ray.get(self._address.mailbox.put_spec.remote(ticket, trial_spec_to_json(trial)))
         self._courier.tickets[trial.number] = ticket
         self._running[trial_id] = trial.number
-        place = {"resources": dict(self._session.resources), "avoided": sorted(node.node_id for node in self._session.avoided)}
+        place = {"resources": dict(self._session.resources), "avoided": sorted(self._avoided_by(trial.number))}
         return {"ticket": ticket, "mailbox": self._address.name, **place}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
@@ -169,10 +172,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         number = self._running.pop(trial_id, None)
         if number is None:
             return
-        self._address.mailbox.retire.remote(self._courier.tickets[number])
-        timeout = self._courier.watch.ended(number)
+        ticket, timeout = self._courier.tickets[number], self._courier.watch.ended(number)
         fatal = None if result is None else result.get(FATAL)
         text = None if result is None else result.get(RESULT)
+        if fatal is None and text is None and (node_id := ray.get(self._address.mailbox.node_of.remote(ticket))) is not None:
+            self._deaths[number, node_id] += 1
+        self._address.mailbox.retire.remote(ticket)
         if fatal is not None:
             self._avoid(*json.loads(fatal))
             self._proceedings.end_trial(_result(number, State.INTERRUPTED))  # it goes on elsewhere, at once and without charge
@@ -205,6 +210,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
             return False
         tickets = [self._courier.tickets[number] for number in self._running.values()]
         return not ray.get(self._address.mailbox.any_begun.remote(tickets))
+
+    def _avoided_by(self, number: int) -> set[str]:
+        """Nodes that a trial keeps off: those that cannot work, and while there is another one, those on which its workers died."""
+        died = {node_id for (trial, node_id), count in self._deaths.items() if trial == number and count >= _DEATHS}
+        elsewhere = bool(died) and any(node.node_id not in died for node in self._session.usable())
+        return {node.node_id for node in self._session.avoided} | (died if elsewhere else set())
 
     def _avoid(self, node_id: str, message: str, hint: str) -> None:
         """Give a node nothing more."""

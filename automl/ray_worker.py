@@ -59,11 +59,10 @@ class SegmentTrainable(tune.Trainable):  # type: ignore[misc]  # Ray carries no 
     def step(self) -> dict[str, Any]:
         """Run the segment; the result is JSON-able data."""
         order: WorkOrder = ray.get(self._mailbox.order.remote())
-        this = ray.get_runtime_context().current_actor
-        trial = trial_spec_from_json(ray.get(self._mailbox.take_spec.remote(self._ticket, this)))
+        this, node_id = ray.get_runtime_context().current_actor, ray.get_runtime_context().get_node_id()
+        trial = trial_spec_from_json(ray.get(self._mailbox.take_spec.remote(self._ticket, this, node_id)))
         fault = worksite_fault(order) or training_fault(order)
         if fault is not None:
-            node_id = ray.get_runtime_context().get_node_id()
             return {FATAL: json.dumps([node_id, fault.message, fault.hint]), "done": True}
         try:
             with worker_log(trial.folder / LOG_FILE), contextlib.chdir(order.working_folder):
