@@ -191,7 +191,9 @@ def merge(tree: dict[str, Any], data: Mapping[str, Any], prefix: str = "", *, pl
                 merge(tree[name], value, f"{dotted}.", places=places)
             elif value is not None:
                 where = f" ({place})" if place else ""
-                raise SpecError(f"{dotted} must be a group of keys, but is {_told(value)}{where}", hint=f"set a key in it: {_example(dotted)}")
+                raise SpecError(
+                    f"{dotted} must be a group of keys, but is {_told(value)}{where}", hint=f"set a key in it: {_example(dotted)}"
+                )
         elif not is_known(dotted):
             raise unknown_key(dotted, place=place)
         elif value != MANDATORY:
@@ -247,19 +249,7 @@ def _set_inside(group: dict[str, Any], parts: Sequence[str], override: Override)
     """Set or delete something inside a list or a free mapping, such as data_sources.0.data_file."""
     holder: Any = group
     for part, following in itertools.pairwise(parts):
-        if isinstance(holder, list):
-            part_at = _position(holder, part, override)
-            holder = holder[part_at]
-            continue
-        if not isinstance(holder, dict):
-            raise unknown_key(override.key, place=override.place)
-        if holder.get(part) is None:
-            holder[part] = [] if following.isdigit() else {}
-        elif isinstance(holder[part], tuple):
-            holder[part] = list(holder[part])
-        holder = holder[part]
-        if following.isdigit() and isinstance(holder, list) and int(following) == len(holder):
-            holder.append({})
+        holder = _inner(holder, part, following, override)
     last = parts[-1]
     if isinstance(holder, list):
         at = _position(holder, last, override)
@@ -274,6 +264,22 @@ def _set_inside(group: dict[str, Any], parts: Sequence[str], override: Override)
             holder[last] = override.value
     else:
         raise unknown_key(override.key, place=override.place)
+
+
+def _inner(holder: Any, part: str, following: str, override: Override) -> Any:
+    """What stands at `part` of `holder`; a list or a mapping is made, as `following` needs it, where there is nothing yet."""
+    if isinstance(holder, list):
+        return holder[_position(holder, part, override)]
+    if not isinstance(holder, dict):
+        raise unknown_key(override.key, place=override.place)
+    if holder.get(part) is None:
+        holder[part] = [] if following.isdigit() else {}
+    elif isinstance(holder[part], tuple):
+        holder[part] = list(holder[part])
+    inner = holder[part]
+    if following.isdigit() and isinstance(inner, list) and int(following) == len(inner):
+        inner.append({})
+    return inner
 
 
 def _position(holder: list[Any], part: str, override: Override) -> int:
