@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from automl.console import screen, tell
 from automl.folders import stored_url
 from search_spaces.spec import get_value, read_spec
 
@@ -17,7 +16,7 @@ Action = Callable[[Path, Sequence[str]], int]
 def stored(action: str, spec_file: Path, overrides: Sequence[str], run: Action) -> int:
     """The exit code of `run`, which is given a folder of this machine where the user's results_dir is a URL, and a copy of a spec there.
 
-    What the action has written is in the store when this returns, also after a failure or Ctrl-C.
+    What the action has written is in the store when this returns, also after a failure or Ctrl-C; ActionFailed says where it is else.
     """
     url = stored_url(spec_file)
     if url is None:
@@ -47,15 +46,13 @@ def _stored(action: str, spec_file: Path, overrides: Sequence[str], run: Action)
     url = url.rstrip("/")
     if key == "results_dir" and action != "train":  # the others write to a folder of their own there, and need nothing beside it
         key, url = f"{action}.results_dir", f"{url}/{action}"
+    from automl.stored_study import keeping
     from trials.data.cache_folder import cache_folder
-    from trials.stored_folder import StoredFolder, working_folder
+    from trials.stored_folder import working_folder
 
     place = working_folder(cache_folder(spec, "results").path, url)
-    console = screen()
-    with StoredFolder(place, url):
-        code = run(spec_file, (*overrides, f"{key}={_quoted(place)}"))
-    tell(console, f"Results are in {url}; the working folder was {place}")
-    return code
+    with keeping(url, place, again="the same command" + (" with train.resume=auto" if action == "train" else "")):
+        return run(spec_file, (*overrides, f"{key}={_quoted(place)}"))
 
 
 def _quoted(place: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from automl.entry import ActionFailed
 from automl.stored import stored
 from search_spaces.errors import DataError
 from search_spaces.spec import read_spec, results_folder
@@ -33,7 +34,20 @@ def act(spec_file: Path, overrides: Sequence[str]) -> int:
 def test_an_action_works_in_a_folder_of_this_machine(spec_file: Path, s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert stored("evaluate", spec_file, (), act) == 7
     assert s3.client.find("data/runs")[1:] == ["data/runs/one/evaluate/results.json"]  # the first says who wrote last
-    assert "Results are in s3://data/runs/one/evaluate; the working folder was" in capsys.readouterr().out
+    assert "Everything is in s3://data/runs/one/evaluate; the working folder was" in capsys.readouterr().out
+
+
+def test_results_that_a_store_did_not_take_are_named(
+    spec_file: Path, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(spec: Path, overrides: Sequence[str]) -> int:
+        away.setattr(s3.client, "pipe_file", lambda *_, **__: (_ for _ in ()).throw(TimeoutError("slow")))
+        return act(spec, overrides)
+
+    with monkeypatch.context() as away, pytest.raises(ActionFailed, match="not everything is in s3://data/runs/one/evaluate") as caught:
+        stored("evaluate", spec_file, (), lose)
+    assert caught.value.hint.startswith(f"what is missing is in {tmp_path / 'cache'}")
+    assert caught.value.hint.endswith("; the same command on this machine puts it there")
 
 
 def test_the_action_s_own_key_wins(spec_file: Path, s3: S3Server) -> None:
