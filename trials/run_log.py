@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
+
+from typing_extensions import override
 
 LOG = "train.log"
 OURS = ("trials", "models")
@@ -18,7 +21,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 @contextmanager
 def run_log(folder: Path) -> Iterator[None]:
     """Appends to `<folder>/train.log` for the length of the context; loggers and warning filters are then as before."""
-    handler = logging.FileHandler(folder / LOG, encoding="utf-8", delay=True)
+    handler = _Log(folder / LOG, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(FORMAT))
     with ExitStack() as stack:
         stack.callback(handler.close)
@@ -28,6 +31,20 @@ def run_log(folder: Path) -> Iterator[None]:
             stack.enter_context(_redirected(name, handler, logging.WARNING))
         stack.enter_context(_logged_warnings())
         yield
+
+
+class _Log(logging.FileHandler):
+    """Writes for as long as the disk takes it: a log that is cut short is no reason to lose a run, or to say so at every line."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    @override
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

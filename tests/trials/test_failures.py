@@ -148,6 +148,14 @@ def test_a_disk_that_takes_no_traceback_changes_nothing_else(scenes: SampleSet, 
     assert status_lines(tmp_path)[-1]["message"] == "Unexpected error: RuntimeError: too bad"
 
 
+def test_a_disk_that_takes_no_log_costs_no_run(scenes: SampleSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "train.log").symlink_to("/dev/full")
+    result = run_trial(trial(tmp_path, stereo_spec(scenes), epochs=1), always_continue, parts=parts())
+    assert (result.state, result.error) == (State.COMPLETE, None)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
 def test_a_damaged_state_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pth"

@@ -162,8 +162,9 @@ def _shape(image: str) -> str:
 def _found(files: Sequence[str]) -> str:
     if not files:
         return "the folder is empty"
-    endings = Counter(PurePosixPath(name).suffix.lower() or "none" for name in files)
-    return f"{len(files)} files with the endings " + ", ".join(ending for ending, _ in endings.most_common(_NAMED_FILES))
+    endings = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in files)
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    return f"{count} ({', '.join(ending for ending, _ in endings.most_common(_NAMED_FILES))})"
 
 
 def _count(images: Sequence[str]) -> str:

@@ -83,7 +83,7 @@ def test_no_pair_says_which_names_were_looked_for(tmp_path: Path):
 
 def test_no_image_says_what_is_there(tmp_path: Path):
     make(tmp_path, "a.txt", "b.txt", "c.npy")
-    with pytest.raises(DataError, match=r"no image below .*: 3 files with the endings .txt, .npy"):
+    with pytest.raises(DataError, match=r"no image below .*: 3 files \(.txt, .npy\)"):
         input_rows(tmp_path, family="mono")
 
 

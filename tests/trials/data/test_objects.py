@@ -278,7 +278,7 @@ def test_a_folder_of_the_store_to_run_on(pair: Spec, tmp_path: Path) -> None:
 
 def test_a_folder_of_the_store_without_images_is_told(s3: S3Server, tmp_path: Path) -> None:
     s3.client.pipe_file("data/notes/read.me", b"")
-    with pytest.raises(DataError, match=r"no image below s3://data/notes: 1 files with the endings \.me"):
+    with pytest.raises(DataError, match=r"no image below s3://data/notes: 1 file \(\.me\)"):
         build_dataset(folder_spec("s3://data/notes", tmp_path), "infer", training=False)
 
 
