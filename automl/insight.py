@@ -69,9 +69,7 @@ def convergence(snapshot: StudySnapshot) -> str:
     rung, compared = _same_rung(snapshot.trials, snapshot.config, FEWEST_FOR_VERDICT)
     searched = [(trial, sign * value) for trial, value in compared if trial.number > 0]
     if len(searched) < FEWEST_FOR_VERDICT:
-        return (
-            f"nothing can be said: {count_text(len(searched), 'trial')} beside the first can be compared, and it takes {FEWEST_FOR_VERDICT}"
-        )
+        return f"too early to say: {count_text(len(searched), 'trial')} beside the first can be compared, and it takes {FEWEST_FOR_VERDICT}"
     costs = [cost for _, cost in sorted(searched, key=lambda one: one[0].number)]
     count = len(costs)
     since = count - 1 - costs.index(min(costs))

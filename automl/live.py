@@ -159,7 +159,7 @@ def event_line(event: StudyEvent, board: Board, noun: str = "trial") -> str | No
             line = event.message
         case StudyEnded():
             reason, message = event.end.reason.value, event.end.message
-            line = message if message.startswith(reason) else f"{reason}: {message}"
+            line = message if event.end.reason.is_success or message.startswith(reason) else f"{reason}: {message}"
     return line
 
 

@@ -166,6 +166,11 @@ def _figures(snapshot: StudySnapshot, drawn: tuple[TrialSummary, ...]) -> list[F
     return figures
 
 
+def _style(trial: TrialSummary, snapshot: StudySnapshot) -> str:
+    """The colour of a trial in the charts, as their legend has it."""
+    return "best" if snapshot.best is not None and trial.number == snapshot.best.number else trial.status.value
+
+
 def _history(snapshot: StudySnapshot, drawn: tuple[TrialSummary, ...]) -> str:
     """The best value of the `drawn` trials by number, and the best so far among all trials as a line."""
     valued = [(trial.number, trial.value) for trial in snapshot.trials if trial.value is not None]
@@ -174,7 +179,9 @@ def _history(snapshot: StudySnapshot, drawn: tuple[TrialSummary, ...]) -> str:
     leaders = accumulate((value for _, value in valued), min if snapshot.config.direction == "minimize" else max)
     best = dict(zip((number for number, _ in valued), leaders, strict=True))
     marks = [
-        Point(x=trial.number, y=trial.value, title=_title(trial), style=trial.status.value) for trial in drawn if trial.value is not None
+        Point(x=trial.number, y=trial.value, title=_title(trial), style=_style(trial, snapshot))
+        for trial in drawn
+        if trial.value is not None
     ]
     line = [Point(x=mark.x, y=best[int(mark.x)]) for mark in marks]
     series = [Series(points=line, style="best", line=True, marks=False), Series(points=marks)]
@@ -185,16 +192,14 @@ def _history(snapshot: StudySnapshot, drawn: tuple[TrialSummary, ...]) -> str:
 
 def _curves(snapshot: StudySnapshot) -> str:
     """The objective over epochs, one line a trial; the best one stands out."""
-    best = snapshot.best
     series = []
     for trial in snapshot.trials:
-        chosen = best is not None and trial.number == best.number
-        style = "best" if chosen else trial.status.value
+        style = _style(trial, snapshot)
         points = [
             Point(x=epoch, y=value, title=f"trial {trial.number}, epoch {epoch}: {number_text(value)}", style=style)
             for epoch, value in trial.curve
         ]
-        series.append(Series(points=points, style=style, line=True, marks=chosen or len(points) == 1))
+        series.append(Series(points=points, style=style, line=True, marks=style == "best" or len(points) == 1))
     values = [value for trial in snapshot.trials for _, value in trial.curve]
     return chart(series, Axis(label="epoch", whole=True), Axis(label=snapshot.config.objective, log=_spans_decades(values)))
 
@@ -213,7 +218,7 @@ def _against(snapshot: StudySnapshot, parameter: Parameter) -> str:
     else:
         placed = [(trial, float(given), value) for trial, given, value in found]
         axis = Axis(label=f"{parameter.key}{' (log)' if parameter.log else ''}", log=parameter.log)
-    points = [Point(x=x, y=y, title=_title(trial), style=trial.status.value) for trial, x, y in placed if y is not None]
+    points = [Point(x=x, y=y, title=_title(trial), style=_style(trial, snapshot)) for trial, x, y in placed if y is not None]
     return chart([Series(points=points)], axis, Axis(label=snapshot.config.objective, log=_spans_decades([point.y for point in points])))
 
 

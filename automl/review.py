@@ -267,7 +267,8 @@ def _budget(review: Review) -> Table:
     config = review.config
     table = _table("Budget", "", "")
     table.show_header = False
-    table.add_row("trials", f"{config.trials} of up to {count_text(config.epochs, 'epoch')}, {_compared(review.rungs[:-1])}")
+    of = "of up to" if review.rungs[:-1] else "of"
+    table.add_row("trials", f"{config.trials} {of} {count_text(config.epochs, 'epoch')}, {_compared(review.rungs[:-1])}")
     none = "none: too few trials" if config.trials < FEWEST_FOR_FINALISTS else "none, as the settings say"
     if config.fidelity == "population":
         none = "none: a population finds a course of values, not one set"
@@ -277,14 +278,16 @@ def _budget(review: Review) -> Table:
     table.add_row("finalists", f"{chosen} trained again with {seeds}" if config.finalists else none)
     if config.limits != Limits():
         table.add_row("limits", f"{', '.join(config.limits.describe())}{LIMITS_TOLD if config.limits.timed else ''}")
-    table.add_row("epochs", f"about {review.likely_epochs}, at most {review.most_epochs}")
+    sure = review.likely_epochs == review.most_epochs
+    table.add_row("epochs", f"{review.most_epochs}" if sure else f"about {review.likely_epochs}, at most {review.most_epochs}")
     times = review.times
     if times is None:
         table.add_row("time", f"unknown until trial 0 has run an epoch: no step could be measured in {LIMIT_S:.0f} s")
     else:
         likely, most = seconds_text(review.seconds(review.likely_epochs)), seconds_text(review.seconds(review.most_epochs))
         measured = f"measured: {number_text(times.step_s)} s a step, {times.steps} steps and {times.images} validation images an epoch"
-        table.add_row("time", f"about {likely}, at most {most}, without start-up and promotion ({measured})")
+        told = f"about {likely}" if sure else f"about {likely}, at most {most}"
+        table.add_row("time", f"{told}, without start-up and promotion ({measured})")
     return table
 
 

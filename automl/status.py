@@ -30,6 +30,7 @@ PROMOTION_FILE = Path("promotion") / "promotion.json"
 CHOICE_FILE = "choice.json"
 VALUES_SHOWN = 5
 ERROR_SHOWN = 100  # characters
+STATE_WORDS = {"exhausted": "done", "limit": "ended at a limit"}  # for people; programs read the states themselves
 ROWS_AT_MOST = 200  # laying out ten thousand takes seconds, and nobody reads them
 
 
@@ -155,7 +156,8 @@ def status_view(snapshot: StudySnapshot) -> RenderableType:
     told = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
     beside = "".join(f", {objective.metric}" for objective in config.further)
     objective = f"{escape(config.objective)} ({arrow}){escape(beside)}"
-    head = [f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {objective}, [bold]{study_state(snapshot)}[/]"]
+    state = study_state(snapshot)
+    head = [f"[bold]{escape(config.name)}[/]  {escape(config.skill)}, {objective}, [bold]{STATE_WORDS.get(state, state)}[/]"]
     head.append(f"{snapshot.begun} trials begun: {told or 'none yet'}; full budget {count_text(config.epochs, 'epoch')}")
     best = snapshot.best
     left = seconds_left(snapshot) if snapshot.active else None

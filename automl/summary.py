@@ -95,7 +95,7 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
     if gain is not None:
         table.add_row("gain", gain)
     if best is not None:
-        table.add_row("search", escape(convergence(snapshot)))
+        table.add_row("converged?", escape(convergence(snapshot)))
     mattered = importance(snapshot)
     if mattered.shares:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in mattered.shares[:IMPORTANT])

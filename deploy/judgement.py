@@ -69,7 +69,7 @@ def judge(
     assert size is not None
     spec = fitted_spec(spec, split, size)
     images = [Sample(images=sample.images) for sample in samples_at(size, spec, split, samples)]
-    with stage("compares"):
+    with stage("compares answers"):
         checks = compare(reference, candidates, spec, images)
     metrics: dict[str, Mapping[str, float | None]] = {}
     counted = None
@@ -85,7 +85,7 @@ def judge(
             metrics[predictor.name], counted = evaluation.metrics, evaluation.num_images
     checks = {name: with_metric(check, spec, metrics[reference.name], metrics[name]) for name, check in checks.items()}
     deciding = [checks[candidate.predictor.name] for candidate in candidates if candidate.decides]
-    with stage("times"):
+    with stage("measures latency"):
         latency = _latency([reference, *(candidate.predictor for candidate in candidates)], images[0].images, batches)
     return Judgement(
         check=next((check for check in deciding if not check.passed), deciding[0]),

@@ -37,7 +37,7 @@ def snapshot_of(costs: list[float], folder: Path = Path(), **changes: object) ->
 @pytest.mark.parametrize(
     ("costs", "verdict"),
     [
-        ([1.0] + [3.0] * 9, "nothing can be said: 9 trials"),
+        ([1.0] + [3.0] * 9, "too early to say: 9 trials"),
         ([1.0, 3.0, 2.0] + [3.0] * 8, "probably converged: the last 8 of 10 trials compared after 9 epochs"),
         ([1.0] + [3.0] * 9 + [2.0], "not converged: a better one came within the last 1 of 10"),
         ([1.0] + [3.0] * 5 + [2.0] + [3.0] * 4, "undecided: the last 4 of 10"),

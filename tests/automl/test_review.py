@@ -39,7 +39,7 @@ def review_of(times: StepTimes | None = None, **changes: Any) -> Review:
 @pytest.mark.parametrize(
     ("epochs", "searched", "compared"),
     [
-        (1, "every trial to the end, too short for asha to stop any", "12 of up to 1 epoch, every trial to the end"),
+        (1, "every trial to the end, too short for asha to stop any", "12 of 1 epoch, every trial to the end"),
         (3, "asha stops early", "12 of up to 3 epochs, compared after epoch 1"),
         (27, "asha stops early", "12 of up to 27 epochs, compared after epochs 1, 3 and 9"),
     ],

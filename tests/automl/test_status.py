@@ -76,7 +76,7 @@ def test_the_best_is_the_trial_with_the_smallest_loss_at_full_budget(folder: Pat
 def test_the_table_for_people(folder: Path, capsys: pytest.CaptureFixture[str]):
     assert automl("status", folder) == DONE
     out = capsys.readouterr().out
-    assert "(lower is better), exhausted" in out
+    assert "(lower is better), done" in out
     assert "oom: made to fail: oom" in out
     assert "the spec's own" in out
 
@@ -190,7 +190,7 @@ def test_every_segment_of_a_log_file_has_its_lines(events: list[StudyEvent], cap
     out = capsys.readouterr().out
     assert "trial 0 starts (the spec's own values): lr=1e-4" in out
     assert "trial 3 FAILED (oom): made to fail: oom" in out
-    assert "exhausted: all 5 trials were run" in out
+    assert "  all 5 trials were run" in out
     assert event_line(events[0], board) is None
 
 
@@ -258,6 +258,14 @@ def test_the_report_is_one_file_without_remote_parts(folder: Path):
     assert "<script" not in text
     assert text.count("<svg") == 4  # objective, curves, two parameters: momentum waits for SGD, which was not drawn
     assert "oom: made to fail: oom" in text
+
+
+def test_the_best_trial_has_its_colour_in_every_chart_and_the_end_is_told_in_words(folder: Path):
+    text = write_report(read_snapshot(folder)).read_text()
+    charts = [part.split("</svg>")[0] for part in text.split("<svg")[1:]]
+    assert len(charts) == 4
+    assert all('class="mark best"' in chart for chart in charts)
+    assert "\N{MIDDLE DOT} all 5 trials were run</p>" in text
 
 
 def test_the_report_says_why_trials_and_finalists_ended(tmp_path: Path):
