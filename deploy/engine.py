@@ -78,7 +78,7 @@ def need_tensorrt(gpu: int, *, what: str, instead: str = "") -> Any:
     if not count:
         missing.append("an NVIDIA GPU (torch sees none)")
     elif gpu >= count:
-        raise SpecError(f"gen_trt_engine.gpu_id is {gpu}, but there are {count} GPUs", hint=f"numbers begin with 0: 0 to {count - 1}")
+        raise SpecError(f"gen_trt_engine.gpu_id is {gpu}, but torch sees {count} GPU{'s' * (count > 1)}", hint="numbers begin with 0")
     if importlib.util.find_spec("tensorrt") is None:
         missing.append("the tensorrt package")
     if missing:

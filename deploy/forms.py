@@ -20,7 +20,7 @@ from deploy.quantize import convert_to_int8
 from deploy.quantize_backends import check_quantize
 from deploy.samples import made_up_images
 from deploy.sidecar import sidecar_path, write_json
-from search_spaces.errors import SpecError
+from search_spaces.errors import SpecError, nearest
 from search_spaces.spec import Spec, with_values
 
 INT8, ENGINE = "int8", "engine"
@@ -62,7 +62,11 @@ def check_formats(formats: Collection[str], spec: Spec, makers: Mapping[str, Mak
     """Raises what a promotion to `formats` would be refused for on this machine, before anything is read."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise SpecError(f"a model is promoted to {', '.join(FORMATS)}, but got {', '.join(unknown)}", hint="--to onnx,openvino")
+        guess = nearest(unknown[0], FORMATS)
+        raise SpecError(
+            f"a model is promoted to {', '.join(FORMATS)}, but got {', '.join(unknown)}",
+            hint=f"did you mean {guess}?" if guess else "--to onnx,openvino",
+        )
     if "openvino" in formats:
         check_openvino()
     for name, maker in (makers or MAKERS).items():

@@ -102,7 +102,8 @@ def device_of(spec: Spec) -> str:
     if asked == "trt":
         raise UnsupportedError("quantize.device trt is not supported", hint="depth_net gen_trt_engine builds engines; here cuda or cpu")
     if ":" in asked and int(asked.partition(":")[2]) >= there:
-        raise UnsupportedError(f"quantize.device is {asked}, but there are {there} GPUs", hint="quantize.device=cpu")
+        told = f"torch sees {there or 'no'} GPU{'s' * (there > 1)}"
+        raise UnsupportedError(f"quantize.device is {asked}, but {told}", hint="quantize.device=cpu")
     return asked if there else "cpu"
 
 

@@ -146,6 +146,13 @@ def test_one_error_names_all_that_is_missing() -> None:
     assert str(caught.value.hint).endswith("driver; else graph_only")
 
 
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(SpecError, match="gpu_id is 1, but torch sees 1 GPU$"):
+        need_tensorrt(1, what="it")
+
+
 @pytest.mark.parametrize("version", ["10.15.1.29", "8.6.0", "12.0.0"])
 def test_other_releases_are_refused(version: str) -> None:
     with pytest.raises(UnsupportedError, match=r"10\.16 to 11 are supported"):

@@ -154,8 +154,9 @@ def test_an_engine_that_is_asked_for_without_a_gpu_is_refused_before_any_work(sp
 
 
 def test_formats_that_nobody_makes_are_refused(spec: Spec) -> None:
-    with pytest.raises(SpecError, match="promoted to onnx, openvino, int8, engine, but got itn8"):
+    with pytest.raises(SpecError, match="promoted to onnx, openvino, int8, engine, but got itn8") as caught:
         check_formats(["onnx", "itn8"], spec)
+    assert caught.value.hint == "did you mean int8?"
 
 
 def test_int8_without_images_is_refused(spec: Spec) -> None:

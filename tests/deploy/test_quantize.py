@@ -274,6 +274,7 @@ def test_stereo_is_calibrated_on_both_images(scenes: SampleSet, tmp_path: Path) 
         ({"quantize.algorithm": "awq_lite"}, "awq_lite is not one of backend torchao"),
         ({"quantize.backend_kwargs": {"group": 8}}, "backend_kwargs must be empty"),
         ({"quantize.device": "trt"}, "device trt is not supported"),
+        ({"quantize.device": "cuda:64"}, r"device is cuda:64, but torch sees \w+ GPU"),
         ({"quantize.layers": [{"module_name": "Lineer", "weights": {"dtype": "int8"}}]}, "fits none of the parts"),
         ({"quantize.skip_names": ["Linear"]}, "nothing is left to quantise"),
         ({**STATIC}, "backend onnxruntime takes .onnx"),
