@@ -149,7 +149,7 @@ def test_one_error_names_all_that_is_missing() -> None:
 def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(SpecError, match="gpu_id is 1, but torch sees 1 GPU$"):
+    with pytest.raises(SpecError, match=r"gpu_id is 1, but torch sees 1 GPU$"):
         need_tensorrt(1, what="it")
 
 
