@@ -19,6 +19,7 @@ from search_spaces.schema import Leaf, TrainSchema
 from search_spaces.space import Condition, Constraint, Parameter, SearchSpace, Value, choice_of, parents_first
 from search_spaces.space_request import RangeChange, SpaceRequest, find_key
 from search_spaces.spec import FieldInfo, Spec, all_fields, get_value, with_values
+from search_spaces.spec.rules import condition_against
 
 if TYPE_CHECKING:
     from search_spaces.skill import Skill
@@ -97,6 +98,9 @@ class _Builder:
                 reason = error.message
             if reason is not None:
                 reasons[key] = reason
+        for key, reason in self._orphans(parameters).items():
+            reasons[key] = reason
+            del parameters[key]
         self._refuse({key: reason for key, reason in reasons.items() if key in asked})
         if not parameters:
             raise SpecError(f"no parameter of skill {skill} acts on this spec", hint="train without search: --policy off")
@@ -109,6 +113,11 @@ class _Builder:
             dropped=tuple(Dropped(key=key, reason=reason) for key, reason in left_out.items()),
             faults=self._faults(),
         )
+
+    def _orphans(self, parameters: Mapping[str, Parameter]) -> dict[str, str]:
+        """Reasons against parameters that count only with another one, which turned out not to be searched."""
+        alone = [info for info in map(all_fields().__getitem__, parameters) if info.rule.when and info.rule.when[0] not in parameters]
+        return {info.key: reason for info in alone if (reason := condition_against(self.spec, info)) is not None}
 
     def _refuse(self, bad: Mapping[str, str]) -> None:
         """SpecError for what was asked for by name and cannot be."""

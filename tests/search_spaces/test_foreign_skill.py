@@ -148,3 +148,13 @@ def test_a_type_that_the_trainer_does_not_take_is_left_out(tmp_path: Path, spec:
     review = find_skill(write_foreign_skill(tmp_path / "typed", schema=schema)).review(spec)
     (reason,) = (dropped.reason for dropped in review.dropped if dropped.key == "dataset.train_dataset.batch_size")
     assert reason == f"its type is {kind} in the schema, but int in this trainer"
+
+
+def test_what_hangs_on_a_parameter_that_cannot_be_searched_is_left_out(tmp_path: Path, spec: Spec) -> None:
+    schema = train_schema()
+    optim = schema["properties"]["train"]["properties"]["optim"]["properties"]
+    optim["lr_scheduler"] |= {"enum": ["Unknown"], "default": "Unknown", "automl_enabled": True}
+    review = find_skill(write_foreign_skill(tmp_path / "orphan", schema=schema)).review(spec)
+    reasons = {dropped.key.rpartition(".")[2]: dropped.reason for dropped in review.dropped}
+    assert "lr_scheduler" in reasons
+    assert reasons["min_lr"].startswith("read only with lr_scheduler CosineAnnealingLR")
