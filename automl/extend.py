@@ -20,6 +20,7 @@ from automl.limits import Limits
 from automl.population import PopulationRule
 from automl.reader import read_snapshot
 from automl.sources import FEWEST_FOR_FINALISTS, usual_finalists
+from automl.unchanged import check_surroundings
 from search_spaces.errors import StudyError, shell_word
 
 _MORE = re.compile(r"\+(\d+(?:\.\d+)?)")
@@ -43,6 +44,7 @@ def extend_study(folder: Path, extension: Extension, *, yes: bool) -> int:
     if snapshot.active:
         raise StudyError(f"{folder} is being run by another process", hint=f"end it with `automl stop {shell_word(folder)}` first")
     config = extended(snapshot.config, extension)
+    check_surroundings(snapshot.config)  # what is refused must not leave the study extended
     before = snapshot.config
     told = [f"{config.trials} trials instead of {before.trials}"] if config.trials != before.trials else []
     told += [f"limits: {', '.join(config.limits.describe())}"] if config.limits != before.limits else []
@@ -96,8 +98,9 @@ def _raised(option: str, before: float | None, text: str | None) -> float | None
 
 def _amount(option: str, text: str) -> float:
     found = _MORE.fullmatch(text)
-    if found is None:
+    if found is None or not float(found[1]):
+        meant = re.sub("[^0-9.]", "", text)
         raise StudyError(
-            f"{option} says how much is added, with a plus, but got {text!r}", hint=f"write {option} +{re.sub('[^0-9.]', '', text) or 1}"
+            f"{option} says how much is added, with a plus, but got {text!r}", hint=f"write {option} +{meant if meant.strip('0.') else 1}"
         )
     return float(found[1])

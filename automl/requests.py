@@ -6,7 +6,11 @@ stops trials for good.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +29,14 @@ class StopRequest:
 
 def request_stop(folder: Path, *, trial: int | None = None) -> StopRequest:
     """Ask the driver of the study in `folder` to stop, or only to stop `trial`; gives all that is asked for by now."""
-    before = read_stop(folder)
-    if trial is None:
-        asked = StopRequest(study=True, trials=before.trials)
-    else:
-        asked = StopRequest(study=before.study, trials=before.trials | {trial})
-    _write(folder, asked)
-    return asked
+    with _alone(folder):
+        before = read_stop(folder)
+        if trial is None:
+            asked = StopRequest(study=True, trials=before.trials)
+        else:
+            asked = StopRequest(study=before.study, trials=before.trials | {trial})
+        _write(folder, asked)
+        return asked
 
 
 def read_stop(folder: Path) -> StopRequest:
@@ -50,11 +55,24 @@ def read_stop(folder: Path) -> StopRequest:
 
 def forget_study_stop(folder: Path) -> None:
     """Drop a request that ended the whole study, because it is being resumed; requests for single trials stay."""
-    trials = read_stop(folder).trials
-    if trials:
-        _write(folder, StopRequest(trials=trials))
-    else:
-        (folder / STOP_FILE).unlink(missing_ok=True)
+    with _alone(folder):
+        trials = read_stop(folder).trials
+        if trials:
+            _write(folder, StopRequest(trials=trials))
+        else:
+            (folder / STOP_FILE).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process after another reads and writes the request, where the file system has locks."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
 
 
 def _write(folder: Path, request: StopRequest) -> None:

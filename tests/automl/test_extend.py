@@ -11,7 +11,11 @@ import typer
 
 from automl.config import load_config
 from automl.extend import Extension, extend_study, extended
+from automl.limits import Limits
 from automl.study import Study
+from search_spaces.errors import StudyError
+from search_spaces.spec import load_spec, spec_to_dict
+from tests.automl.samples import small_stereo_spec
 from tests.automl.toy import toy_config
 
 
@@ -28,6 +32,21 @@ def test_who_says_no_has_extended_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(typer.Abort):
         extend_study(tmp_path / "s", Extension(trials="+3"), yes=False)
     assert load_config(tmp_path / "s").trials == 2
+
+
+def test_what_cannot_go_on_is_not_extended(tmp_path: Path) -> None:
+    spec = small_stereo_spec(tmp_path)
+    config = toy_config(trials=2, spec=spec_to_dict(load_spec(spec)), notes={"data": {"train": "another list"}})
+    Study.create(tmp_path / "s", config).close()
+    with pytest.raises(StudyError, match="the training data and the validation data"):
+        extend_study(tmp_path / "s", Extension(trials="+3"), yes=True)
+    assert load_config(tmp_path / "s").trials == 2
+
+
+@pytest.mark.parametrize("text", ["2", "+0", "+0.0", "more"])
+def test_what_adds_nothing_is_no_extension(text: str) -> None:
+    with pytest.raises(StudyError, match="--max-hours says how much is added, with a plus"):
+        extended(toy_config(limits=Limits(max_hours=1.0)), Extension(max_hours=text))
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (1, 1)])

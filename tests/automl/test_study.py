@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,6 +301,12 @@ def test_a_stopped_study_goes_on_where_it_was(study: Study) -> None:
     assert (again.end, read_stop(study.folder)) == (None, StopRequest())
     spec = asked(again)
     assert (spec.number, spec.resume_from) == (0, spec.folder / "train" / "dn_model_latest.pth")
+
+
+def test_requests_of_several_shells_at_once_add_up(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as shells:
+        list(shells.map(lambda number: request_stop(tmp_path, trial=number), range(40)))
+    assert read_stop(tmp_path).trials == set(range(40))
 
 
 def test_requests_add_up_and_nonsense_is_named(tmp_path: Path) -> None:
