@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from automl.limits import Limits
 from automl.ray_engine import run_ray
 from automl.ray_session import RaySession, ray_session
 from automl.ray_worker import LOG_FILE
+from automl.silence import SilenceWatch
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
 from tests.automl.many_worker_kills import Killer, faults, outcome
@@ -170,8 +174,6 @@ class Slow(ToyRun):
     """Takes a moment for each epoch."""
 
     def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
-        import time
-
         def slow(sent: Report) -> Decision:
             time.sleep(0.2)
             return report(sent)
@@ -180,41 +182,62 @@ class Slow(ToyRun):
 
 
 class Hanging(ToyRun):
-    """Trial 1 never comes to its third epoch."""
+    """Trial 1 never comes to its third epoch; `marker` is there from then on."""
+
+    def __init__(self, marker: Path) -> None:
+        super().__init__()
+        self.marker = marker
 
     def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
-        import time
-
         def stuck(sent: Report) -> Decision:
-            time.sleep(600.0 if (sent.number, sent.epoch) == (1, 3) else 0.0)
+            if (sent.number, sent.epoch) == (1, 3):
+                self.marker.touch()
+                time.sleep(600.0)
             return report(sent)
 
         return super().__call__(trial, stuck, progress=progress)
 
 
-def test_a_trial_that_says_nothing_is_given_up(tmp_path: Path, session: RaySession) -> None:
+def by_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    """Silence is measured by `clock`: on a busy machine a worker needs its time for everything."""
+    monkeypatch.setattr("automl.ray_engine.SilenceWatch", partial(SilenceWatch, clock=clock))
+
+
+def test_a_trial_that_says_nothing_is_given_up(tmp_path: Path, session: RaySession, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = tmp_path / "hangs"
+    by_clock(monkeypatch, lambda: 7.0 if hangs.exists() else 0.0)
     study = Study.create(tmp_path / "s", toy_config(trials=3, fidelity="full", limits=Limits(trial_timeout_s=6.0)))
-    snapshot = run_ray(study, session, run=Hanging())
+    snapshot = run_ray(study, session, run=Hanging(hangs))
     assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE, TrialStatus.FAILED, TrialStatus.COMPLETE]
     error = snapshot.trial(1).error
     assert error is not None
     assert (error.cause, error.message) == (Cause.TIMEOUT, "nothing was reported for 0.1 min, so the worker was ended")
 
 
-class Long(ToyRun):
-    """Trains for longer than a trial may be silent, and reports often enough."""
+class Together(ToyRun):
+    """Trials 0 and 1 report each epoch when both have come to it."""
 
     def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
-        import time
-
-        def long(sent: Report) -> Decision:
-            time.sleep(0.8)
+        def together(sent: Report) -> Decision:
+            come = [trial.folder.parent / f"{number}-at-{sent.epoch}" for number in (0, 1)]
+            if sent.number < 2:
+                come[sent.number].touch()
+            while sent.number < 2 and not come[1 - sent.number].exists():
+                time.sleep(0.01)
             return report(sent)
 
-        return super().__call__(trial, long, progress=progress)
+        return super().__call__(trial, together, progress=progress)
 
 
-def test_waiting_for_a_free_place_is_no_silence(tmp_path: Path, session: RaySession) -> None:
+def test_waiting_for_a_free_place_is_no_silence(tmp_path: Path, session: RaySession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials 0 and 1 are silent for 3 s at a time, trial 2 waits for 18 s."""
+    heard: Counter[int] = Counter()
+
+    def on_event(event: StudyEvent) -> None:
+        if isinstance(event, TrialReported):
+            heard[event.number] += 1
+
+    by_clock(monkeypatch, lambda: 3.0 * min(heard[0], heard[1]))
     study = Study.create(tmp_path / "s", toy_config(trials=3, epochs=6, fidelity="full", parallel=3, limits=Limits(trial_timeout_s=4.0)))
-    snapshot = run_ray(study, replace(session, slots=3), run=Long())  # which has room for two
+    snapshot = run_ray(study, replace(session, slots=3), run=Together(), on_event=on_event)  # which has room for two
     assert [trial.status for trial in snapshot.trials] == [TrialStatus.COMPLETE] * 3
