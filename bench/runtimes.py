@@ -51,7 +51,20 @@ MIB = 2.0**20
 SAMPLES, WARM_UP, CPU_ROUNDS = 8, 3, 5
 # mean difference that a lower precision may have, as a share of max_disparity or max_depth
 MEAN_SHARE = 0.005
-HEADER = ("runtime", "precision", "file MiB", "p50 ms", "p95 ms", "CPU ms", "largest diff.", "mean diff.", "metric", "change", "remark")
+HEADER = (
+    "runtime",
+    "precision",
+    "file MiB",
+    "p50 ms",
+    "p95 ms",
+    "CPU ms",
+    "of torch",
+    "largest diff.",
+    "mean diff.",
+    "metric",
+    "change",
+    "remark",
+)
 Images = tuple[Tensor, ...]
 
 
@@ -212,8 +225,8 @@ def measured(champion: Champion, folder: Path, rounds: int, left_out: Sequence[s
     return ways
 
 
-def cells(way: Way) -> tuple[str, ...]:
-    """The texts of one line, as HEADER names them; empty where there is nothing."""
+def cells(way: Way, torch_ms: float | None) -> tuple[str, ...]:
+    """The texts of one line, as HEADER names them; empty where there is nothing.  `torch_ms` is the CPU time of torch in float32."""
     times = ("", "") if way.latency is None else (f"{way.latency.median_ms:.1f}", f"{way.latency.p95_ms:.1f}")
     differences = [None, None] if way.check is None else [way.check.max_abs, way.check.mean_abs]
     return (
@@ -222,6 +235,7 @@ def cells(way: Way) -> tuple[str, ...]:
         "" if way.size is None else f"{way.size / MIB:.1f}",
         *times,
         "" if way.cpu_ms is None else f"{way.cpu_ms:.1f}",
+        "" if way.cpu_ms is None or torch_ms is None else f"{way.cpu_ms / torch_ms:.2f}",
         *("" if value is None else f"{value:.2g}" for value in differences),
         "" if way.metric is None else f"{way.metric:.5f}",
         "" if way.change is None else f"{round(100 * way.change, 2) + 0.0:+.2f} %",
@@ -243,7 +257,7 @@ def titled(champion: Champion) -> str:
 
 def write_tables(ways: Sequence[Way], title: str, folder: Path) -> str:
     """Writes `runtimes.csv` and `runtimes.md` and gives the text of the second."""
-    rows = [cells(way) for way in ways]
+    rows = [cells(way, ways[0].cpu_ms) for way in ways]
     with (folder / "runtimes.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([HEADER, *rows])
     lines = [f"| {' | '.join(row)} |".replace("  ", " ") for row in (HEADER, ("---",) * len(HEADER), *rows)]
