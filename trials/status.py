@@ -74,14 +74,10 @@ class StatusWriter:
             **after,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        end = self._path.stat().st_size if self._path.is_file() else 0
         before_this, self.begun = self.begun, True  # before the file is there: a signal may come right after
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
+            _add_line(self._path, line)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.truncate(self._path, end)  # a full disk takes half a line, which no reader understands
             self.begun = before_this
             raise
 
@@ -107,10 +103,8 @@ class MetricsLog:
 
     def append(self, report: Report) -> None:
         """Adds a line."""
-        if self._path is None:
-            return
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(report_to_json(report), allow_nan=False) + "\n")
+        if self._path is not None:
+            _add_line(self._path, report_to_json(report))
 
     def cut_after(self, epoch: int) -> None:
         """Drops reports of later epochs, which a resumed run trains again, and a line torn by a kill."""
@@ -125,6 +119,18 @@ class MetricsLog:
 def write_result(path: Path, result: TrialResult) -> None:
     """result.json, all or nothing."""
     replace_text(path, json.dumps(result_to_json(result), indent=2, default=str) + "\n")
+
+
+def _add_line(path: Path, data: Mapping[str, Any]) -> None:
+    """Adds a line of JSON, whole or not at all; OSError with the path when the disk refuses."""
+    end = path.stat().st_size if path.is_file() else 0
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(data, allow_nan=False) + "\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, end)  # a full disk takes half a line, which no reader understands
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _report(line: str) -> Report | None:

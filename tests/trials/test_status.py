@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def test_a_failure_names_its_kind(tmp_path: Path) -> None:
     StatusWriter(tmp_path / "status.json").failure(Failure(cause=Cause.SPEC, message="lr must be above 0"))
     (line,) = lines(tmp_path / "status.json")
     assert (line["status"], line["message"]) == ("FAILURE", "Parameter validation error: lr must be above 0")
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("status.json", lambda path: StatusWriter(path).write("RUNNING", "x")),
+        ("metrics.jsonl", lambda path: MetricsLog(path).append(Report(number=0, epoch=1, step=1, metrics={}, elapsed_s=1.0))),
+    ],
+)
+def test_a_full_disk_is_told_with_the_path(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / name}'"):
+        write(tmp_path / name)
 
 
 def test_stereo_also_writes_taos_spelling_of_the_loss() -> None:
