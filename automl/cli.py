@@ -39,37 +39,43 @@ class PolicyName(StrEnum):
     OFF = "off"
 
 
+# a table of its own: beside the others its longest option would not fit into 80 columns
+POLICY = "Whether to search"
+
 Skill = Annotated[str | None, typer.Option("--skill", help="Skill name or folder; `automl skills` lists them.", metavar="NAME")]
 SpecFile = Annotated[Path | None, typer.Option("-e", "--spec", help="spec.yaml; without it the skill's template is used.", metavar="FILE")]
 Results = Annotated[Path | None, typer.Option("--results", help="Study folder, or s3://...", metavar="DIR", show_default="results/SKILL")]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Full budget of one trial; the same as train.num_epochs.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Full budget of one trial; the same as train.num_epochs.", metavar="N")]
 Gpus = Annotated[
     float | None,
-    typer.Option(
-        "--gpus-per-trial", min=0, help="Devices of one trial, as train.num_gpus; 0.5 shares one.", show_default="what the spec says"
-    ),
+    typer.Option("--gpus-per-trial", min=0, help="Devices of one trial; 0.5 shares one.", metavar="N", show_default="what the spec says"),
 ]
 Address = Annotated[
     str | None, typer.Option("--address", help="Ray cluster to run on.", metavar="HOST:PORT", show_default="a Ray of this machine")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Fixes everything; the same as train.seed.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Fixes everything; the same as train.seed.", metavar="N")]
 Metric = Annotated[
     list[str] | None,
     typer.Option("--metric", help="What is optimised, val/epe; again for a Pareto front.", metavar="NAME", show_default="val/loss"),
 ]
 ValFraction = Annotated[
-    float | None, typer.Option("--val-fraction", min=0.01, max=0.9, help="Share of the training list set aside for validation.")
+    float | None,
+    typer.Option("--val-fraction", min=0.01, max=0.9, help="Share of the training list set aside for validation.", metavar="SHARE"),
 ]
-MaxHours = Annotated[float | None, typer.Option("--max-hours", help="End the search after so many hours, its finalists included.")]
-GpuHours = Annotated[float | None, typer.Option("--gpu-hours", help="End the search after so many hours of GPUs, its finalists included.")]
+MaxHours = Annotated[
+    float | None, typer.Option("--max-hours", help="End the search after so many hours, its finalists included.", metavar="HOURS")
+]
+GpuHours = Annotated[
+    float | None, typer.Option("--gpu-hours", help="End the search after so many hours of GPUs, its finalists included.", metavar="HOURS")
+]
 Deadline = Annotated[str | None, typer.Option("--deadline", help="Be done by then: 2026-05-04T08:00, local time.", metavar="TIME")]
 DiskBudget = Annotated[float | None, typer.Option("--disk-budget", help="Keep checkpoints within so many GiB.", metavar="GIB")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.", metavar="")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Spec values, model.encoder=vits for instance; they win over the file.", metavar="[KEY=VALUE]...")
 ]
 StudyDir = Annotated[Path, typer.Argument(help="A study folder, or its s3:// URL.", metavar="DIR")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.", metavar="")]
 
 
 @app.command()
@@ -80,7 +86,8 @@ def run(
     spec: SpecFile = None,
     results: Results = None,
     trials: Annotated[
-        int | None, typer.Option("--trials", min=1, help="Configurations to try; trial 0 is the spec's own values.", show_default="10")
+        int | None,
+        typer.Option("--trials", min=1, help="Configurations to try; trial 0 is the spec's own values.", metavar="N", show_default="10"),
     ] = None,
     epochs: Epochs = None,
     algorithm: Annotated[
@@ -108,7 +115,7 @@ def run(
         typer.Option("--prior", help="A value you think good: tried first, and less and less followed.", metavar="KEY=VALUE"),
     ] = None,
     parallel: Annotated[
-        int | None, typer.Option("--parallel", min=1, help="Trials at once.", show_default="what the machine holds")
+        int | None, typer.Option("--parallel", min=1, help="Trials at once.", metavar="N", show_default="what the machine holds")
     ] = None,
     gpus_per_trial: Gpus = None,
     seed: Seed = None,
@@ -123,14 +130,30 @@ def run(
     ] = None,
     policy: Annotated[
         PolicyName | None,
-        typer.Option("--policy", help="auto: search if the skill enables it; on: or fail; off: plain training.", show_default="auto"),
+        typer.Option(
+            "--policy",
+            help="auto: search if the skill enables it; on: or fail; off: plain training.",
+            show_default="auto",
+            rich_help_panel=POLICY,
+        ),
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option("--request", help='What you want in words; "no HPO" or "plain training" turn the search off.', metavar="TEXT"),
+        typer.Option(
+            "--request",
+            help='What you want in words; "no HPO" or "plain training" turn the search off.',
+            metavar="TEXT",
+            rich_help_panel=POLICY,
+        ),
     ] = None,
     direct_fallback: Annotated[
-        bool, typer.Option("--allow-direct-fallback", help="Plain training where the skill's schema or template is missing.")
+        bool,
+        typer.Option(
+            "--allow-direct-fallback",
+            help="Plain training where the skill's schema or template is missing.",
+            metavar="",
+            rich_help_panel=POLICY,
+        ),
     ] = False,
     val_fraction: ValFraction = None,
     max_hours: MaxHours = None,
@@ -145,7 +168,7 @@ def run(
     ] = None,
     enqueue: Annotated[Path | None, typer.Option("--enqueue", help="YAML list of configurations to try first.", metavar="FILE")] = None,
     yes: Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the review; start and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the review; start and write nothing.", metavar="")] = False,
     as_json: Json = False,
 ) -> int:
     """Search: propose configurations, train them, stop the poor ones, promote the winner."""
@@ -333,7 +356,7 @@ def stop(
 def logs(
     study: StudyDir,
     number: Annotated[int, typer.Argument(help="Trial number.", metavar="N", min=0)],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the trial ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the trial ends.", metavar="")] = False,
 ) -> int:
     """Print what a trial reported, epoch by epoch."""
     from automl.look import show_logs

@@ -43,7 +43,7 @@ def default_specs(
     skill: Annotated[
         str | None, typer.Option("--skill", help="depth_net_stereo, depth_net_mono, or a skill's folder.", metavar="NAME")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite specs that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite specs that are there.", metavar="")] = False,
 ) -> int:
     """Write a spec to fill in for each action: convert.yaml, train.yaml and so on."""
     from automl.default_specs import default_specs_action
@@ -136,9 +136,9 @@ def check_onnx(
 def sample(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", metavar="DIR")],
     scenes: Annotated[
-        int, typer.Option("--scenes", min=3, help="Scenes in all: 20 % for validation, 10 % for test, at least one each.")
+        int, typer.Option("--scenes", min=3, help="Scenes in all: 20 % for validation, 10 % for test, at least one each.", metavar="N")
     ] = 12,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same scenes.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same scenes.", metavar="N")] = 0,
 ) -> int:
     """Write synthetic scenes with exact ground truth, their annotation files and ready-to-run specs."""
     from automl.sample_specs import sample_action

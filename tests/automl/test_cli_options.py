@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from automl import cli, depth_net
-from automl.entry import MISUSED, run_app
+from automl.entry import DONE, MISUSED, run_app
 
 COMMANDS = {
     "run": "--skill -e --spec --results --trials --epochs --algorithm --searcher --fidelity --settings --params --range --choices "
@@ -65,6 +65,16 @@ def test_help_of_the_console_script_takes_less_than_a_second_of_work(script: str
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "Usage" in done.stdout
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0  # not wall time: the machine may be busy
+
+
+def test_no_option_is_cut_in_eighty_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 80)
+    for command, options in COMMANDS.items():
+        assert run_app(cli.app, "automl", [command, "--help"]) == DONE
+        out = capsys.readouterr().out
+        assert max(map(len, out.splitlines())) <= 80
+        hidden = {"--epochs"} if command == "extend" else set()
+        assert [option for option in set(options.split()) - hidden if f" {option} " not in out and f" {option}," not in out] == []
 
 
 def test_help_imports_no_heavy_package():
