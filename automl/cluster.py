@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from automl.worksite import Fault, worksite_fault
 from search_spaces.errors import StudyError, UnsupportedError
 
 CONNECT_S = 5.0  # of the plain connection; Ray itself would try for minutes
+LOOK_S = 10.0  # between two looks at the head while a search runs
 ANSWER_S = 120.0  # a node fetches the code and starts a process before it answers
 NODE_LABEL = "ray.io/node-id"  # on every node, by itself
 LOGS = "look at Ray's logs on it"
@@ -56,6 +58,30 @@ def check_address(address: str) -> None:
         raise StudyError(
             f"no Ray cluster answers at {address}: {reason}", hint="`ray status --address=HOST:PORT` shows a cluster"
         ) from error
+
+
+class HeadWatch:
+    """Whether the head of the cluster at `address` still answers; None watches nothing.  Asked often, it looks now and then.
+
+    A driver without its head is ended by Ray itself, which waits for a minute and says nothing of the study.
+    """
+
+    def __init__(self, address: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._address, self._clock = address, clock
+        self._looked_at, self._there = clock(), True
+
+    def lost(self) -> str | None:
+        """What is wrong, once each time that the head goes away."""
+        if self._address is None or self._clock() - self._looked_at < LOOK_S:
+            return None
+        self._looked_at, before = self._clock(), self._there
+        try:
+            check_address(self._address)
+        except StudyError as error:
+            self._there = False
+            return error.message if before else None
+        self._there = True
+        return None
 
 
 @contextmanager

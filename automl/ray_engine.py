@@ -23,7 +23,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from automl.cluster import anywhere_but, describe, faults_of, here, nodes
+from automl.cluster import HeadWatch, anywhere_but, describe, faults_of, here, nodes
 from automl.config import CONFIG_FILE
 from automl.console import count_text
 from automl.database import LeaseLost
@@ -94,7 +94,7 @@ def run_ray(study: Study, session: RaySession, *, run: RunTrial | None = None, o
 def _search(study: Study, proceedings: Proceedings, address: Address, session: RaySession) -> None:
     """Let Ray Tune ask until nothing is left; raise what went wrong on our own side."""
     watch = SilenceWatch(study.config.limits.trial_timeout_s)
-    courier = Courier(proceedings, address.mailbox, watch)
+    courier = Courier(proceedings, address.mailbox, watch, head=HeadWatch(study.config.address), place=shell_word(study.folder))
     searcher = StudySearcher(study, proceedings, address, session=session, courier=courier)
     tuner = tune.Tuner(
         tune.with_resources(SegmentTrainable, _placement),
@@ -252,13 +252,14 @@ class Courier:
     workers would wait for their answers for ever.
     """
 
-    def __init__(self, proceedings: Proceedings, mailbox: Any, watch: SilenceWatch) -> None:
+    def __init__(self, proceedings: Proceedings, mailbox: Any, watch: SilenceWatch, *, head: HeadWatch, place: str) -> None:
         self.error: Exception | None = None
         self.watch = watch
         self.tickets: dict[int, int] = {}  # of the running segment of each trial
         self.interrupted = threading.Event()
         self._proceedings = proceedings
         self._mailbox = mailbox
+        self._head, self._place = head, place  # that of the study, as a shell reads it
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._deliver, name="courier", daemon=True)
 
@@ -282,12 +283,26 @@ class Courier:
                 letters = ray.get(self._mailbox.collect.remote(_PATIENCE_S))
             except ray.exceptions.RayError as error:
                 self.error = self.error or error
+                self._watch_head()
                 return
             for letter, content in letters:
                 self._handle(letter, content)
             with self._keeping_errors():
+                self._tell_head()
                 for number in self.watch.silent():
                     self._end_worker(number)
+
+    def _watch_head(self) -> None:
+        """The mailbox is gone: if the head is too, say it before Ray ends this process."""
+        while not self._over.wait(_PATIENCE_S):
+            with self._keeping_errors():
+                self._tell_head()
+
+    def _tell_head(self) -> None:
+        lost = self._head.lost()
+        if lost is not None:
+            after = f"after a minute Ray ends this driver; `automl resume {self._place}` goes on when the cluster is back"
+            self._proceedings.tell_room(f"{lost}; {after}")
 
     @contextlib.contextmanager
     def _keeping_errors(self) -> Iterator[None]:

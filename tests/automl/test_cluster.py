@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from automl.carry import carry_out
-from automl.cluster import Node, anywhere_but, check_address, describe_nodes, room, trial_resources
+from automl.cluster import LOOK_S, HeadWatch, Node, anywhere_but, check_address, describe_nodes, room, trial_resources
 from automl.entry import FAILED
 from automl.mailbox import WorkOrder
 from automl.own_code import PACKAGES, code_hash, code_root, copy_code
@@ -151,3 +152,18 @@ def test_a_machine_that_lacks_what_training_takes_is_told(order: WorkOrder, monk
 def test_nodes_are_avoided_by_their_names() -> None:
     assert anywhere_but([]) == [{}]
     assert anywhere_but(["b", "a"]) == [{"ray.io/node-id": "!in(a,b)"}]
+
+
+def test_a_head_that_goes_away_is_told_once() -> None:
+    now = 0.0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        watch = HeadWatch(address, clock=lambda: now)
+        now += LOOK_S
+        assert watch.lost() is None
+    assert watch.lost() is None  # it looks now and then
+    now += LOOK_S
+    assert watch.lost() == f"no Ray cluster answers at {address}: Connection refused"
+    now += LOOK_S
+    assert watch.lost() is None
+    assert HeadWatch(None, clock=lambda: now).lost() is None

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from automl.engine import run_inline
-from automl.events import StudyEvent, StudyStopping, TrialEnded, TrialReported
+from automl.events import StudyEvent, StudyStopping, TrialEnded, TrialReported, TrialStarted
 from automl.limits import Limits
 from automl.ray_engine import run_ray
 from automl.ray_session import RaySession, ray_session
@@ -129,6 +129,23 @@ def test_ctrl_c_pauses_and_resume_finishes(tmp_path: Path, session: RaySession) 
     resumed = run_inline(study, run=ToyRun())
     assert [trial.status for trial in resumed.trials] == [TrialStatus.COMPLETE] * 3
     assert resumed.trial(1).segments == 2
+
+
+def test_nobody_waits_for_trials_that_no_worker_has_begun(tmp_path: Path, session: RaySession) -> None:
+    now = 0.0
+
+    def on_event(event: StudyEvent) -> None:
+        nonlocal now
+        if isinstance(event, TrialStarted):
+            now += 7200.0
+
+    study = Study.create(tmp_path / "s", toy_config(limits=Limits(max_hours=1.0)), clock=lambda: now)
+    snapshot = run_ray(study, session, run=SlowRun(), on_event=on_event)
+    assert [(trial.status, trial.epoch) for trial in snapshot.trials] == [(TrialStatus.WAITING, 0)]
+    assert snapshot.end is not None
+    assert snapshot.end.message == "no trial produced val/loss within 1 h, after 1 of 12 trials had begun"
+    after = run_ray(Study.create(tmp_path / "t", toy_config(trials=1)), session, run=ToyRun())  # Ray is as good as before
+    assert [trial.status for trial in after.trials] == [TrialStatus.COMPLETE]
 
 
 def test_a_console_that_breaks_at_ctrl_c_leaves_no_worker_waiting(tmp_path: Path, session: RaySession) -> None:
