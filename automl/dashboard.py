@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from automl.config import CONFIG_FILE, load_config
 from automl.console import count_text, screen, tell
-from automl.entry import DONE, FAILED, INTERRUPTED
+from automl.entry import DONE, FAILED, INTERRUPTED, say_error
 from automl.folders import place_text
 from automl.mirror import STUDY_TAG, limit_retries, sqlite_uri, without_credentials
 from automl.reader import final_trials, read_snapshot
@@ -159,11 +159,7 @@ def _attend(server: subprocess.Popen[bytes], port: int, pages: Pages, log: IO[st
     deadline = time.monotonic() + START_LIMIT_S
     while not _answers(port):
         if server.poll() is not None or time.monotonic() > deadline:
-            what = f"MLflow did not answer within {START_LIMIT_S:g} s" if server.poll() is None else "MLflow did not start"
-            log.seek(0)
-            said = without_credentials(log.read()[-2000:]).strip()
-            tell(console, f"{what}:\n{said}" if said else f"{what}, and said nothing")
-            return FAILED
+            return _failed(f"MLflow did not answer within {START_LIMIT_S:g} s" if server.poll() is None else "MLflow did not start", log)
         time.sleep(0.3)
     root = f"http://{HOST}:{port}/"
     tell(console, f"trials:   {root}{pages.runs}")
@@ -171,8 +167,15 @@ def _attend(server: subprocess.Popen[bytes], port: int, pages: Pages, log: IO[st
     if pages.compare is not None:
         tell(console, f"compare:  {root}{pages.compare}")
     tell(console, "Ctrl-C ends it")
-    server.wait()
-    return DONE
+    return DONE if server.wait() == 0 else _failed("MLflow's server has ended", log)
+
+
+def _failed(what: str, log: IO[str]) -> int:
+    """Says what happened and the server's last words; the exit code of a failure."""
+    log.seek(0)
+    said = without_credentials(log.read()[-2000:]).strip()
+    say_error(f"{what}:\n{said}" if said else f"{what}, and said nothing", None)
+    return FAILED
 
 
 def _answers(port: int) -> bool:

@@ -50,7 +50,7 @@ def test_no_address_of_a_database_stands_on_a_command_line(
     server = started[-1]
     assert not any("sqlite" in word for word in server.command)
     assert server.environment["MLFLOW_BACKEND_STORE_URI"] == uri
-    assert "cannot open postgresql://host/db" in capsys.readouterr().out
+    assert capsys.readouterr().err.endswith("error: MLflow did not start:\ncannot open postgresql://host/db\n")
 
 
 def test_a_server_that_is_gone_is_one_error_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
