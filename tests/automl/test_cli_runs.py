@@ -220,7 +220,7 @@ def test_samples_come_with_specs_that_are_never_overwritten():
 def test_a_study_is_extended_and_another_trial_promoted_from_any_folder(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    more = str(place / "results/more")
+    more = str(place / "elsewhere/more")  # with a database of its own
     shutil.copytree("results/mine", more)
     monkeypatch.chdir(tmp_path)
     assert automl("extend", more, "--trials", "+1", "--yes") == DONE

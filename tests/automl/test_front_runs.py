@@ -136,7 +136,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not Path("results/never").exists()
 
 
-def test_a_trial_by_hand_is_shipped_exactly() -> None:
+def test_a_trial_by_hand_is_shipped_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(FOLDER, tmp_path / FOLDER)
+    monkeypatch.chdir(tmp_path)
     assert automl("promote", str(FOLDER), "--trial", "1") == DONE
     choice, promotion = read_json(FOLDER / CHOICE_FILE), read_json(FOLDER / "promotion/promotion.json")
     assert choice is not None
