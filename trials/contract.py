@@ -138,12 +138,6 @@ ReportTo = Callable[[Report], Decision]
 ProgressTo = Callable[[ProgressEvent], None]
 
 
-def always_continue(report: Report) -> Decision:
-    """The answer of plain training: no search, nothing stops early."""
-    del report
-    return Decision.CONTINUE
-
-
 def trial_spec_to_json(spec: TrialSpec) -> dict[str, Any]:
     """Plain data for `spec`; paths become strings."""
     return {

@@ -21,7 +21,8 @@ from search_spaces.space import Parameter, SearchSpace
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
 from tests.automl.samples import small_mono_spec
 from tests.automl.toy import LR, toy_config
-from trials.contract import ProgressTo, ReportTo, TrialResult, TrialSpec, always_continue
+from tests.trials.small import always_continue
+from trials.contract import ProgressTo, ReportTo, TrialResult, TrialSpec
 from trials.run import run_trial
 
 pytestmark = pytest.mark.ray

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.trials.broken import Endless
-from tests.trials.small import parts, stereo_spec, trial
-from trials.contract import always_continue
+from tests.trials.small import always_continue, parts, stereo_spec, trial
 from trials.data.sample import write_samples
 from trials.run import run_trial
 

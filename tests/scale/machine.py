@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from tests.trials import broken
-from tests.trials.small import parts, stereo_spec, trial
-from trials.contract import always_continue, result_to_json
+from tests.trials.small import always_continue, parts, stereo_spec, trial
+from trials.contract import result_to_json
 from trials.data.sample import write_samples
 from trials.run import run_trial
 

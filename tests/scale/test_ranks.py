@@ -24,8 +24,8 @@ from models.registry import build_network
 from search_spaces.objective import LATENCY
 from search_spaces.spec import Spec, spec_from_dict
 from tests.trials.broken import Hungry, Interrupting, Killed, NotFinite, Steady
-from tests.trials.small import Recorder, SmallStereo, mono_spec, no_weights, parts, stereo_spec, trial
-from trials.contract import Cause, Decision, State, always_continue
+from tests.trials.small import Recorder, SmallStereo, always_continue, mono_spec, no_weights, parts, stereo_spec, trial
+from trials.contract import Cause, Decision, State
 from trials.data import EqualShapeBatches, build_dataset, collate
 from trials.data.decoders import write_pfm
 from trials.data.sample import SampleSet, write_samples

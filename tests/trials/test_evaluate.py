@@ -13,8 +13,7 @@ from torch import Tensor
 
 from search_spaces.errors import DataError
 from search_spaces.spec import Spec, spec_from_dict, with_values
-from tests.trials.small import SmallStereo, mono_spec, parts, stereo_spec, trial
-from trials.contract import always_continue
+from tests.trials.small import SmallStereo, always_continue, mono_spec, parts, stereo_spec, trial
 from trials.data.sample import SampleSet
 from trials.evaluate import evaluate, fitted_spec
 from trials.evaluation_files import worst_images, write_evaluation

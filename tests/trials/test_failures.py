@@ -17,9 +17,9 @@ from torch import nn
 from torch._utils import ExceptionWrapper
 
 from search_spaces.errors import CheckpointError, DataError, SpecError
-from tests.trials.small import parts, status_lines, stereo_spec, trial
+from tests.trials.small import always_continue, parts, status_lines, stereo_spec, trial
 from trials.checkpoints import read_resume, write_state
-from trials.contract import Cause, State, always_continue
+from trials.contract import Cause, State
 from trials.data.sample import SampleSet
 from trials.failures import CollapseError, NonFiniteError, failure_of
 from trials.interruption import StopRequest

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.trials.small import SmallStereo, parts, status_lines, stereo_spec, trial
-from trials.contract import Decision, Report, State, always_continue
+from tests.trials.small import SmallStereo, always_continue, parts, status_lines, stereo_spec, trial
+from trials.contract import Decision, Report, State
 from trials.data.sample import SampleSet
 from trials.run import run_trial
 

@@ -15,8 +15,8 @@ from torch import nn
 from models.registry import build_network
 from models.weights import load_weights
 from search_spaces.spec import spec_from_dict, spec_warnings
-from tests.trials.small import Recorder, SmallStereo, mono_spec, stereo_spec, trial
-from trials.contract import Decision, State, always_continue
+from tests.trials.small import Recorder, SmallStereo, always_continue, mono_spec, stereo_spec, trial
+from trials.contract import Decision, State
 from trials.data import build_dataset
 from trials.data.sample import SampleSet
 from trials.datamodule import Start, TrialData

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from search_spaces.errors import CheckpointError, SpecError
 from search_spaces.spec import load_spec, spec_from_dict
-from tests.trials.small import Recorder, SmallMono, SmallStereo, mono_spec, parts, stereo_spec, trial
+from tests.trials.small import Recorder, SmallMono, SmallStereo, always_continue, mono_spec, parts, stereo_spec, trial
 from tests.trials.test_interruption import Interrupting
 from trials.checkpoints import read_resume
-from trials.contract import Cause, Decision, Report, State, always_continue
+from trials.contract import Cause, Decision, Report, State
 from trials.data.sample import SampleSet
 from trials.resuming import describe
 from trials.run import run_trial

@@ -22,6 +22,7 @@ from tests.trials.small import (
     Recorder,
     SmallMono,
     SmallStereo,
+    always_continue,
     mono_spec,
     no_weights,
     parts,
@@ -29,7 +30,7 @@ from tests.trials.small import (
     stereo_spec,
     trial,
 )
-from trials.contract import Cause, Decision, ProgressEvent, Report, State, TrialResult, always_continue, report_from_json, result_from_json
+from trials.contract import Cause, Decision, ProgressEvent, Report, State, TrialResult, report_from_json, result_from_json
 from trials.data.decoders import write_pfm
 from trials.data.sample import SampleSet
 from trials.run import run_trial

@@ -15,8 +15,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from models.registry import build_network
 from search_spaces.spec import load_spec
 from tests.trials.broken import Steady
-from tests.trials.small import parts, stereo_spec, trial
-from trials.contract import State, always_continue
+from tests.trials.small import always_continue, parts, stereo_spec, trial
+from trials.contract import State
 from trials.data.sample import SampleSet
 from trials.optim import make_optimizer
 from trials.run import run_trial

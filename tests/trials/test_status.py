@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from search_spaces.errors import DataError
-from tests.trials.small import SmallStereo, parts, stereo_spec, trial
-from trials.contract import Cause, Failure, Report, State, always_continue
+from tests.trials.small import SmallStereo, always_continue, parts, stereo_spec, trial
+from trials.contract import Cause, Failure, Report, State
 from trials.data.sample import SampleSet
 from trials.run import run_trial
 from trials.status import MetricsLog, StatusWriter, kpi_of
