@@ -16,13 +16,14 @@ import yaml
 
 from automl.head_start import HeadStart, head_start_from_data
 from automl.limits import Limits, limits_from_data
-from search_spaces.errors import StudyError, nearest
+from search_spaces.errors import StudyError, nearest, shell_word
 from search_spaces.objective import Direction, Objective
 from search_spaces.space import Condition, Constraint, Parameter, SearchSpace
 
 CONFIG_FILE = "study.yaml"
 STUDY_ID = "study_id"  # among the notes: tells studies of one name apart
 _RESTORE = "restore the file, or start a new study"
+NAMED = 3  # studies that a hint names
 ENGINES = ("ray", "inline")
 
 
@@ -199,7 +200,7 @@ def load_config(folder: Path) -> StudyConfig:
     """The config of the study in `folder`; StudyError when there is none or it cannot be read."""
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise StudyError(f"no study in {folder}: {CONFIG_FILE} is not there", hint="name the folder that `automl run` printed")
+        raise StudyError(f"no study in {folder}: {CONFIG_FILE} is not there", hint=_where_studies_are(folder))
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -207,6 +208,16 @@ def load_config(folder: Path) -> StudyConfig:
     if not isinstance(data, dict):
         raise StudyError(f"{path} holds no settings", hint=_RESTORE)
     return config_from_data(data)
+
+
+def _where_studies_are(folder: Path) -> str:
+    """The studies in `folder`, else the one beside it whose name is nearest, else what to look for."""
+    inside = sorted(path.parent for path in folder.glob(f"*/{CONFIG_FILE}"))
+    if inside:
+        more = f" and {len(inside) - NAMED} more" if len(inside) > NAMED else ""
+        return f"studies in it: {', '.join(map(shell_word, inside[:NAMED]))}{more}"
+    near = nearest(folder.name, [path.parent.name for path in folder.parent.glob(f"*/{CONFIG_FILE}")])
+    return "name the folder that `automl run` printed" if near is None else f"did you mean {shell_word(folder.parent / near)}?"
 
 
 def _plain(value: Any) -> Any:
