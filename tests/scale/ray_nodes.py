@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import psutil
 
-START_LIMIT_S = 90.0
+from tests.scale.processes import alive, session_of, wait_for
+
+LIMIT_S = 180.0  # for a start or an end, on a busy machine
+STARTS = 3  # Ray gives up after 30 s, which is short there
 
 
 class RayCluster:
@@ -36,7 +38,10 @@ class RayCluster:
         return f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self._start("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}", cpus=self._cpus)
+        with contextlib.ExitStack() as undo:
+            undo.push(self)
+            self._start("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}", cpus=self._cpus)
+            undo.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -52,34 +57,45 @@ class RayCluster:
     def _start(
         self, *arguments: str, cpus: int, within: Sequence[str] = (), settings: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        log = self.folder.with_name(f"{self.folder.name}-{len(self._nodes)}.log")
         command = [*within, str(Path(sys.executable).with_name("ray")), "start", *arguments, f"--num-cpus={cpus}", "--block"]
-        with log.open("wb") as stream:
-            node = subprocess.Popen(
-                [*command, "--object-store-memory=100000000"],
-                stdout=stream,
-                stderr=stream,
-                env={**os.environ, **(settings or {})},
-                start_new_session=True,
-            )
-        self._nodes.append(node)
-        deadline = time.monotonic() + START_LIMIT_S
-        while b"Ray runtime started" not in log.read_bytes():
-            assert node.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-        log.unlink()
-        return node
+        for _ in range(STARTS):
+            log = self.folder / f"start-{len(self._nodes)}.log"
+            with log.open("wb") as stream:
+                node = subprocess.Popen(
+                    [*command, "--object-store-memory=100000000"],
+                    stdout=stream,
+                    stderr=stream,
+                    env={**os.environ, **(settings or {})},
+                    start_new_session=True,
+                )
+            self._nodes.append(node)
+            wait_for(lambda: b"Ray runtime started" in log.read_bytes() or has_ended(node), limit_s=LIMIT_S)  # noqa: B023  waited for here
+            if not has_ended(node):
+                return node
+            kill(node)
+            assert "timed out during startup" in log.read_text(), log.read_text()
+        raise AssertionError(log.read_text())
+
+
+def has_ended(node: subprocess.Popen[bytes]) -> bool:
+    """Whether its first process has; its number is kept until `kill`."""
+    return not alive(psutil.Process(node.pid))
 
 
 def kill(node: subprocess.Popen[bytes]) -> None:
-    """End a node and everything on it at once, as a power cut does."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(node.pid)
-        for process in [family, *family.children(recursive=True)]:
+    """End a node and everything on it at once, as a power cut does; nothing of it runs when this returns."""
+    if node.returncode is not None:  # done before, and its number may be another process's by now
+        return
+
+    def gone() -> bool:
+        there = [process for process in psutil.process_iter() if session_of(process) == node.pid and alive(process)]
+        for process in there:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-    node.wait(10)
+        return not there
+
+    wait_for(gone, limit_s=LIMIT_S)
+    node.wait()
 
 
 def hidden(folder: Path) -> list[str]:

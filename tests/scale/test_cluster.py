@@ -24,7 +24,7 @@ from tests.automl.toy import ToyRun, toy_config
 from tests.scale.ray_nodes import RayCluster, hidden, kill
 from trials.contract import Decision, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
 
-pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]  # a new process of Ray takes half a minute on a busy machine
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]  # a new process of Ray takes half a minute on a busy machine
 
 TRIALS, EPOCHS = 16, 9
 
@@ -53,7 +53,7 @@ class Meeting(Noted):
         present = trial.folder.parent / "nodes"
         present.mkdir(exist_ok=True)
         (present / str(os.getppid())).touch()
-        deadline = time.monotonic() + 200.0
+        deadline = time.monotonic() + 400.0
         while trial.number and len(list(present.iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.2)
         return super().__call__(trial, report, progress=progress)

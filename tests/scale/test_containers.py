@@ -20,7 +20,7 @@ from automl.sample_specs import sample_action
 
 pytestmark = [
     pytest.mark.scale,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="becoming another user takes root and setpriv"),
 ]
 

@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from automl.ray_engine import run_ray
@@ -17,6 +16,7 @@ from automl.snapshot import TrialStatus
 from automl.study import Study
 from search_spaces.spec import spec_from_dict, spec_to_dict, with_values
 from tests.automl.toy import toy_config
+from tests.scale.processes import ranks_below, wait_for
 from tests.scale.ray_nodes import RayCluster
 from tests.trials.small import parts, stereo_spec
 from tests.trials.stops import random_stops
@@ -28,43 +28,37 @@ pytestmark = pytest.mark.scale
 
 
 class OnTwoRanks:
-    """Trains on two CPU ranks, which share the weights in trials of odd numbers; notes how many trials run at once.
+    """Trains on two CPU ranks, which share the weights in trials of odd numbers; notes how many trials and ranks run at once.
 
-    The worker of trial 1 is killed at its first report, once.
+    The first two runs wait for each other at their start.  The worker of trial 1 is killed at its first report, once.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __call__(self, trial: TrialSpec, report: ReportTo, *, progress: ProgressTo | None = None) -> TrialResult:
+        mark = self.folder / f"running-{trial.number}"
+
         def noted(sent: Report) -> Decision:
+            with (self.folder / "ranks").open("a") as stream:
+                stream.write(f"{len(ranks_below(os.getpid()))}\n")
             if sent.number == 1 and not (self.folder / "killed").exists():
                 (self.folder / "killed").touch()
+                mark.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
-            with (self.folder / "at-once").open("a") as stream:
-                stream.write(f"{len(list(self.folder.glob('running-*')))} {len(ranks())}\n")
             return report(sent)
 
         strategy = {"train.distributed_strategy": ("ddp", "fsdp")[trial.number % 2]}
         trial = replace(trial, spec=spec_to_dict(with_values(spec_from_dict(trial.spec), strategy)))
-        mark = self.folder / f"running-{trial.number}"
         mark.touch()
+        (self.folder / f"began-{trial.number}").touch()
         try:
+            wait_for(lambda: len(list(self.folder.glob("began-*"))) >= 2)
+            with (self.folder / "at-once").open("a") as stream:
+                stream.write(f"{len(list(self.folder.glob('running-*')))}\n")
             return run_trial(trial, noted, progress=progress, parts=parts(), cpu_ranks=2)
         finally:
             mark.unlink()
-
-
-def ranks() -> list[psutil.Process]:
-    """Ranks among the processes that descend from this one."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        try:
-            if "multiprocessing.spawn" in " ".join(child.cmdline()):
-                found.append(child)
-        except psutil.Error:  # gone, or a zombie
-            continue
-    return found
 
 
 @pytest.mark.timeout(900)
@@ -79,13 +73,12 @@ def test_trials_of_two_ranks_run_two_at_a_time(tmp_path: Path) -> None:
         study = Study.create(tmp_path / "s", config)
         with cluster_session(study.folder, cluster.address, cpus_per_trial=2.0) as session:
             snapshot = run_ray(study, session, run=OnTwoRanks(tmp_path))
-            assert ranks() == []
+            assert ranks_below(os.getpid()) == []
     assert len(snapshot.trials) == 3
     assert {trial.status for trial in snapshot.trials} <= {TrialStatus.COMPLETE, TrialStatus.STOPPED, TrialStatus.PAUSED}
     assert all(trial.value is not None for trial in snapshot.trials)
-    counts = [line.split() for line in (tmp_path / "at-once").read_text().splitlines()]
-    assert {ranks for _, ranks in counts} == {"2"}
-    assert max(int(running) for running, _ in counts) == 2
+    assert set((tmp_path / "ranks").read_text().split()) == {"2"}
+    assert max((tmp_path / "at-once").read_text().split()) == "2"
 
 
 @pytest.mark.timeout(1000)

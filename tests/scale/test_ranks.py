@@ -8,13 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch import nn
@@ -23,6 +21,7 @@ from torch.utils.data import DataLoader
 from models.registry import build_network
 from search_spaces.objective import LATENCY
 from search_spaces.spec import Spec, spec_from_dict
+from tests.scale.processes import alive, ranks_below, wait_for
 from tests.trials.broken import Hungry, Interrupting, Killed, NotFinite, Steady
 from tests.trials.small import Recorder, SmallStereo, always_continue, mono_spec, no_weights, parts, stereo_spec, trial
 from trials.contract import Cause, Decision, State
@@ -34,7 +33,7 @@ from trials.run import run_trial
 from trials.scoring import Scorer
 from trials.segment import Parts
 
-pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
 LATEST = "train/dn_model_latest.pth"
 
 
@@ -188,15 +187,9 @@ def test_a_failure_of_one_rank_ends_both(
     assert result.error.cause is cause, result.error
     assert result.error.message.startswith(words)
     assert "(rank 1 of 2, cpu)" in result.error.message
-    assert ranks_of(os.getpid()) == []
+    assert ranks_below(os.getpid()) == []
     last = json.loads((tmp_path / "train" / "status.json").read_text().splitlines()[-1])
     assert last["status"] == "FAILURE"
-
-
-def ranks_of(leader: int) -> list[psutil.Process]:
-    """The ranks that it has started: Python's own tracker of resources is none, nor is a server of other tests."""
-    found = [child for child in psutil.Process(leader).children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in found if "multiprocessing.spawn" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
@@ -219,12 +212,12 @@ def test_ranks_end_with_a_leader_that_is_killed(scenes: SampleSet, tmp_path: Pat
     leader = subprocess.Popen([sys.executable, "-m", "tests.scale.endless", str(tmp_path), str(scenes.folder)])
     try:
         wait_for(lambda: log.is_file() and "first weights" in log.read_text())
-        ranks = ranks_of(leader.pid)
+        ranks = ranks_below(leader.pid)
         assert len(ranks) == 2
     finally:
         os.kill(leader.pid, signal.SIGKILL)
         leader.wait()
-    wait_for(lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks))
+    wait_for(lambda: not any(map(alive, ranks)))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +234,7 @@ def test_two_machines_end_alike(scenes: SampleSet, tmp_path: Path, network: str,
         for number in range(2)
     ]
     try:
-        assert [machine.wait(timeout=400) for machine in machines] == [0, 0]
+        assert [machine.wait(timeout=800) for machine in machines] == [0, 0]
     finally:
         for machine in machines:
             machine.kill()
@@ -252,10 +245,3 @@ def test_two_machines_end_alike(scenes: SampleSet, tmp_path: Path, network: str,
     lines = [json.loads(line) for line in (tmp_path / "train" / "status.json").read_text().splitlines()]
     assert lines[-1]["status"] == ("SUCCESS" if cause is None else "FAILURE")
     assert [line["message"] for line in lines].count("Starting Depth Net train.") == 1
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 400.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)

@@ -20,7 +20,7 @@ from tests.automl.toy import ToyRun, result_of, toy_config
 from tests.scale.services import PASSWORD, Postgres
 from trials.contract import Report, State
 
-pytestmark = pytest.mark.scale
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
 
 
 def decisions(snapshot: StudySnapshot) -> list[tuple[object, ...]]:

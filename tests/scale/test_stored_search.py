@@ -15,11 +15,11 @@ import pytest
 from tests.automl.samples import small_mono_spec
 from tests.s3_server import S3Server
 
-pytestmark = pytest.mark.scale
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
 
 AUTOML = Path(sys.executable).with_name("automl")
 URL = "s3://data/studies/lost"
-LIMIT_S = 240
+LIMIT_S = 400
 
 
 def automl(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from automl.tracking import StudyMirror, tracking_for
 from tests.automl.toy import ToyRun, toy_config
 from tests.scale.services import HOST, Postgres, free_port, served
 
-pytestmark = pytest.mark.scale
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
 
 BUCKET = "mlflow"
 
