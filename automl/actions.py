@@ -21,7 +21,7 @@ from automl.folders import BY_KEY, check_writable, place_text
 from automl.from_weights import exported_template, fitted, template_of
 from automl.launch import check_memory, check_weights
 from automl.plain import PlainRun, finish, tell_resume, train
-from automl.resolve import check_devices
+from automl.resolve import check_devices, no_spec_file
 from search_spaces.errors import CheckpointError, SpecError, UnsupportedError, shell_word
 from search_spaces.objective import objective_for
 from search_spaces.spec import LoadedSpec, Spec, read_spec, require, results_folder, save_spec, spec_to_dict, text_at, with_values
@@ -71,7 +71,7 @@ def load(spec_file: Path, overrides: Sequence[str], action: str) -> LoadedSpec:
     """The spec of an action; a checkpoint that it names fills in the model section where the user left it out."""
     quiet_libraries()
     if not spec_file.is_file():
-        raise SpecError(f"there is no spec file {spec_file}", hint="check the path given with -e")
+        raise no_spec_file(spec_file)
     if action == "train":
         loaded = fitted(read_spec(spec_file, overrides, action=action, environ=os.environ))
     else:

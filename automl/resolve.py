@@ -21,7 +21,7 @@ from automl.limits import OPTIONS, Limits
 from automl.policy import Route, asked_policy, decide
 from automl.settings import SearchSettings, checked_budget, read_settings, understood
 from automl.stored_study import new_study_copy
-from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError, UserError
+from search_spaces.errors import DataError, SkillError, SpecError, StudyError, UnsupportedError, UserError, shell_word
 from search_spaces.objective import LEADING, Objective, objectives_for
 from search_spaces.skill import Skill, find_skill, list_skills
 from search_spaces.space_request import request_of
@@ -209,13 +209,18 @@ def _template(skill: Skill, route: Route) -> tuple[dict[str, Any], tuple[str, ..
     return template, tuple(f"{key} of the skill's template is left out: this trainer has no such key" for key in unknown)
 
 
+def no_spec_file(path: Path, *, else_: str = "") -> SpecError:
+    """What is wrong with a path after -e at which no file is; `else_` is what would be done without -e."""
+    if path.is_dir():
+        return SpecError(f"-e takes a spec file, but {path} is a folder", hint=f"name the file in it: -e {shell_word(path / 'spec.yaml')}")
+    return SpecError(f"there is no spec file {path}", hint=f"check the path given with -e{else_}")
+
+
 def _load(request: RunRequest, settings: SearchSettings, template: Mapping[str, Any], route: Route) -> LoadedSpec:
     if request.spec_file is not None:
         check_here(request.spec_file, what="a spec", hint="copy it here; the lists, images and weights that it names may be there")
     if request.spec_file is not None and not request.spec_file.is_file():
-        raise SpecError(
-            f"there is no spec file {request.spec_file}", hint="check the path given with -e; without -e the skill's template is used"
-        )
+        raise no_spec_file(request.spec_file, else_="; without -e the skill's template is used")
     overrides = with_key_options(request)
     by_setting = settings.fields.get("epochs") if route.search and request.epochs is None else None
     if by_setting is not None and not any(text.lstrip("+").startswith("train.num_epochs=") for text in request.overrides):

@@ -33,12 +33,17 @@ def try_champion(study: Path, images: Sequence[Path | None], overrides: Sequence
         raise StudyError(f"{study} holds no promoted model", hint=f"`automl promote {shell_word(study)}` ships its winner")
     spec = load_spec(model.parent / "spec.yaml", overrides)
     chosen = _images_for(spec, images)
+    from trials.data.decoders import image_size
+
+    sizes = [image_size(path) for path in chosen]
+    if len(set(sizes)) > 1:
+        told = ", ".join(f"{width}x{height}" for height, width in sizes)
+        raise DataError(f"left and right differ in size: {told}", hint="give a rectified pair of one size")
     if out is None and url_of_copy(study) is not None:
         raise SpecError("the study is in an S3 store, so where to write has to be said", hint="add --out try")
     folder = out or study / "try"
     check_writable(folder, hint="choose another --out")
     from deploy.runtime import load_predictor
-    from trials.data.decoders import image_size
     from trials.inference import infer
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,7 +55,7 @@ def try_champion(study: Path, images: Sequence[Path | None], overrides: Sequence
         camera = bool(spec.dataset.focal_x and (spec.family == "mono" or spec.dataset.baseline) and not spec.is_relative)
         spec = with_values(spec, {**values, "inference.save_raw_pfm": True, "inference.save_ply": camera})
         predictor = load_predictor(model, spec, split="infer", runtime=spec.inference.runtime)
-        say_stretch(predictor, spec, "infer", {image_size(chosen[0])}, screen())
+        say_stretch(predictor, spec, "infer", {sizes[0]}, screen())
         written = infer(predictor, spec, folder)
     for ending, files in written.files.items():
         tell(screen(), f"{KINDS[ending]:<12}  {shown_path(files[0])}")

@@ -95,6 +95,8 @@ def test_unknown_skill(errors: Errors):
 
 def test_missing_spec_file(errors: Errors):
     assert "there is no spec file nowhere.yaml" in errors("run", "--skill", "depth_net_stereo", "-e", "nowhere.yaml")
+    told = errors("run", "--skill", "depth_net_stereo", "-e", ".")
+    assert "-e takes a spec file, but . is a folder\n\nhint: name the file in it: -e spec.yaml" in told
 
 
 def test_unknown_key(errors: Errors):

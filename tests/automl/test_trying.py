@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from automl import cli
 from automl.entry import DONE, MISUSED, run_app
 from deploy.promotion import promote
-from tests.deploy.networks import mono_spec, network_of, save_checkpoint
+from search_spaces.spec import save_spec
+from tests.deploy.networks import mono_spec, network_of, save_checkpoint, stereo_spec
 from tests.deploy.test_promotion import with_lists
 from trials.data.sample import write_samples
 
@@ -55,3 +57,14 @@ def test_other_images_are_refused(study: Path, capsys: pytest.CaptureFixture[str
 def test_a_study_without_a_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert try_it(tmp_path, "--image", "a.png") == MISUSED
     assert "holds no promoted model" in capsys.readouterr().err
+
+
+def test_views_of_two_sizes_are_refused_by_their_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    promotion = tmp_path / "promotion"
+    save_spec(stereo_spec(), promotion / "spec.yaml")
+    (promotion / "promotion.json").write_text('{"promoted": true}')
+    (promotion / "model.onnx").touch()
+    for name, height in (("left", 64), ("right", 80)):
+        Image.new("RGB", (96, height)).save(tmp_path / f"{name}.png")
+    assert try_it(tmp_path, "--left", str(tmp_path / "left.png"), "--right", str(tmp_path / "right.png")) == MISUSED
+    assert capsys.readouterr().err.startswith("error: left and right differ in size: 96x64, 96x80\n")
