@@ -189,10 +189,7 @@ def confirm(yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UserError(
-            "the question whether to start cannot be asked: stdin is no terminal",
-            hint="add --yes to start, or --dry-run to see the review alone",
-        )
+        raise UserError("the question whether to start cannot be asked: stdin is no terminal", hint="add --yes to start")
     typer.confirm("Start?", default=True, abort=True)
 
 
