@@ -285,7 +285,8 @@ def _budget(review: Review) -> Table:
         table.add_row("time", f"unknown until trial 0 has run an epoch: no step could be measured in {LIMIT_S:.0f} s")
     else:
         likely, most = seconds_text(review.seconds(review.likely_epochs)), seconds_text(review.seconds(review.most_epochs))
-        measured = f"measured: {number_text(times.step_s)} s a step, {times.steps} steps and {times.images} validation images an epoch"
+        an_epoch = f"{count_text(times.steps, 'step')} and {count_text(times.images, 'validation image')} an epoch"
+        measured = f"measured: {number_text(times.step_s)} s a step, {an_epoch}"
         told = f"about {likely}" if sure else f"about {likely}, at most {most}"
         table.add_row("time", f"{told}, without start-up and promotion ({measured})")
     return table
