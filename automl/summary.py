@@ -190,6 +190,9 @@ def _next(console: Console, snapshot: StudySnapshot, end: StudyEnd, folder: str)
             rows["evaluate it"] = f"depth_net evaluate -e {promoted}"
         if spec.dataset.infer_dataset.data_sources:
             rows["pictures"] = f"depth_net inference -e {promoted}"
+        if (read_json(snapshot.folder / PROMOTION_FILE) or {}).get("promoted"):
+            images = "--left LEFT --right RIGHT" if spec.family == "stereo" else "--image IMAGE"
+            rows["your images"] = f"automl try {folder} {images}{' --out try' if stored else ''}"
         if config.fidelity != "population":  # its winner has a course of values, of which the last alone would train another network
             rows["train it longer"] = f"automl off --from {folder} --epochs {2 * config.epochs}{' --results DIR' if stored else ''}"
     rows["your own data"] = f"automl run --skill {shell_word(config.notes.get('asked_skill', config.skill))} -e spec.yaml"

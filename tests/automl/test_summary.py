@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from automl.console import screen
 from automl.engine import run_inline
 from automl.limits import Limits
 from automl.snapshot import EndReason, StudyEnd, TrialStatus
+from automl.status import PROMOTION_FILE
 from automl.study import Study
 from automl.summary import failure_rows, print_summary
 from tests.automl.toy import ToyRun, toy_config
@@ -50,6 +52,16 @@ def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path: Path, ca
     assert snapshot.end is not None
     print_summary(screen(), snapshot, snapshot.end, complete=True)
     assert f"automl dashboard '{tmp_path / 'my study'}'\n" in capsys.readouterr().out
+
+
+def test_a_promoted_model_can_be_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config()), run=ToyRun())
+    assert snapshot.end is not None
+    verdict = {"promoted": True, "model": "model.onnx", "reason": "", "metrics": {}, "latency": {"rows": []}}
+    (tmp_path / "s" / PROMOTION_FILE).parent.mkdir()
+    (tmp_path / "s" / PROMOTION_FILE).write_text(json.dumps(verdict | {"check": {"max_abs": 0.0, "mean_abs": 0.0, "unit": "px"}}))
+    print_summary(screen(), snapshot, snapshot.end, complete=True)
+    assert f"automl try {tmp_path / 's'} --left LEFT --right RIGHT\n" in capsys.readouterr().out
 
 
 def test_a_limit_that_was_too_short_wants_more_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
