@@ -31,7 +31,7 @@ def interrupted_at(mark: str, place: Path, *arguments: str, by: signal.Signals =
             if mark in line:
                 process.send_signal(by)
                 break
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
     finally:
         process.kill()
     return process.returncode, out, err

@@ -242,7 +242,7 @@ def test_an_interrupted_training(place: Path, made: Path):
         assert process.stdout is not None
         next(line for line in process.stdout if "epoch 1/300" in line)
         process.send_signal(signal.SIGTERM)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == INTERRUPTED

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def kill_at(folder: Path, number: int, epoch: int, when: str) -> None:
     """Let a driver run in `folder` until it dies there."""
     command = [sys.executable, "-m", "tests.automl.killed_driver", str(folder), str(number), str(epoch), when]
-    assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, cwd=ROOT, check=False, timeout=240).returncode == -signal.SIGKILL
 
 
 def go_on(folder: Path) -> StudySnapshot:

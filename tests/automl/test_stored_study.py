@@ -35,7 +35,7 @@ TYPED = Path(URL)  # what a command line makes of it
 
 def lose_a_machine(folder: Path, reports: int) -> None:
     command = [sys.executable, "-m", "tests.automl.lost_machine", URL, str(folder), str(reports)]
-    assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, cwd=ROOT, check=False, timeout=240).returncode == -signal.SIGKILL
     shutil.rmtree(folder)
 
 
@@ -131,6 +131,13 @@ def test_what_a_store_that_went_away_lacks_follows_with_the_command_that_is_name
     assert not s3.client.exists("data/studies/toy/late.json")
     assert kept(TYPED, finish) == 7
     assert s3.client.exists("data/studies/toy/late.json")
+
+
+def test_what_the_settings_alone_refuse_fetches_nothing(study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(app, "automl", ["extend", study, "--trials", "5"]) == 2
+    assert run_app(app, "automl", ["promote", study, "--height", "33"]) == 2
+    assert capsys.readouterr().err.count("error: ") == 2
+    assert not (tmp_path / "cache" / "depth-automl").exists()
 
 
 def test_a_driver_that_lost_the_store_is_asked_to_stop(study: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

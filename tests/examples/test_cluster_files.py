@@ -65,7 +65,7 @@ def dry_run(tmp_path: Path, driver: str) -> subprocess.CompletedProcess[str]:
         **{"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(tmp_path), "VENV": str(tmp_path), "RESULTS": str(tmp_path / "r")},
         **{"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "[one-two]", "SLURM_CPUS_PER_TASK": "4", "SLURM_GPUS_ON_NODE": "2"},
     }
-    return subprocess.run(["bash", SLURM], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(["bash", SLURM], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_a_dry_run_of_the_job_script(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_end_of_a_process_is_seen_in_a_sandbox_too(monkeypatch: pytest.Monke
         watch.start()
         watch.join(0.1)
         assert watch.is_alive()
-    watch.join(30)
+    watch.join(120)
     assert not watch.is_alive()
 
 
@@ -115,4 +115,4 @@ def test_loader_processes_end_with_a_trainer_that_is_killed() -> None:
         os.kill(trainer.pid, signal.SIGKILL)
         trainer.wait()
         trainer.stdout.close()
-        assert psutil.wait_procs(loaders, timeout=30)[1] == []
+        assert psutil.wait_procs(loaders, timeout=120)[1] == []

@@ -219,6 +219,6 @@ def test_processes_that_start_together_decode_once(tmp_path: Path) -> None:
     started = [context.Process(target=build_and_say, args=(spec, queue)) for _ in range(2)]
     for process in started:
         process.start()
-    assert len({queue.get(timeout=120) for _ in started}) == 1
+    assert len({queue.get(timeout=240) for _ in started}) == 1
     for process in started:
         process.join()
