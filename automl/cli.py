@@ -277,7 +277,7 @@ def extend(
     yes: Yes = False,
 ) -> int:
     """Give a study more trials or more time and go on with it."""
-    from automl.extend import Extension, extend_study
+    from automl.extend import Extension, extend_study, extended
     from automl.limits import limits_of
     from automl.stored_study import kept
 
@@ -290,7 +290,7 @@ def extend(
         deadline=limits.deadline,
         disk_budget_gib=limits.disk_budget_gib,
     )
-    return kept(study, lambda folder: extend_study(folder, extension, yes=yes))
+    return kept(study, lambda folder: extend_study(folder, extension, yes=yes), check=lambda config: extended(config, extension))
 
 
 @app.command()
@@ -307,10 +307,11 @@ def promote(
     width: Annotated[int | None, typer.Option("--width", min=1, help="Width of the model.", show_default="that of crop_size")] = None,
 ) -> int:
     """Export and register the winner again, or another trial."""
-    from automl.shipping import promote_study, target_of
+    from automl.shipping import check_target, promote_study, target_of
     from automl.stored_study import kept
 
-    return kept(study, lambda folder: promote_study(folder, trial, target_of(to, height, width)))
+    target = target_of(to, height, width)
+    return kept(study, lambda folder: promote_study(folder, trial, target), check=lambda config: check_target(target, config))
 
 
 @app.command("try")

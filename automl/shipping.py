@@ -197,7 +197,7 @@ def promote_study(folder: Path, number: int | None, target: Target | None = None
     quiet_libraries()
     snapshot, console = read_snapshot(folder), screen()
     target = target or Target()
-    _check_target(target, snapshot.config)
+    check_target(target, snapshot.config)
     if snapshot.active:
         raise StudyError(
             f"{folder} is being run by another process", hint=f"end it with `automl stop {shell_word(folder)}`, or wait for its end"
@@ -260,7 +260,7 @@ def lists_hash(config: StudyConfig) -> str:
         return content_hash([data_hash(spec, split) for split in splits])
 
 
-def _check_target(target: Target, config: StudyConfig) -> None:
+def check_target(target: Target, config: StudyConfig) -> None:
     """Refuses a size that the network does not take, and formats that cannot be made here, before anything is measured."""
     from deploy.forms import check_formats
     from deploy.onnx_export import nearest_legal_size

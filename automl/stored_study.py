@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl.amend import amend
-from automl.config import CONFIG_FILE, load_config
+from automl.config import CONFIG_FILE, StudyConfig, load_config
 from automl.console import screen, tell
 from automl.entry import ActionFailed
 from automl.folders import stored_url
@@ -85,8 +85,11 @@ def named_there(url: str, choose: Callable[[Path], Path]) -> str:
             return remote.told_there(str(choose(remote.folder)))
 
 
-def kept(study: Path, act: Act) -> int:
-    """The exit code of `act`, which gets a folder that is kept like the study."""
+def kept(study: Path, act: Act, *, check: Callable[[StudyConfig], object] | None = None) -> int:
+    """The exit code of `act`, which gets a folder that is kept like the study.
+
+    `check` refuses by the settings alone what `act` would refuse as well, before all the rest is fetched from a store.
+    """
     url = stored_url(study)
     if url is None:
         copied = url_of_copy(study)
@@ -95,6 +98,8 @@ def kept(study: Path, act: Act) -> int:
         return act(study)
     with _view(url, lambda name: name == CONFIG_FILE) as remote:
         config = load_config(remote.folder)
+        if check is not None:
+            check(config)
     folder = study_copy(spec_from_dict(config.spec), url, start=config.working_folder)
     with keeping(url, folder, again=f"`automl resume {shell_word(url)}`"):
         _come_here(folder)
