@@ -175,8 +175,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         ticket, timeout = self._courier.tickets[number], self._courier.watch.ended(number)
         fatal = None if result is None else result.get(FATAL)
         text = None if result is None else result.get(RESULT)
-        if fatal is None and text is None and (node_id := ray.get(self._address.mailbox.node_of.remote(ticket))) is not None:
-            self._deaths[number, node_id] += 1
+        if fatal is None and text is None:
+            self._note_death(number, ticket)
         self._address.mailbox.retire.remote(ticket)
         if fatal is not None:
             self._avoid(*json.loads(fatal))
@@ -209,7 +209,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # Ray carries no types
         if self._courier.error is None and not self._study.pausing():
             return False
         tickets = [self._courier.tickets[number] for number in self._running.values()]
-        return not ray.get(self._address.mailbox.any_begun.remote(tickets))
+        try:
+            return not ray.get(self._address.mailbox.any_begun.remote(tickets))
+        except ray.exceptions.RayError:
+            return True  # nobody can report any more
+
+    def _note_death(self, number: int, ticket: int) -> None:
+        """Remember on which node a worker of the trial died, where that is known."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            node_id = ray.get(self._address.mailbox.node_of.remote(ticket))
+            if node_id is not None:
+                self._deaths[number, node_id] += 1
 
     def _avoided_by(self, number: int) -> set[str]:
         """Nodes that a trial keeps off: those that cannot work, and while there is another one, those on which its workers died."""
@@ -248,8 +258,8 @@ class Courier:
     """A thread that brings the workers' reports to the study and the answers back.
 
     An error of the study itself or of who watches it (a full disk, a closed pipe) is kept in `error`; from then on every report is
-    answered with PAUSE, so that workers save themselves and return.  Nothing but the end of the mailbox ends the thread before `stop`:
-    workers would wait for their answers for ever.
+    answered with PAUSE, so that workers save themselves and return.  Nothing ends the thread before `stop`: workers would wait for their
+    answers for ever.
     """
 
     def __init__(self, proceedings: Proceedings, mailbox: Any, watch: SilenceWatch, *, head: HeadWatch, place: str) -> None:
@@ -281,8 +291,9 @@ class Courier:
                     self._proceedings.interrupt("interrupted: trials pause at their next validation; Ctrl-C again ends them now")
             try:
                 letters = ray.get(self._mailbox.collect.remote(_PATIENCE_S))
-            except ray.exceptions.RayError as error:
-                self.error = self.error or error
+            except ray.exceptions.RayError:
+                hint = f"`automl resume {self._place}` goes on from what was reported; was memory short?"
+                self.error = self.error or StudyError("Ray has lost the process that carries reports to the driver", hint=hint)
                 self._watch_head()
                 return
             for letter, content in letters:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 
 from automl.engine import run_inline
 from automl.events import StudyEvent, StudyStopping, TrialEnded, TrialReported, TrialStarted
@@ -23,6 +24,7 @@ from automl.ray_worker import LOG_FILE
 from automl.silence import SilenceWatch
 from automl.snapshot import EndReason, StudySnapshot, TrialStatus
 from automl.study import Study
+from search_spaces.errors import StudyError
 from tests.automl.many_worker_kills import Killer, faults, outcome
 from tests.automl.toy import SlowRun, ToyRun, toy_config
 from trials.contract import Cause, Decision, ProgressEvent, ProgressTo, Report, ReportTo, TrialResult, TrialSpec
@@ -161,6 +163,21 @@ def test_a_console_that_breaks_at_ctrl_c_leaves_no_worker_waiting(tmp_path: Path
     study.close()
     resumed = run_inline(Study.open(tmp_path / "s"), run=ToyRun())
     assert [trial.status for trial in resumed.trials] == [TrialStatus.COMPLETE] * 3
+
+
+def test_a_mailbox_that_dies_ends_the_search_with_one_error(tmp_path: Path, session: RaySession) -> None:
+    def on_event(event: StudyEvent) -> None:
+        if isinstance(event, TrialReported):
+            (name,) = (name for name in ray.util.list_named_actors() if name.startswith("segments-"))
+            ray.kill(ray.get_actor(name))
+
+    study = Study.create(tmp_path / "s", toy_config(trials=2, fidelity="full"))
+    with pytest.raises(StudyError, match="Ray has lost the process that carries reports") as caught:
+        run_ray(study, session, run=SlowRun(), on_event=on_event)
+    study.close()
+    assert caught.value.hint == f"`automl resume {study.folder}` goes on from what was reported; was memory short?"
+    resumed = run_inline(Study.open(tmp_path / "s"), run=ToyRun())
+    assert [trial.status for trial in resumed.trials] == [TrialStatus.COMPLETE] * 2
 
 
 def test_workers_killed_at_random_moments_change_nothing(tmp_path: Path, session: RaySession) -> None:
