@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ def measure_latency(
 def describe_machine(load_before: float | None = None) -> Machine:
     """This machine, its threads and its load now."""
     return Machine(
-        processor=platform.processor() or platform.machine(),
+        processor=_processor(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         wait_policy=os.environ.get("OMP_WAIT_POLICY"),
@@ -103,6 +104,14 @@ def describe_machine(load_before: float | None = None) -> Machine:
         load_before=load_before,
         load_after=_load(),
     )
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it; its architecture elsewhere and on processors that Linux gives no name."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
 
 
 def _load() -> float | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from deploy.latency import measure_latency
+from deploy.latency import describe_machine, measure_latency
 
 
 class Counting:
@@ -51,3 +52,10 @@ def test_the_row_says_what_was_timed() -> None:
     assert (row.rounds, row.batch, row.height, row.width) == (4, 2, 4, 5)
     assert 0 <= row.min_ms <= row.median_ms <= row.p95_ms
     assert table.machine.threads == torch.get_num_threads()
+
+
+def test_the_processor_is_named_as_linux_names_it() -> None:
+    named = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+    if not named:
+        pytest.skip("Linux has no name for this processor")
+    assert named[0].endswith(f": {describe_machine().processor}")
