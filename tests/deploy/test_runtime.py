@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,6 +145,10 @@ def test_bf16_is_near_and_not_the_same(spec: Spec, network: nn.Module) -> None:
     assert 0 < float((rounded - exact).abs().max()) < 0.005 * float(exact.max())
 
 
+@pytest.mark.skipif(
+    not has_compiler("cpu") or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="torch.compile takes a C++ compiler and the headers of Python: apt-get install g++ python3-dev",
+)
 def test_compiled_gives_the_same_answer() -> None:
     torch.manual_seed(0)
     network = nn.Conv2d(3, 1, 3, padding=1)
