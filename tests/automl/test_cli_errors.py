@@ -70,6 +70,12 @@ def test_a_machine_that_refuses_is_told_in_one_line(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("error: the machine failed: ")
 
 
+def test_a_disk_that_cannot_be_written_needs_no_space(capsys: pytest.CaptureFixture[str]):
+    assert run_app(app_that_raises(OSError(errno.EROFS, "Read-only file system", "/data/x")), "x", []) == FAILED
+    told = "the machine failed: Read-only file system: /data/x\n\nhint: mount it for writing, then give the same command again\n"
+    assert capsys.readouterr().err == f"error: {told}"
+
+
 def test_a_reader_that_went_away_ends_it_without_a_word():
     script = Path(sys.executable).with_name("depth_net")
     read, write = os.pipe()
@@ -191,7 +197,8 @@ def test_a_command_in_a_hint_can_be_pasted_whatever_the_folder_is_called(tmp_pat
 
 
 def test_no_command_is_shown_with_a_path_as_it_is():
-    bare = re.compile(r"`(?:automl|depth_net) \w+ \{(?!shell_word|place\}).*?\}")
+    """A `place` is a path as a shell reads it."""
+    bare = re.compile(r"`(?:automl|depth_net) \w+ \{(?!shell_word|(?:self\._)?place\}).*?\}")
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     assert not [found for path in sources for found in bare.findall(path.read_text(encoding="utf-8"))]
 
