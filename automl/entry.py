@@ -146,6 +146,7 @@ def _told_of_system(error: OSError) -> tuple[str, str, int] | None:
         return None
     place = f": {error.filename}" if error.filename else ""
     look = "check the network and AWS_ENDPOINT_URL" if isinstance(error, ConnectionError) else "look for free space"
+    look = "mount it for writing" if error.errno == errno.EROFS else look
     return f"the machine failed: {error.strerror}{place}", f"{look}, then give the same command again", FAILED
 
 

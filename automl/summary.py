@@ -83,7 +83,8 @@ def _found(snapshot: StudySnapshot) -> RenderableType:
         table.add_row("disk budget", f"{count_text(crowded, 'trial')} lost a checkpoint to it and could not be promoted")
     busy_s = sum(trial.elapsed_s for trial in snapshot.trials)
     whole = min(len(snapshot.trials), config.trials) * config.epochs
-    spared = f", without early stopping {whole}" if snapshot.end is not None and snapshot.end.reason is EndReason.EXHAUSTED else ""
+    ran_out = snapshot.end is not None and snapshot.end.reason is EndReason.EXHAUSTED
+    spared = f", without early stopping {whole}" if ran_out and whole > snapshot.epochs_trained else ""
     table.add_row("epochs", f"{snapshot.epochs_trained}{spared}; {seconds_text(busy_s)} of training")
     best = snapshot.best
     if best is not None:

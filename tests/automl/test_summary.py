@@ -54,6 +54,18 @@ def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path: Path, ca
     assert f"automl dashboard '{tmp_path / 'my study'}'\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("fidelity", "told"), [("full", "12; "), ("asha", ", without early stopping 12; ")])
+def test_epochs_that_early_stopping_saved_are_told_if_there_are_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fidelity: str, told: str
+) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config(trials=4, epochs=3, fidelity=fidelity)), run=ToyRun())
+    assert snapshot.end is not None
+    print_summary(screen(), snapshot, snapshot.end, complete=True)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "epochs  " in line]
+    assert told in line
+    assert ("without" in line) == (fidelity == "asha")
+
+
 def test_a_promoted_model_can_be_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = run_inline(Study.create(tmp_path / "s", toy_config()), run=ToyRun())
     assert snapshot.end is not None
