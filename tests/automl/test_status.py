@@ -24,6 +24,7 @@ from automl.requests import read_stop
 from automl.snapshot import ranking
 from automl.status import status_data
 from automl.study import Study
+from search_spaces.errors import StudyError
 from tests.automl.toy import ToyRun, toy_config
 from trials.contract import Cause, Decision, Report, report_to_json
 
@@ -258,6 +259,19 @@ def test_the_report_is_one_file_without_remote_parts(folder: Path):
     assert "<script" not in text
     assert text.count("<svg") == 4  # objective, curves, two parameters: momentum waits for SGD, which was not drawn
     assert "oom: made to fail: oom" in text
+
+
+def test_the_studies_in_a_folder_and_near_misses_are_named(tmp_path: Path) -> None:
+    for name in ("demo", "my study"):
+        Study.create(tmp_path / name, toy_config()).close()
+    hints = {}
+    for asked in (".", "dmo", "elsewhere"):
+        with pytest.raises(StudyError) as caught:
+            read_snapshot(tmp_path / asked)
+        hints[asked] = caught.value.hint
+    assert hints["."] == f"studies in it: {tmp_path}/demo, '{tmp_path}/my study'"
+    assert hints["dmo"] == f"did you mean {tmp_path}/demo?"
+    assert hints["elsewhere"] == "name the folder that `automl run` printed"
 
 
 def test_the_best_trial_has_its_colour_in_every_chart_and_the_end_is_told_in_words(folder: Path):

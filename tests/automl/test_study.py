@@ -339,19 +339,6 @@ def test_an_unknown_searcher_is_refused_before_anything_is_written(tmp_path: Pat
     assert not (tmp_path / "s").exists()
 
 
-def test_the_studies_in_a_folder_and_near_misses_are_named(tmp_path: Path) -> None:
-    for name in ("demo", "my study"):
-        Study.create(tmp_path / name, toy_config()).close()
-    hints = {}
-    for asked in (".", "dmo", "elsewhere"):
-        with pytest.raises(StudyError) as caught:
-            read_snapshot(tmp_path / asked)
-        hints[asked] = caught.value.hint
-    assert hints["."] == f"studies in it: {tmp_path}/demo, '{tmp_path}/my study'"
-    assert hints["dmo"] == f"did you mean {tmp_path}/demo?"
-    assert hints["elsewhere"] == "name the folder that `automl run` printed"
-
-
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no study in"):
         Study.open(tmp_path)
