@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from automl.events import NodeAvoided, StudyEvent, TrialPromoted, TrialReported,
 from automl.live import SearchView, event_line
 from automl.reader import read_snapshot
 from automl.report import gain_text, write_report
-from automl.requests import read_stop
+from automl.requests import STOP_FILE, StopRequest, read_stop, request_stop
 from automl.snapshot import ranking
 from automl.status import status_data
 from automl.study import Study
@@ -259,6 +260,21 @@ def test_the_report_is_one_file_without_remote_parts(folder: Path):
     assert "<script" not in text
     assert text.count("<svg") == 4  # objective, curves, two parameters: momentum waits for SGD, which was not drawn
     assert "oom: made to fail: oom" in text
+
+
+def test_requests_of_several_shells_at_once_add_up(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as shells:
+        list(shells.map(lambda number: request_stop(tmp_path, trial=number), range(40)))
+    assert read_stop(tmp_path).trials == set(range(40))
+
+
+def test_requests_add_up_and_nonsense_is_named(tmp_path: Path) -> None:
+    request_stop(tmp_path, trial=3)
+    assert request_stop(tmp_path, trial=1) == StopRequest(trials=frozenset({1, 3}))
+    assert request_stop(tmp_path).study
+    (tmp_path / STOP_FILE).write_text("[]")
+    with pytest.raises(StudyError, match="no stop request"):
+        read_stop(tmp_path)
 
 
 def test_the_studies_in_a_folder_and_near_misses_are_named(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from optuna.trial import TrialState
 from automl.config import CONFIG_FILE, load_config
 from automl.journal import JOURNAL_FILE
 from automl.reader import read_snapshot
-from automl.requests import STOP_FILE, StopRequest, read_stop, request_stop
+from automl.requests import StopRequest, read_stop, request_stop
 from automl.snapshot import EndReason, TrialStatus, ranking
 from automl.study import MAX_RETRIES, Study
 from search_spaces.errors import StudyError
@@ -301,21 +300,6 @@ def test_a_stopped_study_goes_on_where_it_was(study: Study) -> None:
     assert (again.end, read_stop(study.folder)) == (None, StopRequest())
     spec = asked(again)
     assert (spec.number, spec.resume_from) == (0, spec.folder / "train" / "dn_model_latest.pth")
-
-
-def test_requests_of_several_shells_at_once_add_up(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as shells:
-        list(shells.map(lambda number: request_stop(tmp_path, trial=number), range(40)))
-    assert read_stop(tmp_path).trials == set(range(40))
-
-
-def test_requests_add_up_and_nonsense_is_named(tmp_path: Path) -> None:
-    request_stop(tmp_path, trial=3)
-    assert request_stop(tmp_path, trial=1) == StopRequest(trials=frozenset({1, 3}))
-    assert request_stop(tmp_path).study
-    (tmp_path / STOP_FILE).write_text("[]")
-    with pytest.raises(StudyError, match="no stop request"):
-        read_stop(tmp_path)
 
 
 @pytest.mark.parametrize("searcher", ["tpe", "gp"])
