@@ -148,11 +148,11 @@ def _own_ray(folder: Path, scratch: Path, cores: int, *, cpus: float) -> Iterato
 
 
 def start_patiently(start: Callable[[], object], *, undo: Callable[[], None]) -> None:
-    """Start Ray, once more if need be: it gives up after 30 s, which is short on a machine that is busy.
+    """Start Ray, up to three times: it gives up after 30 s, which is short on a machine that is busy.
 
-    `undo` removes what a failed start left.  StudyError when both fail.
+    `undo` removes what a failed start left.  StudyError when all fail.
     """
-    for last in (False, True):
+    for last in (False, False, True):
         try:
             start()
             return

@@ -35,8 +35,11 @@ def print_summary(console: Console, snapshot: StudySnapshot, end: StudyEnd, *, c
     """Prints the end of a study; `complete` says whether MLflow holds everything."""
     folder = shown_path(snapshot.folder)
     colour = {EndReason.EXHAUSTED: "green", EndReason.LIMIT: "green", EndReason.FAILED: "red"}.get(end.reason, "yellow")
-    title = f"[bold {colour}]{escape(first_line(end.message))}[/]"
-    console.print(Panel(_found(snapshot), title=title, title_align="left"))
+    message = Text(first_line(end.message), style=f"bold {colour}")
+    fits = message.cell_len <= console.width - 6  # a panel cuts a longer title off
+    if not fits:
+        console.print(message, soft_wrap=True)
+    console.print(Panel(_found(snapshot), title=message if fits else None, title_align="left"))
     if snapshot.config.further:
         _print_front(console, snapshot)
     test = (read_json(snapshot.folder / CHOICE_FILE) or {}).get("test")

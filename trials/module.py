@@ -30,8 +30,7 @@ STATE_KEY = "trial_module"
 SHOWN_PATHS = 4
 # what has helped others, in the order of its price
 NAN_REMEDIES = (
-    "look at these samples; then train.pretrained_model_path with weights of the same kind, a larger batch, "
-    "more train.optim.warmup_steps, a smaller train.optim.lr"
+    "train.pretrained_model_path with weights of the same kind, a larger batch, more train.optim.warmup_steps, a smaller train.optim.lr"
 )
 COLLAPSE_REMEDIES = "weights to start from (train.pretrained_model_path), a smaller train.optim.lr, more train.optim.warmup_steps"
 
@@ -171,7 +170,7 @@ class DepthModule(pl.LightningModule):
             "valid_share": float(valid.float().mean()),
             "target_range": [float(seen.min()), float(seen.max())] if seen.numel() else None,
             "learning_rate": self.learning_rate(),
-            "hint": NAN_REMEDIES,
+            "hint": self._nan_remedies(),
         }
         last = (
             "no step before it was finite" if self.last_finite_step is None else f"the last finite one was at step {self.last_finite_step}"
@@ -184,12 +183,21 @@ class DepthModule(pl.LightningModule):
             details=details,
         )
 
+    def _nan_remedies(self) -> str:
+        unclipped = "train.clip_grad_norm=0.1 (clipping is off), " if self.spec.train.clip_grad_norm == 0 else ""
+        return f"look at these samples; then {unclipped}{NAN_REMEDIES}"
+
     def check_weights(self) -> None:
         """NonFiniteError when a weight is NaN or infinite: such weights are worth nothing and are never saved."""
         if math.isfinite(float(total_norm(self.model.parameters()))):
             return
         bad = next(name for name, value in self.model.named_parameters() if not bool(whole_tensor(value).isfinite().all()))
-        details = {"step": self.global_step, "epoch": self.current_epoch, "last_finite_step": self.last_finite_step, "hint": NAN_REMEDIES}
+        details = {
+            "step": self.global_step,
+            "epoch": self.current_epoch,
+            "last_finite_step": self.last_finite_step,
+            "hint": self._nan_remedies(),
+        }
         raise NonFiniteError(f"{bad} is not finite after step {self.global_step}, so the weights are not saved", details=details)
 
     def learning_rate(self) -> float:

@@ -47,6 +47,13 @@ def test_a_search_that_was_given_up_can_be_tried_again(tmp_path: Path, capsys: p
     assert "converged?" not in out
 
 
+def test_a_reason_longer_than_the_screen_is_told_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = run_inline(Study.create(tmp_path / "s", toy_config()), run=ToyRun())
+    reason = "the first trials all failed for one cause: " + 20 * "a long diagnosis, "
+    print_summary(screen(), snapshot, StudyEnd(reason=EndReason.FAILED, message=reason), complete=True)
+    assert reason in capsys.readouterr().out
+
+
 def test_commands_can_be_copied_whatever_the_folder_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snapshot = run_inline(Study.create(tmp_path / "my study", toy_config()), run=ToyRun())
     assert snapshot.end is not None

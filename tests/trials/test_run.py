@@ -187,9 +187,17 @@ def test_a_non_finite_loss_stops_at_once_and_tells_what_was_there(scenes: Sample
     assert 0 < details["target_range"][0] < details["target_range"][1] < 32
     for told in ("at step 2; the last finite one was at step 1", "100.0%", "ground truth", "learning rate", *details["paths"]):
         assert told in result.error.message
+    assert "clipping is off" not in details["hint"]
     assert status_lines(tmp_path)[-1]["status"] == "FAILURE"
     assert "NonFiniteError" in (tmp_path / "train" / "error.log").read_text()
     assert not list((tmp_path / "train").glob("*.pth"))
+
+
+def test_a_non_finite_loss_without_clipping_names_it_first(scenes: SampleSet, tmp_path: Path) -> None:
+    spec = stereo_spec(scenes, clip_grad_norm=0.0)
+    result = run_trial(trial(tmp_path, spec), always_continue, parts=parts(Exploding))
+    assert result.error is not None
+    assert result.error.details["hint"].startswith("look at these samples; then train.clip_grad_norm=0.1 (clipping is off), ")
 
 
 class Poisoned(SmallStereo):
