@@ -62,9 +62,9 @@ lint: $(READY)  ## ruff, mypy --strict, layer contracts, duplicate code
 test: lint  ## lint, types, layers and all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not scale' tests
 
-test-scale: $(READY)  ## several ranks, a Ray cluster, PostgreSQL, tracking services (6 minutes, 15 on a busy machine; nightly)
+test-scale: $(READY)  ## several ranks, a Ray cluster, PostgreSQL, tracking services (6 minutes, more on a busy machine)
 	@$(BIN)/python -m pip install --quiet --no-compile -e '.[scale]'
-	@$(BIN)/python -m pytest -m scale --session-timeout=900 tests/scale
+	@$(BIN)/python -m pytest -m scale --session-timeout=1800 tests/scale
 
 check: test  ## the same as test
 
