@@ -48,8 +48,8 @@ def extend_study(folder: Path, extension: Extension, *, yes: bool) -> int:
     before = snapshot.config
     told = [f"{config.trials} trials instead of {before.trials}"] if config.trials != before.trials else []
     told += [f"limits: {', '.join(config.limits.describe())}"] if config.limits != before.limits else []
-    tell(screen(), f"extended: {'; '.join(told)}")
-    confirm(yes or not sys.stdin.isatty())
+    tell(screen(), f"extended study: {'; '.join(told)}")
+    confirm(yes or not sys.stdin.isatty(), question="Extend?")
     amend(snapshot.folder, before, config)
     return resume_study(folder, yes=True)
 

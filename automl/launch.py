@@ -170,7 +170,7 @@ def resume_study(folder: Path, *, yes: bool, address: str | None = None) -> int:
     tell(console, f"{place_text(folder)}: {over} of {snapshot.config.trials} trials are over, they are kept")
     if snapshot.end is not None and snapshot.end.reason.is_success and over >= snapshot.config.trials:
         console.print("the search itself is over; finalists, choice and promotion go on where they were left")
-    confirm(yes or not sys.stdin.isatty())
+    confirm(yes or not sys.stdin.isatty(), question="Go on?")
     if address is not None:
         amend(folder, snapshot.config, moved(snapshot.config, address))
     for line in check_surroundings(snapshot.config):
@@ -184,13 +184,13 @@ def resume_study(folder: Path, *, yes: bool, address: str | None = None) -> int:
         study.close()
 
 
-def confirm(yes: bool) -> None:
-    """Asks whether to start; UserError where nobody can answer, Abort on no."""
+def confirm(yes: bool, *, question: str = "Start?") -> None:
+    """Asks `question`; UserError where nobody can answer, Abort on no."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise UserError("the question whether to start cannot be asked: stdin is no terminal", hint="add --yes to start")
-    typer.confirm("Start?", default=True, abort=True)
+    typer.confirm(question, default=True, abort=True)
 
 
 def divide_for_review(resolved: Resolved, scratch: Path) -> Spec:

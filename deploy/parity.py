@@ -30,7 +30,7 @@ _METRIC = {"stereo": 0.005, "mono": 0.001}
 class Tolerance:
     """The largest and the mean absolute difference that still pass, in `unit`; None allows anything.
 
-    Unit "px" and "m" compare the maps as they are; "range" divides by (maximum - minimum) of the reference's map,
+    Unit "px" and "m" compare the maps as they are; "of the range" divides by (maximum - minimum) of the reference's map,
     for relative depth, which has no unit of its own.  `metric_abs` is what the leading metric (epe or abs_rel) may move by to either side,
     `metric_drop` the share of it by which it may get worse.
     """
@@ -80,7 +80,7 @@ def tolerance_for(spec: Spec) -> Tolerance:
         return Tolerance(max_abs=_STEREO_PX[0], mean_abs=_STEREO_PX[1], unit="px", metric_abs=metric)
     depth = spec.dataset.max_depth
     if spec.is_relative or depth is None:
-        return Tolerance(max_abs=_RELATIVE_SHARE_OF_RANGE[0], mean_abs=_RELATIVE_SHARE_OF_RANGE[1], unit="range", metric_abs=metric)
+        return Tolerance(max_abs=_RELATIVE_SHARE_OF_RANGE[0], mean_abs=_RELATIVE_SHARE_OF_RANGE[1], unit="of the range", metric_abs=metric)
     largest, mean = (share * depth for share in _METRIC_SHARE_OF_MAX_DEPTH)
     return Tolerance(max_abs=largest, mean_abs=mean, unit="m", metric_abs=metric)
 
@@ -197,7 +197,7 @@ def worsening(before: float | None, after: float | None, *, metric: str, allowed
 
 
 def _scale(maps_B1HW: Tensor, unit: str) -> Tensor:
-    if unit != "range":
+    if unit != "of the range":
         return torch.ones((), dtype=maps_B1HW.dtype)
     spread = maps_B1HW.amax(dim=(1, 2, 3), keepdim=True) - maps_B1HW.amin(dim=(1, 2, 3), keepdim=True)
     # a constant map has no range: its differences count as they are

@@ -224,7 +224,7 @@ def test_a_study_is_extended_and_another_trial_promoted_from_any_folder(
     shutil.copytree("results/mine", more)
     monkeypatch.chdir(tmp_path)
     assert automl("extend", more, "--trials", "+1", "--yes") == DONE
-    assert "extended: 3 trials instead of 2" in capsys.readouterr().out
+    assert "extended study: 3 trials instead of 2" in capsys.readouterr().out
     chosen = json.loads(Path(more, CHOICE_FILE).read_text())
     assert chosen["among"] == [3, 0]
     other = next(number for number in (0, 1, 2) if number != chosen["trial"])

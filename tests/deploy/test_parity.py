@@ -54,12 +54,12 @@ def test_the_mean_difference_stops_it() -> None:
 
 
 def test_relative_depth_is_measured_in_shares_of_its_range() -> None:
-    check = check_of(REFERENCE, Fixed(0.0, 2.0, 4.0, 11.0), [IMAGE], Tolerance(max_abs=0.2, mean_abs=0.2, unit="range"))
+    check = check_of(REFERENCE, Fixed(0.0, 2.0, 4.0, 11.0), [IMAGE], Tolerance(max_abs=0.2, mean_abs=0.2, unit="of the range"))
     assert (check.max_abs, check.mean_abs) == (pytest.approx(0.1), pytest.approx(0.025))
 
 
 def test_a_constant_map_has_no_range_and_is_compared_as_it_is() -> None:
-    check = check_of(Fixed(3.0, 3.0, name="torch"), Fixed(3.0, 3.5), [IMAGE], Tolerance(max_abs=1, mean_abs=1, unit="range"))
+    check = check_of(Fixed(3.0, 3.0, name="torch"), Fixed(3.0, 3.5), [IMAGE], Tolerance(max_abs=1, mean_abs=1, unit="of the range"))
     assert check.max_abs == 0.5
 
 
@@ -78,7 +78,7 @@ def test_no_sample_does_not_pass() -> None:
 
 def test_units_follow_the_network() -> None:
     assert tolerance_for(stereo_spec()).unit == "px"
-    assert tolerance_for(mono_spec(relative=True)).unit == "range"
+    assert tolerance_for(mono_spec(relative=True)).unit == "of the range"
     assert (tolerance_for(mono_spec()).unit, tolerance_for(mono_spec()).max_abs) == ("m", pytest.approx(0.002))
 
 
