@@ -68,14 +68,20 @@ class Killed(BaseException):
     """Stands for kill -9: nothing of ours runs after it."""
 
 
-def test_a_kill_during_a_report_costs_that_epoch_alone(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+def kill_during_the_third_report(scenes: SampleSet, folder: Path) -> None:
+    """Leave what a run of four epochs has written by then in `folder`."""
+
     def report(sent: Report) -> Decision:
         if sent.epoch == 3:
             raise Killed
         return Decision.CONTINUE
 
     with pytest.raises(Killed):
-        run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4), report, parts=parts())
+        run_trial(trial(folder, stereo_spec(scenes), epochs=4), report, parts=parts())
+
+
+def test_a_kill_during_a_report_costs_that_epoch_alone(scenes: SampleSet, tmp_path: Path, whole: tuple[Path, list[Report]]) -> None:
+    kill_during_the_third_report(scenes, tmp_path)
     recorder = Recorder()
     run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4, resume_from=tmp_path / LATEST), recorder, parts=parts())
     assert_same_bits(tmp_path, whole[0])
@@ -85,13 +91,7 @@ def test_a_kill_during_a_report_costs_that_epoch_alone(scenes: SampleSet, tmp_pa
 
 
 def test_best_weights_that_are_newer_than_the_state_are_told_as_what_they_are(scenes: SampleSet, tmp_path: Path) -> None:
-    def report(sent: Report) -> Decision:
-        if sent.epoch == 3:
-            raise Killed
-        return Decision.CONTINUE
-
-    with pytest.raises(Killed):
-        run_trial(trial(tmp_path, stereo_spec(scenes), epochs=4), report, parts=parts())
+    kill_during_the_third_report(scenes, tmp_path)
     # after the 6 steps of the state no weight changes any more: nothing gets better than the third epoch of the killed run
     still = stereo_spec(scenes, optim={"lr_scheduler": "StepLR", "lr_step_size": 6, "lr_decay": 1e-9})
     result = run_trial(trial(tmp_path, still, epochs=4, resume_from=tmp_path / LATEST), always_continue, parts=parts())
