@@ -26,6 +26,7 @@ from search_spaces.objective import Objective, metric_info
 from search_spaces.space import Parameter, Value
 from search_spaces.spec import Spec, spec_from_dict
 from search_spaces.spec.weights import first_weights
+from search_spaces.writing import replace_text
 
 REPORT = "report.html"
 DRAWN = 500  # trials in a chart; every one more is a mark in each of them, with its values to hover over
@@ -48,9 +49,7 @@ def write_report(snapshot: StudySnapshot, finalists: Sequence[TrialSummary] = ()
     environment.filters.update(number=number_text, listed=and_text, metric=metric_text, seconds=seconds_text, zip=zip)
     text = environment.get_template("report.html.j2").render(**_content(snapshot, finalists))
     path = snapshot.folder / REPORT
-    partial = path.with_name(f".{REPORT}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, text)
     return path
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search_spaces.errors import StudyError
+from search_spaces.writing import replace_text
 
 STOP_FILE = "stop.json"
 
@@ -76,7 +77,4 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, request: StopRequest) -> None:
-    path = folder / STOP_FILE
-    draft = path.with_suffix(".json.part")
-    draft.write_text(json.dumps({"study": request.study, "trials": sorted(request.trials)}) + "\n", encoding="utf-8")
-    draft.replace(path)
+    replace_text(folder / STOP_FILE, json.dumps({"study": request.study, "trials": sorted(request.trials)}) + "\n")

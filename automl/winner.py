@@ -22,6 +22,7 @@ from search_spaces.errors import StudyError
 from search_spaces.objective import PEAK_MEMORY
 from search_spaces.space import Value
 from search_spaces.spec import Spec, spec_from_dict
+from search_spaces.writing import replace_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,9 +254,7 @@ def choice_data(choice: Choice, config: StudyConfig, *, test: Mapping[str, Any] 
 def save_choice(folder: Path, data: Mapping[str, Any]) -> Path:
     """Writes `choice.json` whole or not at all."""
     path = folder / CHOICE_FILE
-    partial = path.with_name(f".{CHOICE_FILE}.part")
-    partial.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
     return path
 
 

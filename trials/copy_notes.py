@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from search_spaces.writing import replace_text
+
 NOTES = ".stored.json"  # the URL, the copy's name among copies, and what of it is in the store as it is
 
 
@@ -21,9 +23,7 @@ def read_notes(folder: Path) -> Mapping[str, Any]:
 
 def write_notes(folder: Path, notes: Mapping[str, Any]) -> None:
     """Makes `folder` say so, in one step."""
-    partial = folder / f"{NOTES}.part"
-    partial.write_text(json.dumps(notes), encoding="utf-8")
-    partial.replace(folder / NOTES)
+    replace_text(folder / NOTES, json.dumps(notes))
 
 
 def url_of_copy(path: Path) -> str | None:
