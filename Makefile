@@ -62,7 +62,7 @@ lint: $(READY)  ## ruff, mypy --strict, layer contracts, duplicate code
 test: lint  ## lint, types, layers and all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not scale' tests
 
-test-scale: $(READY)  ## several ranks, a Ray cluster, PostgreSQL, tracking services (6 minutes, more on a busy machine)
+test-scale: $(READY)  ## several ranks, a Ray cluster, PostgreSQL, tracking services (7 minutes, more on a busy machine; nightly)
 	@$(BIN)/python -m pip install --quiet --no-compile -e '.[scale]'
 	@$(BIN)/python -m pytest -m scale --session-timeout=1800 tests/scale
 
